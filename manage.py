@@ -1,0 +1,21 @@
+#!/usr/bin/env python
+"""Run a management command."""
+
+import os
+import sys
+
+# These change tables, so they connect as the role that owns them.
+OWNER_COMMANDS = {"migrate", "sqlmigrate", "flush", "dbshell", "up"}
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apperate.settings")
+    if len(sys.argv) > 1 and sys.argv[1] in OWNER_COMMANDS:
+        os.environ.setdefault("APPERATE_DATABASE_ROLE", "owner")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
