@@ -1,0 +1,72 @@
+"""Reading values from the environment; a wrong one is one clear sentence."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
+
+
+def flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """True or False; 1, true, yes, on and 0, false, no, off are understood."""
+    text = environ.get(name)
+    if text is None:
+        return default
+    if text.lower() in TRUE:
+        return True
+    if text.lower() in FALSE:
+        return False
+    raise ImproperlyConfigured(f"{name}={text!r} is neither yes nor no: use 1 or 0.")
+
+
+def integer(environ: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
+    """A whole number from low to high, both included."""
+    text = environ.get(name, "")
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={text!r} is not a whole number from {low} to {high}.") from None
+    if not low <= value <= high:
+        raise ImproperlyConfigured(f"{name}={value} is out of range: use a whole number from {low} to {high}.")
+    return value
+
+
+def public_url(environ: Mapping[str, str]) -> str:
+    """The URL people and programs use, without a slash at the end; built from HOST and PORT when not set."""
+    text = environ.get("APPERATE_PUBLIC_URL", "")
+    if not text:
+        host = environ.get("HOST", "") or "127.0.0.1"
+        host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host
+        host = f"[{host}]" if ":" in host else host
+        return f"http://{host}:{environ.get('PORT', '') or '8000'}"
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
+        raise ImproperlyConfigured(
+            f"APPERATE_PUBLIC_URL={text!r} is not valid: use https://host or http://host:port, without a path."
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def secret_key(environ: Mapping[str, str], data_dir: Path) -> str:
+    """The key that signs sessions: from the environment, else made once and kept in a 0600 file."""
+    if text := environ.get("APPERATE_SECRET_KEY"):
+        return text
+    path = data_dir / "session.key"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(50))
+        try:
+            os.link(draft, path)  # Fails when another process was first: its key counts then.
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text()

@@ -1,0 +1,72 @@
+"""The data plane's pool: asynchronous connections without health checks, one pool per worker process.
+
+A check would be a second round trip; instead a read whose connection turns out dead is repeated once,
+a write never. Source: architecture.md, The data path.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from django.db import connections
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+CONNECTIONS_MAX = 10
+WAIT_SECONDS_MAX = 1.0
+
+# What a lost or overloaded database raises; every one of these becomes 503 with Retry-After.
+UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
+
+class Pools:
+    """The pool of each event loop (a server worker has one; tests have one per loop)."""
+
+    def __init__(self) -> None:
+        self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool] = {}
+
+    async def get(self) -> AsyncConnectionPool:
+        loop = asyncio.get_running_loop()
+        if (pool := self._pools.get(loop)) is None:
+            pool = AsyncConnectionPool(
+                kwargs=connection_arguments(), min_size=1, max_size=CONNECTIONS_MAX, open=False,
+                timeout=WAIT_SECONDS_MAX, reconnect_timeout=0, max_idle=60.0,
+            )  # fmt: skip
+            self._pools[loop] = pool
+            await pool.open()
+        return pool
+
+    async def close(self) -> None:
+        if pool := self._pools.pop(asyncio.get_running_loop(), None):
+            await pool.close()
+
+
+pools = Pools()
+
+
+def connection_arguments() -> dict[str, Any]:
+    """psycopg's arguments for the default database, autocommit and without prepared statements.
+
+    Preparing costs a round trip of its own at the moment it happens.
+    """
+    arguments = connections["default"].get_connection_params()
+    for name in ("cursor_factory", "context", "pool", "server_side_binding", "assume_role", "isolation_level"):
+        arguments.pop(name, None)
+    return {**arguments, "autocommit": True, "prepare_threshold": None}
+
+
+async def fetch_all(sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool = True) -> list[tuple[Any, ...]]:
+    """All rows of one statement in one round trip. repeat=False for statements that change something."""
+    pool = await pools.get()
+    for last in (not repeat, True):
+        try:
+            async with pool.connection() as connection:
+                cursor = await connection.execute(sql, parameters)
+                return await cursor.fetchall() if cursor.description else []
+        except psycopg.errors.QueryCanceled:
+            raise  # The statement timeout: asking again would take as long again.
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if last or isinstance(error, PoolTimeout):
+                raise
+            await pool.check()  # Others of the pool are likely dead too.
+    raise AssertionError("unreachable")

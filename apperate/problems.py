@@ -1,0 +1,63 @@
+"""Refusal → application/problem+json, the one error shape of the API. Source: RFC 9457, http-api.md."""
+
+from typing import Any
+
+import simplejson
+from django.http import HttpRequest, HttpResponse
+
+from apperate.refusals import Refusal
+
+JSON = "application/json; charset=utf-8"
+PROBLEM = "application/problem+json; charset=utf-8"
+CHALLENGE = 'Bearer realm="Apperate", IEX-HMAC-SHA256 realm="Apperate"'
+API_PREFIXES = ("/v1/", "/stable/", "/latest/", "/beta/")
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a path belongs to the data plane."""
+    return path.startswith(API_PREFIXES) or f"{path}/" in API_PREFIXES
+
+
+def problem(refusal: Refusal, request: HttpRequest) -> dict[str, Any]:
+    """The members of the problem document, in the order in which they are read."""
+    document = {
+        "type": f"/docs/errors/#{refusal.code}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+        "check": refusal.check or None,
+        "received": refusal.received,
+        "needed": refusal.needed,
+        "token": refusal.token,
+        "errors": list(refusal.errors) or None,
+        "request_id": getattr(request, "request_id", None),
+        "docs": f"/docs/errors/#{refusal.code}",
+    }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
+    """The HTTP answer that says a Refusal."""
+    response = HttpResponse(
+        simplejson.dumps(problem(refusal, request), ensure_ascii=False), status=refusal.status, content_type=PROBLEM
+    )
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    if refusal.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(max(1, refusal.retry_after_seconds))
+    return response
+
+
+def unavailable() -> Refusal:
+    """The database does not answer: nothing is served from what is cached."""
+    return Refusal(
+        "unavailable",
+        "The database does not answer at the moment. Try again in a few seconds.",
+        retry_after_seconds=2,
+    )
+
+
+def internal_error() -> Refusal:
+    """Constant text: the log has the rest, under the request id."""
+    return Refusal("internal-error", "The error is logged under this request id.")

@@ -1,0 +1,198 @@
+"""Settings, all from the environment. Each variable is described in docs/settings.md."""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from apperate.configuration import flag, integer, public_url, secret_key
+from apperate.database import databases
+from apperate.logs import LOGGING_CONFIGURATION
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+TESTING = "pytest" in sys.modules
+
+# --- the installation -------------------------------------------------------------------------
+DATA_DIR = Path(env.str("APPERATE_DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
+PUBLIC_URL = public_url(os.environ)
+SERVES_HTTPS = PUBLIC_URL.startswith("https://")
+ACTIVATION_SECONDS = integer(os.environ, "APPERATE_ACTIVATION_SECONDS", default=120, low=0, high=86_400)
+DEMO_ENABLED = flag(os.environ, "APPERATE_DEMO", default=True)
+TRUSTED_PROXIES = integer(os.environ, "APPERATE_TRUSTED_PROXIES", default=0, low=0, high=10)
+UPLOAD_BYTES_MAX = integer(
+    os.environ, "APPERATE_UPLOAD_BYTES_MAX", default=5_000_000_000, low=1_000, high=50_000_000_000
+)
+RECORD_BODY_BYTES_MAX = 10_000_000
+ADMIN_ENABLED = flag(os.environ, "APPERATE_ADMIN", default=True)
+
+# --- Django -----------------------------------------------------------------------------------
+DEBUG = flag(os.environ, "APPERATE_DEBUG", default=False)
+SECRET_KEY = secrets.token_urlsafe(50) if TESTING else secret_key(os.environ, DATA_DIR)
+ALLOWED_HOSTS = env.list("APPERATE_ALLOWED_HOSTS", default=["*"])
+ROOT_URLCONF = "apperate.urls"
+ASGI_APPLICATION = "apperate.asgi.application"
+AUTH_USER_MODEL = "accounts.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+USE_THOUSAND_SEPARATOR = True
+APPEND_SLASH = False  # A redirect would lose the body of a POST.
+
+INSTALLED_APPS = [
+    "apperate.accounts",
+    "apperate.team",
+    "tokens",
+    "datasets",
+    "apperate",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django.forms",
+    "django_htmx",
+    "template_partials",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "procrastinate.contrib.django",
+]
+
+# The dashboard's chain. The data plane has its own, because none of this may run for /v1/.
+MIDDLEWARE = [
+    "apperate.middleware.RequestId",
+    "apperate.middleware.SecurityHeaders",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "apperate.middleware.HtmxLoginRedirect",
+    "apperate.middleware.Toasts",
+    "allauth.account.middleware.AccountMiddleware",
+    "apperate.accounts.middleware.CurrentWorkspace",
+]
+DATA_PLANE_MIDDLEWARE = [
+    "apperate.middleware.AsyncRequestId",
+    "tokens.middleware.TokenAuthentication",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "apperate.context.shell",
+            ],
+            "builtins": ["apperate.templatetags.ui", "template_partials.templatetags.partials"],
+        },
+    }
+]
+FORM_RENDERER = "apperate.forms.FormRenderer"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+
+# --- database, cache, files -------------------------------------------------------------------
+DATABASES = databases(DATA_DIR, os.environ, pooled=flag(os.environ, "APPERATE_POOLED", default=False))
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "apperate_cache",
+    }
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if TESTING or DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = TESTING or DEBUG
+INGEST_DIR = DATA_DIR / "ingest"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 50_000  # The permission picker posts a field per granted action.
+
+# --- people -----------------------------------------------------------------------------------
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 8},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+ACCOUNT_ADAPTER = "apperate.accounts.adapter.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "none"  # People come by invitation, which proves the address.
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Apperate] "
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+PASSWORD_RESET_TIMEOUT = 3600
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL = env.str("APPERATE_FROM_EMAIL", default="Apperate <apperate@localhost>")
+INVITATION_DAYS = 7
+
+# --- security headers and cookies -------------------------------------------------------------
+SECURE_CSP = {
+    "default-src": ["'none'"],
+    "script-src": ["'self'"],
+    "style-src": ["'self'"],
+    "img-src": ["'self'"],
+    "font-src": ["'self'"],
+    "connect-src": ["'self'"],
+    "form-action": ["'self'"],
+    "base-uri": ["'none'"],
+    "frame-ancestors": ["'none'"],
+}
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 14 * 86_400
+CSRF_COOKIE_HTTPONLY = True
+if SERVES_HTTPS:
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SESSION_COOKIE_NAME = "__Host-session"
+    CSRF_COOKIE_NAME = "__Host-csrf"
+    CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+    if TRUSTED_PROXIES:
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+elif PUBLIC_URL.startswith("http://") is False:
+    raise ImproperlyConfigured("APPERATE_PUBLIC_URL must start with http:// or https://.")
+
+LOGGING = LOGGING_CONFIGURATION
+PROCRASTINATE_ON_APP_READY = None

@@ -1,0 +1,159 @@
+"""Dataset, its records, what was deleted of them, and the jobs that fill it."""
+
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from apperate.accounts.models import CORE, PREMIUM, Workspace
+from datasets.schema import Schema, parse_schema
+
+
+class OrderedJSONField(models.JSONField):
+    """JSON kept as written: type json, because jsonb forgets the order of properties."""
+
+    def db_type(self, connection: Any) -> str:
+        return "json"
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return super().from_db_value(value, expression, connection) if isinstance(value, str) else value
+
+
+class DatasetQuerySet(models.QuerySet["Dataset"]):
+    def kept(self) -> "DatasetQuerySet":
+        """All but the deleted ones."""
+        return self.filter(deleted_at=None)
+
+
+class Dataset(models.Model):
+    """A schema-checked table with an HTTP API. `name` is its id in URLs, upper-case."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="datasets")
+    name = models.CharField(max_length=63)
+    title = models.CharField(max_length=200, blank=True)
+    description = models.TextField(max_length=5_000, blank=True)
+    source = models.CharField(max_length=500, blank=True)
+    email = models.EmailField(max_length=254, blank=True)
+    schema_json = OrderedJSONField()
+    column_mapping = models.JSONField(default=dict)  # {"key", "subkey", "date"} → property name
+    smart_link_attributes = models.JSONField(default=list)
+    credits_per_record = models.PositiveIntegerField(default=0)
+    version = models.PositiveIntegerField(default=1)  # of this metadata; reads compare it
+    is_wide = models.BooleanField(default=False)  # records spread over shards by key
+    created_at = models.DateTimeField(default=timezone.now)
+    updated_at = models.DateTimeField(default=timezone.now)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    deleted_at = models.DateTimeField(null=True)
+    # Stamped by a database trigger with the transaction that last wrote the row (snapshots.py polls it).
+    changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)
+
+    objects = DatasetQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name"], name="datasets_dataset_name_once"),
+            models.CheckConstraint(condition=Q(name__regex=r"^[A-Z0-9_]{1,63}$"), name="datasets_dataset_name_form"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def schema(self) -> Schema:
+        schema = parse_schema(self.schema_json, self.column_mapping)
+        if not isinstance(schema, Schema):
+            raise ValueError(f"dataset {self.pk} has an unreadable schema: {schema.detail}")
+        return schema
+
+    @staticmethod
+    def default_credits_per_record(workspace: Workspace) -> int:
+        """CORE and PREMIUM cost a credit a record unless said otherwise; the others nothing."""
+        return 1 if workspace.name in {CORE, PREMIUM} else 0
+
+
+class Record(models.Model):
+    """One record. The table is made by a migration (type json, COLLATE "C"); rows are read and written by store.py."""
+
+    pk = models.CompositePrimaryKey("dataset_id", "key", "date", "subkey", "shard")
+    dataset_id: Any = models.IntegerField()
+    key = models.TextField()
+    date = models.DateTimeField()
+    subkey = models.TextField(default="")
+    shard = models.SmallIntegerField(default=0)
+    updated = models.DateTimeField(default=timezone.now)
+    data = models.TextField()
+
+    class Meta:
+        managed = False
+        db_table = "records"
+
+    def __str__(self) -> str:
+        return f"{self.dataset_id}/{self.key}/{self.subkey}/{self.date}"
+
+
+class Deletion(models.Model):
+    """One delete of records; they can be put back for 24 hours."""
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="deletions")
+    deleted_at = models.DateTimeField(default=timezone.now)
+    token_id: Any = models.BigIntegerField(null=True)
+    key = models.TextField()
+    subkey = models.TextField(blank=True)
+    records = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.records} records of {self.dataset}"
+
+
+def new_job_id() -> str:
+    return secrets.token_hex(16)
+
+
+class IngestJob(models.Model):
+    """A file on its way into a dataset: state, counts, and where its invalid lines are."""
+
+    class Status(models.TextChoices):
+        CREATED = "CREATED", "Waiting"
+        VALIDATING = "VALIDATING", "Checking"
+        PROCESSING = "PROCESSING", "Writing"
+        INGESTED = "INGESTED", "Complete"
+        ERROR = "ERROR", "Failed"
+        CANCELLED = "CANCELLED", "Cancelled"
+
+    ENDED = (Status.INGESTED, Status.ERROR, Status.CANCELLED)
+
+    public_id = models.CharField(max_length=32, unique=True, default=new_job_id)
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="jobs")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.CREATED)
+    last_good_status = models.CharField(max_length=10, choices=Status.choices, default=Status.CREATED)
+    file_name = models.CharField(max_length=255, blank=True)
+    size_bytes = models.BigIntegerField(default=0)
+    replaces_duplicates = models.BooleanField(default=False)
+    invalid_max = models.BigIntegerField(null=True)  # more invalid lines than this fail the job
+    lines = models.BigIntegerField(default=0)
+    stored = models.BigIntegerField(default=0)
+    duplicates = models.BigIntegerField(default=0)
+    invalid = models.BigIntegerField(default=0)
+    message = models.TextField(blank=True)
+    token_id: Any = models.BigIntegerField(null=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["dataset", "-created_at"], name="datasets_job_newest_first")]
+
+    def __str__(self) -> str:
+        return f"{self.public_id[:8]} {self.status}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in self.ENDED

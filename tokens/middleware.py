@@ -1,0 +1,149 @@
+"""TokenAuthentication: finds the token of an API request, and adds what every API answer carries.
+
+It sets request.token to the Snapshot, or request.token_refusal to the reason why there is none.
+No session is looked at: a cookie never authorises the API. Source: http-api.md, Token and CORS.
+"""
+
+import ipaddress
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
+from django.conf import settings
+from django.http import HttpResponse, HttpResponseBase
+
+from apperate.changes import Stale
+from apperate.middleware import UNAVAILABLE, AsyncGetResponse
+from apperate.problems import JSON, unavailable
+from apperate.refusals import Refusal
+from tokens import snapshots, token_format
+
+METHODS = "GET, POST, PUT, PATCH, DELETE"
+EXPOSED = (
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, iexcloud-credits-used, "
+    "iexcloud-premium-credits-used, iexcloud-messages-used, iexcloud-premium-messages-used, "
+    "Apperate-Credits-Remaining, Apperate-Next-Cursor, ETag, Link"
+)
+SIGNATURE_SCHEME = "IEX-HMAC-SHA256"
+
+
+class TokenAuthentication:
+    """The data plane's authentication; sets request.token or request.token_refusal."""
+
+    async_capable, sync_capable = True, False
+
+    def __init__(self, get_response: AsyncGetResponse) -> None:
+        self.get_response = get_response
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: Any) -> HttpResponseBase:
+        if request.method == "OPTIONS":
+            return preflight(request)
+        request.token, request.token_refusal = None, None
+        value = credential(request)
+        if isinstance(value, Refusal):
+            request.token_refusal = value
+        else:
+            await self._look_up(request, value)
+        response = await self.get_response(request)
+        response.headers.setdefault("Access-Control-Allow-Origin", "*")
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED
+        return response
+
+    async def _look_up(self, request: Any, value: str) -> None:
+        parsed = token_format.parse(value)
+        if parsed is None:
+            request.token_refusal = unknown_token(value)
+            return
+        try:
+            snapshot = await snapshots.for_value(value, parsed)
+        except (Stale, *UNAVAILABLE):
+            request.token_refusal = unavailable()
+            return
+        if snapshot is None:
+            request.token_refusal = unknown_token(value)
+        else:
+            request.token = snapshot
+
+
+def credential(request: Any) -> str | Refusal:
+    """The one token value of a request, or why there is none: `?token=`, Bearer or X-API-Key."""
+    if refusal := https_refusal(request):
+        return refusal
+    found: list[tuple[str, str]] = [
+        ("token in the URL", value) for value in request.GET.getlist("token") if value not in {"", "undefined", "null"}
+    ]
+    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and rest.strip():
+        found.append(("Authorization: Bearer", rest.strip()))
+    elif scheme and scheme.upper() != SIGNATURE_SCHEME:
+        return Refusal(
+            "token-invalid",
+            f"Authorization with the scheme {scheme[:30]!r} is not understood.",
+            check="value",
+            received=f"Authorization: {scheme[:30]} …",
+            needed=f"Authorization: Bearer <token>, or a signature with {SIGNATURE_SCHEME}",
+        )
+    if value := request.headers.get("X-API-Key", "").strip():
+        found.append(("X-API-Key", value))
+    if not found:
+        return Refusal(
+            "token-missing",
+            "Send a token: ?token=…, Authorization: Bearer …, or X-API-Key: ….",
+            check="value",
+            needed="one token",
+        )
+    places = [place for place, _ in found]
+    if len({value for _, value in found}) > 1 or len(set(places)) < len(places):
+        return Refusal(
+            "invalid-values",
+            "Send one token, once: the request has several.",
+            check="value",
+            received=", ".join(places),
+            needed="one token in one place",
+        )
+    return found[0][1]
+
+
+def unknown_token(value: str) -> Refusal:
+    return Refusal(
+        "token-invalid",
+        "No token has this value. Compare it with the one on the API Tokens page; it may have been rotated.",
+        check="value",
+        received=token_format.mask(value[:100]),
+        needed="a value of this installation: pk_ or sk_ and 40 hexadecimal characters",
+    )
+
+
+def https_refusal(request: Any) -> Refusal | None:
+    """A token must not cross a network in clear when the installation serves https."""
+    if not settings.SERVES_HTTPS or request.scheme == "https" or is_loopback(request.META.get("REMOTE_ADDR", "")):
+        return None
+    return Refusal(
+        "https-required",
+        "This token travelled unencrypted. Use https, and rotate the token if it is a secret one.",
+        check="value",
+        received="http",
+        needed="https",
+    )
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def preflight(request: Any) -> HttpResponse:
+    """The same answer for anyone: no token is looked at, and nothing is told about one."""
+    return HttpResponse(
+        "{}",
+        content_type=JSON,
+        headers={
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Methods": METHODS,
+            "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*")[:1_000],
+            "Access-Control-Max-Age": "600",
+            "Vary": "Access-Control-Request-Headers",
+        },
+    )

@@ -1,0 +1,165 @@
+"""for_value(): the Snapshot of a token value, cached per process and kept fresh in the background.
+
+A hit costs no query. apperate.changes tells which tokens and workspaces were written; their entries
+are dropped, so disabling, deleting and narrowing reach every worker within a second. Widening needs
+no speed: a revision carries the time it starts. Source: architecture.md, State on the hot path.
+"""
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from apperate import pool
+from apperate.changes import Stale, changes
+from tokens import domains, token_format
+from tokens.permissions import Action, Settings, Snapshot, WorkspaceFacts
+from tokens.token_format import TokenKind
+
+ENTRIES_MAX = 10_000
+MISS_SECONDS = 2.0
+
+# One row a value: the token, its workspace and its live revisions (at most three, newest first) with
+# their grants as JSON. Index: tokens_secret_digest, tokens_revision_live, tokens_grant_once.
+LOAD = """
+SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.expires_at,
+       s.retires_at, w.id, w.name, w.has_premium, w.allows_secret_in_browser, clock_timestamp(),
+       (SELECT coalesce(json_agg(v ORDER BY v.number DESC), '[]')
+          FROM (SELECT r.*, (SELECT coalesce(json_agg(json_build_array(
+                                      g.dataset_id, g.can_read, g.can_write, g.can_delete)), '[]')
+                               FROM tokens_grant g WHERE g.revision_id = r.id) AS grants
+                  FROM tokens_revision r
+                 WHERE r.token_id = t.id AND r.withdrawn_at IS NULL AND NOT r.is_past
+                 ORDER BY r.number DESC LIMIT 3) v)::text
+  FROM tokens_secret s
+  JOIN tokens_token t ON t.id = s.token_id
+  JOIN accounts_workspace w ON w.id = t.workspace_id
+ WHERE s.digest = %(digest)s AND (s.is_imported OR %(has_checksum)s)
+"""
+
+
+class SnapshotCache:
+    """digest → Snapshot, the least recently used dropped first. Unknown values are kept 2 s."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[bytes, Snapshot] = OrderedDict()
+        self._of_token: dict[int, set[bytes]] = {}
+        self._of_workspace: dict[int, set[bytes]] = {}
+        self._misses: OrderedDict[bytes, float] = OrderedDict()
+
+    def get(self, digest: bytes) -> Snapshot | None:
+        if (snapshot := self._entries.get(digest)) is not None:
+            self._entries.move_to_end(digest)
+        return snapshot
+
+    def put(self, digest: bytes, snapshot: Snapshot) -> None:
+        self._entries[digest] = snapshot
+        self._of_token.setdefault(snapshot.token_id, set()).add(digest)
+        self._of_workspace.setdefault(snapshot.workspace.id, set()).add(digest)
+        while len(self._entries) > ENTRIES_MAX:
+            self._drop(next(iter(self._entries)))
+
+    def is_known_miss(self, digest: bytes) -> bool:
+        missed = self._misses.get(digest)
+        return missed is not None and time.monotonic() - missed < MISS_SECONDS
+
+    def put_miss(self, digest: bytes) -> None:
+        self._misses[digest] = time.monotonic()
+        self._misses.move_to_end(digest)
+        while len(self._misses) > ENTRIES_MAX:
+            self._misses.popitem(last=False)
+
+    def evict_tokens(self, ids: Iterable[int]) -> None:
+        self._misses.clear()  # A changed token may have a new value.
+        for token_id in ids:
+            for digest in tuple(self._of_token.get(token_id, ())):
+                self._drop(digest)
+
+    def evict_workspaces(self, ids: Iterable[int]) -> None:
+        for workspace_id in ids:
+            for digest in tuple(self._of_workspace.get(workspace_id, ())):
+                self._drop(digest)
+
+    def clear(self) -> None:
+        for part in (self._entries, self._of_token, self._of_workspace, self._misses):
+            part.clear()
+
+    def _drop(self, digest: bytes) -> None:
+        snapshot = self._entries.pop(digest)
+        for index, key in ((self._of_token, snapshot.token_id), (self._of_workspace, snapshot.workspace.id)):
+            index[key].discard(digest)
+            if not index[key]:
+                del index[key]
+
+
+cache = SnapshotCache()
+changes.listen("tokens_token", cache.evict_tokens, cache.clear)
+changes.listen("accounts_workspace", cache.evict_workspaces, cache.clear)
+
+
+async def for_value(value: str, parsed: token_format.ParsedValue) -> Snapshot | None:
+    """The snapshot of a well-formed value, or None when no token has it. At most one query.
+
+    Raises Stale when the database has not been heard for 5 s: the caller must refuse.
+    """
+    changes.now()  # Stale caches must not be looked at.
+    digest = token_format.digest(value)
+    if (snapshot := cache.get(digest)) is not None:
+        return snapshot
+    if cache.is_known_miss(digest):
+        return None
+    generation = changes.generation
+    rows = await pool.fetch_all(LOAD, {"digest": digest, "has_checksum": parsed.has_checksum})
+    if not rows:
+        cache.put_miss(digest)
+        return None
+    snapshot = _snapshot(rows[0])
+    # When a poll ended in between it may have dropped this token already: then the row read may be old.
+    if generation == changes.generation:
+        cache.put(digest, snapshot)
+    return snapshot
+
+
+def _snapshot(row: tuple[Any, ...]) -> Snapshot:
+    (token_id, public_id, kind, nickname, disabled_at, deleted_at, expires_at, retires_at,
+     workspace_id, workspace_name, has_premium, secret_in_browser, now, revisions) = row  # fmt: skip
+    in_force = pending = effective_at = None
+    for revision in json.loads(revisions):
+        starts_at = datetime.fromisoformat(revision["effective_at"])
+        if starts_at <= now:
+            in_force = _settings(revision)
+            break
+        if pending is None:
+            pending, effective_at = _settings(revision), starts_at
+    return Snapshot(
+        token_id=token_id, public_id=public_id, kind=TokenKind(kind), nickname=nickname,
+        workspace=WorkspaceFacts(workspace_id, workspace_name, has_premium, secret_in_browser),
+        disabled_at=disabled_at, deleted_at=deleted_at, expires_at=expires_at, value_retires_at=retires_at,
+        in_force=in_force, pending=pending, effective_at=effective_at,
+    )  # fmt: skip
+
+
+def _settings(revision: dict[str, Any]) -> Settings:
+    return Settings(
+        signed_requests=revision["signed_requests"],
+        core_data_access=revision["core_data_access"],
+        premium_data_access=revision["premium_data_access"],
+        grants={dataset_id: _actions(*flags) for dataset_id, *flags in revision["grants"]},
+        all_datasets=_actions(*(revision[f"all_datasets_{action}"] for action in Action)),
+        allowed_domains=domains.load(revision["allowed_domains"]),
+        restricts_domains=bool(revision["allowed_domains"]),
+        domains_report_only=revision["domains_report_only"],
+        core_credit_limit=revision["core_credit_limit"],
+        requests_per_second=revision["requests_per_second"],
+        burst=revision["burst"],
+    )
+
+
+def _actions(can_read: bool, can_write: bool, can_delete: bool) -> frozenset[Action]:
+    flags = zip(Action, (can_read, can_write, can_delete), strict=True)
+    return frozenset(action for action, allowed in flags if allowed)
+
+
+__all__ = ["Stale", "cache", "for_value"]
