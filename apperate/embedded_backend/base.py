@@ -1,0 +1,31 @@
+"""Django's PostgreSQL backend on the embedded server, which it starts at the first connection."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.postgresql import base
+from django.db.backends.postgresql.client import DatabaseClient as PostgresClient
+
+from apperate import embedded_postgres
+from apperate.embedded_backend import binaries
+
+
+class DatabaseClient(PostgresClient):
+    """`manage.py dbshell` on the embedded server, with the psql that came with it."""
+
+    def runshell(self, parameters: Iterable[str]) -> None:
+        data = Path(self.connection.settings_dict["EMBEDDED_DATA"])
+        embedded_postgres.ensure(data)
+        self.executable_name = str(binaries.find(embedded_postgres.cluster_major(data)).folder / "psql")
+        super().runshell(parameters)
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """A connection to the embedded server. A command that opens none never starts it."""
+
+    client_class = DatabaseClient
+
+    def get_connection_params(self) -> dict[str, Any]:
+        embedded_postgres.ensure(Path(self.settings_dict["EMBEDDED_DATA"]))
+        return super().get_connection_params()

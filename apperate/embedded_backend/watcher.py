@@ -1,0 +1,236 @@
+"""Runs the embedded PostgreSQL server for as long as a process uses it. A script, standard library only.
+
+Every process that uses the server holds a shared kernel lock on `.users.lock`, which the kernel takes away
+even after kill -9. The watcher is the server's parent: it starts the server again when it dies while it is
+in use, and stops it when nobody has held the lock for a moment. If the watcher is killed, the kernel tells
+the server to stop. It keeps the rights it was started with and drops them only in the server.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+TICK_SECONDS = 0.1
+FAILED_STARTS_MAX = 20
+STOP_SECONDS_MAX = 60
+LOG_BYTES_MAX = 10_000_000
+PR_SET_PDEATHSIG = 1
+# The values of a refused statement could be a token; neither they nor the statement go to the log.
+SERVER_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "port": "5432",
+    "max_connections": "200",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length_on_error": "0",
+}
+
+
+class Watcher:
+    """One embedded server: its folders, its account, and what was asked of the watcher so far."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.data = Path(order["data"])
+        self.cluster = Path(order["cluster"])
+        self.program = order["program"]
+        self.sockets = order["sockets"]
+        self.linger_seconds = float(order["linger_seconds"])
+        self.uid, self.gid = order["uid"], order["gid"]
+        self.by_descriptor = bool(order["by_descriptor"])
+        self.server: subprocess.Popen[bytes] | None = None
+        self.ending = self.hurrying = False
+        self.users = open_plain(self.data / ".users.lock")  # held for the life of the watcher
+
+    def watch(self) -> None:
+        """Run the server until nobody uses it, its folder is gone, or this process is told to end."""
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, self._end)
+        signal.signal(signal.SIGUSR1, self._hurry)
+        failed_starts = 0
+        free_since: float | None = None
+        self._clear_previous()
+        started_at = self._start()
+        while not self.ending:
+            time.sleep(TICK_SECONDS)
+            if not self._folder_is_ours():
+                break
+            if self._is_free():
+                free_since = free_since or time.monotonic()
+                waited = time.monotonic() - free_since >= (0 if self.hurrying else self.linger_seconds)
+                if waited and self._is_free(keep=True):
+                    break
+            else:
+                free_since, self.hurrying = None, False
+            if self.server is not None and self.server.poll() is not None:
+                # Backends of a killed server need a moment to notice, so the first tries may fail.
+                ran_seconds = time.monotonic() - started_at
+                failed_starts = 0 if ran_seconds > 5 else failed_starts + 1
+                if failed_starts > FAILED_STARTS_MAX:
+                    sys.exit(1)
+                time.sleep(TICK_SECONDS * min(failed_starts, 5))
+                self._clear_previous()
+                started_at = self._start()
+        self._stop()
+
+    def _end(self, _signal: int, _frame: FrameType | None) -> None:
+        self.ending = True
+
+    def _hurry(self, _signal: int, _frame: FrameType | None) -> None:
+        self.hurrying = True
+
+    def _is_free(self, *, keep: bool = False) -> bool:
+        """Whether no process uses the server. With `keep` a newcomer waits until this process has ended."""
+        try:
+            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if not keep:
+            fcntl.flock(self.users, fcntl.LOCK_UN)
+        return True
+
+    def _folder_is_ours(self) -> bool:
+        """False when the data folder was removed or replaced; its server has no reason to go on."""
+        try:
+            now = os.stat(self.data / ".users.lock")
+        except OSError:
+            return False
+        then = os.fstat(self.users)
+        return (now.st_dev, now.st_ino) == (then.st_dev, then.st_ino)
+
+    def _start(self) -> float:
+        """Start the server as a child, dropping to its account, and return the time."""
+        log_path = self.data / "server.log"
+        if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
+            log_path.replace(self.data / "server.log.1")
+        cluster, sockets, descriptors = str(self.cluster), self.sockets, []
+        if self.by_descriptor:
+            # The account cannot walk down to the folders, so it gets them opened.
+            descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (cluster, sockets)]
+            cluster, sockets = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
+        quoted = '"' + sockets.replace('"', '""') + '"'
+        settings = {**SERVER_SETTINGS, "unix_socket_directories": quoted}
+        flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        account = {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
+        log = open_plain(log_path)
+        self.server = subprocess.Popen(
+            [self.program, "-D", cluster, *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            pass_fds=descriptors,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509, this process has one thread
+            **account,
+        )
+        for descriptor in (log, *descriptors):
+            os.close(descriptor)
+        return time.monotonic()
+
+    def _stop(self) -> None:
+        """Stop the server: at once for its clients, with everything committed on disk."""
+        if self.server is None or self.server.poll() is not None:
+            return
+        self.server.send_signal(signal.SIGINT)
+        try:
+            self.server.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.server.send_signal(signal.SIGQUIT)
+            self.server.wait()
+
+    def _clear_previous(self) -> None:
+        """Stop a server left without its watcher, and remove what a crash or a reboot left behind.
+
+        A pid in a file is believed only if that process has this cluster as its working folder: after a
+        reboot the number may belong to somebody else.
+        """
+        deadline = time.monotonic() + STOP_SECONDS_MAX
+        for path in (self.cluster / "postmaster.pid", Path(self.sockets) / ".s.PGSQL.5432.lock"):
+            while (pid := _pid_in(path)) is not None:
+                if not _works_in(pid, self.cluster):
+                    path.unlink(missing_ok=True)
+                    break
+                if time.monotonic() > deadline:
+                    sys.exit(1)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+                time.sleep(TICK_SECONDS)
+
+
+def open_plain(path: Path) -> int:
+    """Open a file of the data folder for appending, made private; never through a symbolic link.
+
+    The folder belongs to the server's account, which must not lead a process of root elsewhere.
+    """
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+
+
+def _pid_in(path: Path) -> int | None:
+    """The process id on the first line of a pid file; None without a file, 0 for one without a number."""
+    try:
+        first = path.read_text(errors="replace").split("\n", 1)[0].strip()
+    except FileNotFoundError:
+        return None
+    return int(first) if first.isascii() and first.isdigit() else 0
+
+
+def _works_in(pid: int, cluster: Path) -> bool:
+    """Whether that process is a server of this cluster: /proc where there is one, else ps."""
+    if pid <= 0:
+        return False
+    with contextlib.suppress(OSError):
+        os.kill(pid, 0)
+        if Path("/proc/self/cwd").exists():
+            return os.path.samefile(f"/proc/{pid}/cwd", cluster)
+        shown = subprocess.run(
+            ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ).stdout
+        return "postgres" in shown and str(cluster) in shown
+    return False
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to stop this process in good order when the watcher dies, kill -9 included."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def main() -> NoReturn:
+    """Take the watcher's lock, leave the foreground, and watch."""
+    watcher = Watcher(json.loads(sys.argv[1]))
+    lock = open_plain(watcher.data / ".watcher.lock")
+    for _ in range(50):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # Somebody asks whether there is a watcher, which takes the lock for a moment.
+            time.sleep(TICK_SECONDS)
+    else:
+        sys.exit(1)
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.truncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    watcher.watch()
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
