@@ -1,0 +1,45 @@
+"""Dates as text: which texts are ISO 8601 dates, and which moment they mean. Pure.
+
+Only the extended forms count (`2020-02-29`, `2020-02-29T10:00:00.5Z`), so that `20200229` in a file
+stays a number and `01/02/2020` stays text. A date-time without an offset means UTC.
+"""
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+
+_ISO = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2}|[+-][0-9]{2})?)?"
+)
+ISO_TEXT_CHARS_MAX = 40
+DATE_CHARS = 10
+
+
+@lru_cache(maxsize=8192)
+def parse_iso(text: str) -> datetime | None:
+    """The moment an ISO 8601 date or date-time means, in UTC; None for any other text.
+
+    A day means its first moment. Impossible dates (2020-02-30, 24:00, year 0) are None. Digits after
+    the microseconds are dropped.
+    """
+    if len(text) > ISO_TEXT_CHARS_MAX:
+        return None
+    text = text.upper()
+    if not _ISO.fullmatch(text):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def has_time(text: str) -> bool:
+    """Whether an ISO text carries a time of day and not a day alone."""
+    return len(text) > DATE_CHARS
+
+
+def day_of(moment: datetime) -> datetime:
+    """The first moment of the UTC day a moment lies in."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
