@@ -33,7 +33,7 @@ def test_make_gives_a_value_that_parses_to_its_kind(kind: TokenKind) -> None:
     value = make(kind)
 
     assert re.fullmatch(f"{kind.prefix}[0-9a-f]{{40}}", value)
-    assert parse(value) == ParsedValue(kind, has_checksum=True)
+    assert parse(value) == ParsedValue(value, kind, has_checksum=True)
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_make_gives_a_value_that_parses_to_its_kind(kind: TokenKind) -> None:
 )
 def test_parse_takes_a_value_written_down_before(value: str, kind: TokenKind) -> None:
     """The checksum is part of what holders keep: it must never change between releases."""
-    assert parse(value) == ParsedValue(kind, has_checksum=True)
+    assert parse(value) == ParsedValue(value, kind, has_checksum=True)
 
 
 def test_parse_takes_an_old_publishable_value_and_says_it_has_no_checksum() -> None:
-    assert parse(LEGACY) == ParsedValue(TokenKind.PUBLISHABLE, has_checksum=False)
+    assert parse(LEGACY) == ParsedValue(LEGACY, TokenKind.PUBLISHABLE, has_checksum=False)
 
 
 @pytest.mark.parametrize(

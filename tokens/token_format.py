@@ -49,6 +49,7 @@ _VALUE_IN_TEXT = re.compile(
 class ParsedValue:
     """A well-formed value. One without a checksum may only belong to a token imported with its old value."""
 
+    text: str
     kind: TokenKind
     has_checksum: bool
 
@@ -70,9 +71,9 @@ def parse(value: str) -> ParsedValue | None:
         return None
     if len(value) == VALUE_CHARACTERS:
         body = value[:-CHECKSUM_CHARACTERS]
-        return ParsedValue(kind, has_checksum=True) if value == body + _checksum(body) else None
+        return ParsedValue(value, kind, has_checksum=True) if value == body + _checksum(body) else None
     if len(value) == LEGACY_CHARACTERS and kind is TokenKind.PUBLISHABLE:
-        return ParsedValue(kind, has_checksum=False)
+        return ParsedValue(value, kind, has_checksum=False)
     return None
 
 
@@ -101,7 +102,10 @@ def mask_in_text(text: str) -> str:
 
 
 def new_public_id() -> str:
-    """Return a new public id such as `tok_8f3k2m9q`. At 40 random bits the table's constraint keeps it unique."""
+    """Return a new public id such as `tok_8f3k2m9q`.
+
+    40 random bits may repeat: the table's unique constraint decides, and the caller tries again.
+    """
     return "tok_" + "".join(secrets.choice(_PUBLIC_ID_ALPHABET) for _ in range(8))
 
 
