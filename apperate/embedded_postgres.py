@@ -4,6 +4,7 @@ It is started by the first user and stopped after the last one (embedded_backend
 socket is in a folder of mode 0700 and there is no TCP, so whoever may open that folder is trusted. Kernel
 locks count the users; the truth about "running" is the socket, never a process id in a file.
 """
+# ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
 
 import contextlib
 import fcntl
@@ -201,16 +202,16 @@ def _start_server(data: Path, account: Account) -> None:
     }
     command = [sys.executable, "-I", "-S", watcher.__file__, json.dumps(order)]
     deadline = time.monotonic() + START_SECONDS_MAX
-    launched = 0
+    launched = False
     while not (_is_watched(data) and _answers(data)):
         if not _is_watched(data):
-            if launched == 2:
+            if launched:
                 raise EmbeddedPostgresError(f"The embedded PostgreSQL does not start: {_last_words(data)}")
             subprocess.run(
                 command, check=False, cwd="/", env=_server_environment(), stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            launched += 1
+            launched = True
         if time.monotonic() > deadline:
             raise EmbeddedPostgresError(
                 f"The embedded PostgreSQL did not answer within {START_SECONDS_MAX} s: {_last_words(data)}"

@@ -5,6 +5,7 @@ even after kill -9. The watcher is the server's parent: it starts the server aga
 in use, and stops it when nobody has held the lock for a moment. If the watcher is killed, the kernel tells
 the server to stop. It keeps the rights it was started with and drops them only in the server.
 """
+# ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
 
 import contextlib
 import ctypes
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 TICK_SECONDS = 0.1
-FAILED_STARTS_MAX = 20
+FAILED_STARTS_MAX = 8
 STOP_SECONDS_MAX = 60
 LOG_BYTES_MAX = 10_000_000
 PR_SET_PDEATHSIG = 1
