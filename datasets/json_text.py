@@ -14,7 +14,7 @@ from collections import Counter
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
-import simplejson  # type: ignore[import-untyped]
+import simplejson
 
 from apperate.refusals import Refusal
 
