@@ -1,0 +1,74 @@
+# Everything that is done with this project from a shell. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check lock clean dev chromium
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+run: $(VENV)/installed  ## start Apperate: database, server and background work (HOST, PORT)
+	@exec $(BIN)/python manage.py up
+
+test: dev chromium  ## run every test, with coverage (PYTEST_ARGS="-k …" for some)
+	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \
+	$(BIN)/coverage report || true; exit $$status
+
+check: dev  ## everything that is checked without running tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --cache-dir .import_linter_cache
+	find templates -name '*.html' -print0 | xargs -0 -r $(BIN)/djade --target-version 5.2 --check
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	@# As it is served in production: https, a real key, and no warning left.
+	APPERATE_PUBLIC_URL=https://data.example.com APPERATE_ALLOWED_HOSTS=data.example.com APPERATE_DEBUG=0 \
+	APPERATE_SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))')" \
+	$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+lock: dev  ## pin the requirements again, with hashes (UPGRADE=--upgrade for newer releases)
+	$(UV_COMPILE) $(UPGRADE) --output-file requirements.txt
+	$(UV_COMPILE) $(UPGRADE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+
+clean:  ## remove what can be made again; the data in var/ stays
+	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find apperate benchmarks datasets tests tokens -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the targets above stand on -----------------------------------------------------------
+
+dev: $(VENV)/installed-dev
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Apperate needs Python 3.11 or newer, and there is no $(PYTHON)." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Apperate needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The stamps hold the requirements they stand for, so a checkout that only changes times installs nothing.
+$(VENV)/installed: requirements.txt | $(BIN)/python
+	@cmp -s requirements.txt $@ || { echo "Installing the requirements (once) …"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt; }
+	@cp requirements.txt $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@cmp -s requirements-dev.txt $@ || { echo "Installing the development requirements (once) …"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt; }
+	@cp requirements-dev.txt $@
+
+chromium:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+	command -v $$name >/dev/null && exit 0; done; \
+	command -v apt-get >/dev/null || { echo "The browser tests need Chromium: install it and try again." >&2; exit 1; }; \
+	echo "Installing Chromium for the browser tests …"; \
+	if [ "$$(id -u)" = 0 ]; then become=; else become=sudo; fi; \
+	$$become apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$become apt-get install -y -qq chromium >/dev/null

@@ -1,0 +1,111 @@
+"""The import directions of the architecture hold, and the contracts that hold them see every module."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOTS = ("apperate", "datasets", "tokens")
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+CONTRACTS = {contract["name"]: contract for contract in SETTINGS["contracts"]}
+ONE_WAY = "Imports go one way"
+INSIDE = "Inside an app: pages and endpoints, services, access, state, models, rules"
+PURE = "Pure rules know neither Django nor the database driver"
+DATA_PLANE = "The data plane imports no views, forms or services"
+DATA_PLANE_MODULES = {
+    "datasets.api",
+    "datasets.renderers",
+    "datasets.store",
+    "tokens.access",
+    "tokens.credits",
+    "tokens.middleware",
+    "tokens.snapshots",
+    "tokens.throttling",
+    "tokens.usage",
+}
+
+
+def module_file(folder: Path, module: str) -> Path:
+    return folder.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    return subprocess.run(
+        [sys.executable, "-c", command, "--config", str(ROOT / "pyproject.toml"), "--no-cache", "--no-logo"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def empty_project(tmp_path: Path) -> Path:
+    """Packages and modules of the project's names with nothing in them."""
+    for package in (*ROOTS, "apperate/accounts", "apperate/team"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    named = {module for contract in CONTRACTS.values() for module in contract.get("source_modules", [])}
+    for module in {*named, "apperate.problems", "tokens.models", "tokens.services"}:
+        module_file(tmp_path, module).touch()
+    return tmp_path
+
+
+def test_imports_go_one_way() -> None:
+    done = lint_imports(ROOT)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_empty_project_breaks_no_contract(empty_project: Path) -> None:
+    done = lint_imports(empty_project)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "contract"),
+    [
+        ("tokens.token_format", "datasets.schema", ONE_WAY),
+        ("apperate.problems", "apperate.accounts", ONE_WAY),
+        ("apperate.accounts", "tokens.models", ONE_WAY),
+        ("apperate.refusals", "django.http", PURE),
+        ("tokens.domains", "psycopg", PURE),
+        ("tokens.domains", "tokens.models", INSIDE),
+        ("tokens.models", "tokens.access", INSIDE),
+        ("tokens.snapshots", "tokens.services", DATA_PLANE),
+    ],
+)
+def test_a_planted_import_breaks_its_contract(
+    module: str, imported: str, contract: str, empty_project: Path
+) -> None:
+    path = module_file(empty_project, module)
+    path = path if path.exists() else path.with_suffix("") / "__init__.py"
+    path.write_text(f"import {imported}\n", encoding="utf-8")
+
+    done = lint_imports(empty_project)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"{contract} BROKEN" in done.stdout
+
+
+def test_every_module_that_calls_itself_pure_is_held_to_it() -> None:
+    claims = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for name in ROOTS
+        for path in (ROOT / name).rglob("*.py")
+        if "Pure" in (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+    }
+
+    assert claims <= set(CONTRACTS[PURE]["source_modules"])
+
+
+def test_every_module_of_the_data_plane_is_held_to_its_contract() -> None:
+    present = {module for module in DATA_PLANE_MODULES if module_file(ROOT, module).exists()}
+
+    assert present == set(CONTRACTS[DATA_PLANE]["source_modules"])
