@@ -1,0 +1,224 @@
+"""Start everything: the database, the server and the background work, until Ctrl-C."""
+
+import errno
+import fcntl
+import hashlib
+import http.client
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import django
+from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command, get_commands
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, connections
+
+from apperate import embedded_postgres, supervisor
+from apperate.configuration import flag, integer
+from apperate.supervisor import Child, ChildFailed
+
+READY_SECONDS_MAX = 60
+WORKERS_MAX = 64
+JOBS_AT_ONCE = 2
+POLL_SECONDS = 0.5
+JOB_STOP_SECONDS = 10
+
+
+class Command(BaseCommand):
+    help = "Start the database, the server and the background work, and stop them with Ctrl-C."
+    requires_migrations_checks = False
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        children: list[Child] = []
+        try:
+            with supervisor.stop_signals():
+                try:
+                    self.run(children)
+                except supervisor.StopAsked:
+                    self.stdout.write("Stopping …")
+                finally:
+                    supervisor.stop(children)
+                    connections.close_all()
+                    embedded_postgres.release(settings.DATA_DIR / "db")
+        except supervisor.StopAsked:
+            # A second signal while stopping: the children are killed, nobody waits for the database.
+            sys.exit(1)
+
+    def run(self, children: list[Child]) -> None:
+        """Check the values, prepare, start, and watch until a signal or a fault."""
+        try:
+            host, port, workers = listening_values()
+            refuse_open_http(host)
+            address = free_address(host, port)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error), returncode=2) from None
+        try:
+            with one_at_a_time():
+                self.prepare()
+        except (ImproperlyConfigured, OperationalError) as error:
+            raise CommandError(" ".join(str(error).split()), returncode=1) from None
+        connections.close_all()
+        try:
+            for child in programs(address, port, workers):
+                children.append(child)
+                child.start()
+            supervisor.wait_until_ready(
+                children, lambda: answers(address, port), seconds_max=READY_SECONDS_MAX
+            )
+            self.greet()
+            supervisor.watch(children, say=self.stderr.write, each_second=keep_database)
+        except ChildFailed as failed:
+            raise CommandError(f"{failed}; everything else was stopped.") from None
+
+    def prepare(self) -> None:
+        """Bring tables, static files and the demo to the state of this version; quick when they are."""
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command("createcachetable", verbosity=0)
+        collect_static()
+        if wants_demo():
+            if "demo" in get_commands():
+                self.stdout.write("Making the demo …")
+                call_command("demo", verbosity=0)
+            else:
+                self.stdout.write("There is no demo in this version.")
+
+    def greet(self) -> None:
+        from apperate.accounts.models import User
+
+        self.stdout.write(self.style.SUCCESS(f"Apperate runs at {settings.PUBLIC_URL}"))
+        first = User.objects.order_by("pk").values_list("email", flat=True).first()
+        connections.close_all()
+        if first is None:
+            self.stdout.write(
+                "Nobody can sign in yet: `manage.py createworkspace` makes the first workspace."
+            )
+        elif settings.DEMO_ENABLED and "DATABASE_URL" not in os.environ:
+            self.stdout.write(f"Sign in as {first}; `manage.py demo --json` prints the password.")
+        self.stdout.write("Ctrl-C stops it.")
+
+
+def listening_values() -> tuple[str, int, int]:
+    """Host, port and number of workers from HOST, PORT and APPERATE_WORKERS."""
+    host = os.environ.get("HOST", "127.0.0.1")
+    if not host.strip():
+        raise ImproperlyConfigured(
+            "HOST is empty: use 127.0.0.1 for this machine alone, or 0.0.0.0 for all of its addresses."
+        )
+    port = integer(os.environ, "PORT", default=8000, low=1, high=65_535)
+    return host, port, integer(os.environ, "APPERATE_WORKERS", default=2, low=1, high=WORKERS_MAX)
+
+
+def refuse_open_http(host: str) -> None:
+    """Tokens must not cross a network in clear by accident. Source: security.md, Checks."""
+    try:
+        is_local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = host == "localhost"
+    allowed = flag(os.environ, "APPERATE_ALLOW_HTTP", default=False)
+    if not (is_local or settings.SERVES_HTTPS or allowed):
+        raise ImproperlyConfigured(
+            f"HOST={host} is open to the network and APPERATE_PUBLIC_URL is not https: tokens would travel "
+            "in clear. Set APPERATE_PUBLIC_URL=https://…, or APPERATE_ALLOW_HTTP=1 if the network is trusted."
+        )
+
+
+def free_address(host: str, port: int) -> str:
+    """The numeric address to listen on. Raises ImproperlyConfigured when the port is taken.
+
+    The server shares its port between workers, and would share it with a second installation too.
+    """
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise ImproperlyConfigured(f"HOST={host!r} is not an address or name of this machine.") from None
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            reasons = {
+                errno.EADDRINUSE: f"PORT={port} is in use on {host}: stop the other program, or set PORT.",
+                errno.EACCES: f"PORT={port} may be opened by root only: set PORT to 1024 or higher.",
+            }
+            default = f"HOST={host} cannot be listened on: {error.strerror}."
+            raise ImproperlyConfigured(reasons.get(error.errno or 0, default)) from None
+    return str(where[0])
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one process prepare this data directory; another waits for it."""
+    settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
+    with open(settings.DATA_DIR / ".up.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def collect_static() -> None:
+    """Collect the static files if one of them, or Django, changed since the last time."""
+    digest = hashlib.sha256(f"{django.__version__} {settings.STORAGES['staticfiles']['BACKEND']}".encode())
+    for finder in get_finders():
+        for path, storage in finder.list([]):
+            found = os.stat(storage.path(path))
+            digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
+    stamp = Path(settings.STATIC_ROOT) / ".collected"
+    if stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return
+    call_command("collectstatic", interactive=False, verbosity=0)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(digest.hexdigest())
+
+
+def wants_demo() -> bool:
+    """Whether to make the demo: only in an embedded database without any workspace."""
+    if os.environ.get("DATABASE_URL") or not settings.DEMO_ENABLED:
+        return False
+    from apperate.accounts.models import Workspace
+
+    return not Workspace.objects.exists()
+
+
+def programs(address: str, port: int, workers: int) -> list[Child]:
+    """The server and the background work, both with the role that may not change tables."""
+    environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
+    server = [sys.executable, "-m", "apperate.server", address, str(port), str(workers)]
+    jobs = [
+        sys.executable, str(settings.BASE_DIR / "manage.py"), "procrastinate", "worker",
+        "--concurrency", str(JOBS_AT_ONCE),
+        "--no-listen-notify",  # correctness and speed must not depend on LISTEN, which poolers drop
+        "--fetch-job-polling-interval", str(POLL_SECONDS),
+        "--abort-job-polling-interval", str(POLL_SECONDS),
+        "--shutdown-graceful-timeout", str(JOB_STOP_SECONDS),
+    ]  # fmt: skip
+    return [
+        Child("The server", server, {**environment, "APPERATE_POOLED": "1"}, settings.BASE_DIR),
+        Child("The background work", jobs, environment, settings.BASE_DIR),
+    ]
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether the server answers; any answer counts."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104, the address to ask
+    connection = http.client.HTTPConnection(local, port, timeout=2)
+    try:
+        connection.request("GET", "/livez")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def keep_database() -> None:
+    """Bring the embedded server back if even its watcher was killed."""
+    if settings.DATABASES["default"]["ENGINE"] == "apperate.embedded_backend":
+        embedded_postgres.keep(settings.DATA_DIR / "db")

@@ -1,0 +1,161 @@
+"""Runs the processes of one installation together: they start, live and end as one.
+
+Each child leads a process group and is told by Linux when its parent dies, so that kill -9 of the
+supervisor leaves nothing behind either.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+TICK_SECONDS = 0.1
+STOP_SECONDS_MAX = 20
+RESTART_SECONDS = 0.5
+# A child that ends so often within the window has a fault that a restart does not heal.
+DEATHS_MAX, DEATHS_WINDOW_SECONDS = 5, 60
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class ChildFailed(Exception):
+    """A child ended and is not worth another start; the text says which and how."""
+
+
+class StopAsked(BaseException):
+    """SIGTERM, SIGHUP or Ctrl-C. Not an Exception, so that no handler of faults swallows it."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One program to keep running. `starts_again` also before it has ever been ready."""
+
+    name: str
+    command: Sequence[str | os.PathLike[str]]
+    environment: Mapping[str, str]
+    directory: str | os.PathLike[str]
+    process: subprocess.Popen[bytes] | None = None
+    is_ready: bool = False
+    restart_at: float = 0.0
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_MAX))
+
+    def start(self) -> None:
+        supervisor = os.getpid()
+
+        def prepare() -> None:
+            die_with_parent()
+            if os.getppid() != supervisor:
+                os._exit(1)
+
+        self.process = subprocess.Popen(  # noqa: S603, the command is made by the supervisor's caller
+            self.command,
+            env=self.environment,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            preexec_fn=prepare,  # noqa: PLW1509, the supervisor has one thread
+        )
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal_group(self, number: int) -> None:
+        """Signal the child and everything it started."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+    def how_it_ended(self) -> str:
+        code = self.process.returncode if self.process else None
+        if code is not None and code < 0:
+            return f"{self.name} was ended by {signal.Signals(-code).name}"
+        return f"{self.name} ended with exit code {code}"
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent of this process dies. Elsewhere nothing can be asked."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[None]:
+    """Raise StopAsked in the main thread for SIGTERM, SIGHUP and Ctrl-C."""
+
+    def ask(_number: int, _frame: object) -> None:
+        raise StopAsked
+
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def watch(
+    children: Sequence[Child], *, say: Callable[[str], object], each_second: Callable[[], None]
+) -> None:
+    """Keep the children running until StopAsked. Raises ChildFailed for one that cannot be kept.
+
+    A child that was ready is started again; one that never was has a fault to be seen at once.
+    """
+    next_second = 0.0
+    while True:
+        now = time.monotonic()
+        if now >= next_second:
+            each_second()
+            next_second = now + 1
+        for child in children:
+            if child.is_running():
+                continue
+            if child.restart_at:
+                if now >= child.restart_at:
+                    child.restart_at = 0.0
+                    child.start()
+                continue
+            child.signal_group(signal.SIGKILL)
+            if not child.is_ready:
+                raise ChildFailed(child.how_it_ended())
+            child.deaths.append(now)
+            if len(child.deaths) == DEATHS_MAX and now - child.deaths[0] < DEATHS_WINDOW_SECONDS:
+                raise ChildFailed(f"{child.how_it_ended()}, {DEATHS_MAX} times within a minute")
+            say(f"{child.how_it_ended()}; it is started again.")
+            child.restart_at = now + RESTART_SECONDS
+        time.sleep(TICK_SECONDS)
+
+
+def wait_until_ready(children: Sequence[Child], is_ready: Callable[[], bool], *, seconds_max: float) -> None:
+    """Wait until the installation answers. Raises ChildFailed when a child ends, or after seconds_max."""
+    deadline = time.monotonic() + seconds_max
+    while not is_ready():
+        for child in children:
+            if not child.is_running():
+                raise ChildFailed(child.how_it_ended())
+        if time.monotonic() > deadline:
+            raise ChildFailed(f"The server did not answer within {seconds_max:.0f} s")
+        time.sleep(TICK_SECONDS / 2)
+    for child in children:
+        child.is_ready = True
+
+
+def stop(children: Sequence[Child]) -> None:
+    """End the children in good order; what is left after STOP_SECONDS_MAX, or a second signal, is killed."""
+    for child in children:
+        child.signal_group(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    try:
+        while any(child.is_running() for child in children) and time.monotonic() < deadline:
+            time.sleep(TICK_SECONDS / 5)
+    finally:
+        for child in children:
+            child.signal_group(signal.SIGKILL)
+            if child.process is not None:
+                child.process.wait()
