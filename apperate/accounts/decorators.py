@@ -1,0 +1,66 @@
+"""Who may open a page: each view declares one of these, and a test walks the URLs for one that does not."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import render
+from django_htmx.middleware import HtmxDetails
+
+from apperate.accounts.models import Membership, Role, User, Workspace
+
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
+
+
+class MemberRequest(HttpRequest):
+    """A request that passed workspace_member or workspace_admin."""
+
+    user: User
+    membership: Membership
+    workspace: Workspace
+    workspaces: list[Workspace]
+    htmx: HtmxDetails
+
+
+def public(view: View) -> View:
+    """Anyone may open it, signed in or not."""
+    view.policy = "public"  # type: ignore[attr-defined]
+    return view
+
+
+def workspace_member(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """For people who are a member of the current workspace; the others sign in, or read why not."""
+    return _guarded(view, policy="member", needs_manager=False)
+
+
+def workspace_admin(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """For admins and the primary of the current workspace; others read who can."""
+    return _guarded(view, policy="admin", needs_manager=True)
+
+
+def _guarded(
+    view: Callable[..., HttpResponseBase], *, policy: str, needs_manager: bool
+) -> Callable[..., HttpResponseBase]:
+    @wraps(view)
+    def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            # A POST's address is no page to come back to.
+            return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+        if not request.membership:
+            return render(request, "accounts/no_workspace.html", status=403)
+        if needs_manager and not request.membership.manages:
+            return render(
+                request, "accounts/admins_only.html", {"managers": managers(request.workspace)}, status=403
+            )
+        return view(request, *args, **kwargs)
+
+    guarded.policy = policy  # type: ignore[attr-defined]
+    return guarded
+
+
+def managers(workspace: Workspace) -> list[User]:
+    """The people who manage a workspace, the primary first."""
+    rows = workspace.memberships.filter(role__in=[Role.PRIMARY, Role.ADMIN]).select_related("user")
+    return [one.user for one in sorted(rows, key=lambda one: (one.role != Role.PRIMARY, one.pk))]

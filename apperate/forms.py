@@ -1,0 +1,45 @@
+"""How every form of the dashboard is drawn: one field template, and widgets that know their look."""
+
+from typing import Any
+
+from django import forms
+from django.forms.boundfield import BoundField
+from django.forms.renderers import TemplatesSetting
+
+
+class Field(BoundField):
+    """A form field whose widget carries the class of its look, unless it names one itself."""
+
+    def build_widget_attrs(self, attrs: dict[str, Any], widget: forms.Widget | None = None) -> dict[str, Any]:
+        attrs = super().build_widget_attrs(attrs, widget)
+        widget = widget or self.field.widget
+        if "class" not in widget.attrs and (css_class := class_of(widget)):
+            attrs.setdefault("class", css_class)
+        return attrs
+
+
+def class_of(widget: forms.Widget) -> str:
+    """The class of a widget's look; boxes and files are styled by their type."""
+    if isinstance(
+        widget, forms.CheckboxInput | forms.RadioSelect | forms.CheckboxSelectMultiple | forms.FileInput
+    ):
+        return ""
+    if isinstance(widget, forms.Select) and not isinstance(widget, forms.SelectMultiple):
+        return "select"
+    return "" if widget.is_hidden else "input"
+
+
+class FormRenderer(TemplatesSetting):
+    field_template_name = "ui/field.html"
+    bound_field_class = Field
+
+
+class Switch(forms.CheckboxInput):
+    """A checkbox that shows "Enabled" or "Disabled"."""
+
+    template_name = "ui/switch.html"
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        context = super().get_context(name, value, attrs)
+        context["widget"]["attrs"] |= {"role": "switch", "class": "switch"}
+        return context

@@ -1,0 +1,80 @@
+"""Tags of every page: icons, avatars, small charts, and times as people say them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from django import template
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from apperate import charts
+
+register = template.Library()
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@register.simple_tag
+def icon(name: str, css_class: str = "") -> SafeString:
+    """A drawing of the icon sprite; it says nothing to a screen reader."""
+    return format_html(
+        '<svg class="i{}" aria-hidden="true"><use href="{}#{}"/></svg>',
+        f" {css_class}" if css_class else "",
+        static("vendor/icons.svg"),
+        name,
+    )
+
+
+@register.simple_tag
+def meter(value: float, top: float | None) -> SafeString:
+    """How much of `top` is used; the figures belong into the text beside it."""
+    return charts.meter(value, top)
+
+
+@register.simple_tag
+def sparkline(values: Sequence[float], css_class: str = "s1") -> SafeString:
+    """A line over the values, oldest first."""
+    return charts.sparkline(values, css_class=css_class)
+
+
+@register.simple_tag
+def when(moment: datetime | None, never: str = "Never", now: datetime | None = None) -> SafeString:
+    """A time as people say it, with the absolute UTC time as its title."""
+    if moment is None:
+        return format_html('<span class="muted">{}</span>', never)
+    moment = moment.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        moment.isoformat(timespec="seconds"),
+        f"{moment:%Y-%m-%d %H:%M:%S} UTC",
+        relative(moment, now=now or timezone.now()),
+    )
+
+
+def relative(moment: datetime, *, now: datetime) -> str:
+    """ "14 min ago", "in 2 hours", "yesterday", or the date when it is more than a week away."""
+    distance = abs(now - moment)
+    if distance < MINUTE:
+        return "just now" if moment <= now else "in less than a minute"
+    if distance >= 7 * DAY:
+        return f"{moment.day} {moment:%b %Y}"
+    if distance < HOUR:
+        words = f"{distance // MINUTE} min"
+    elif distance < DAY:
+        words = count_of(distance // HOUR, "hour")
+    elif distance < 2 * DAY:
+        return "yesterday" if moment < now else "tomorrow"
+    else:
+        words = count_of(distance // DAY, "day")
+    return f"{words} ago" if moment < now else f"in {words}"
+
+
+def count_of(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+@register.simple_tag
+def avatar(user: object) -> SafeString:
+    """A person's initials in a circle; the name belongs into the text beside it."""
+    return format_html('<span class="avatar" aria-hidden="true">{}</span>', getattr(user, "initials", "?"))

@@ -1,0 +1,98 @@
+"""Pages that belong to no app: home, theme, documentation, health, errors."""
+
+import logging
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_GET, require_POST, require_safe
+
+from apperate.accounts.decorators import public
+from apperate.context import THEMES
+from apperate.middleware import UNAVAILABLE
+
+YEAR_SECONDS = 31_536_000
+logger = logging.getLogger("apperate.requests")
+
+
+@public
+@require_safe
+def home(request: HttpRequest) -> HttpResponseBase:
+    if not request.user.is_authenticated:
+        return redirect_to_login("/")
+    return redirect("tokens:list")
+
+
+@public
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Keep the chosen theme in a cookie of this browser, and go back to the page."""
+    response = HttpResponseRedirect(own_address(request, request.POST.get("next", "")))
+    if (chosen := request.POST.get("theme", "")) in THEMES:
+        response.set_cookie(
+            "theme",
+            chosen,
+            max_age=YEAR_SECONDS,
+            samesite="Lax",
+            secure=settings.SERVES_HTTPS,
+            httponly=True,
+        )
+    return response
+
+
+def own_address(request: HttpRequest, address: str, *, otherwise: str = "/") -> str:
+    """The address if it is on this host, so that a form cannot send people elsewhere."""
+    is_own = address.startswith("/") and url_has_allowed_host_and_scheme(address, allowed_hosts=None)
+    return address if is_own else otherwise
+
+
+@public
+@require_safe
+def docs(request: HttpRequest) -> HttpResponse:
+    return render(request, "docs/index.html")
+
+
+@public
+@require_GET
+def livez(request: HttpRequest) -> HttpResponse:
+    """The process answers; nothing else is asked."""
+    return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@public
+@require_GET
+def readyz(request: HttpRequest) -> HttpResponse:
+    """The database answers too."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except UNAVAILABLE:
+        return HttpResponse(
+            "The database does not answer.\n", status=503, content_type="text/plain; charset=utf-8"
+        )
+    return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
+
+
+# --- errors: these two draw no frame, because the database may be what failed -----------------------
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return HttpResponse(render_to_string("400.html"), status=400)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500, or 503 when it is the database that is away."""
+    request_id = getattr(request, "request_id", "")
+    error: Any = sys.exc_info()[1]
+    if isinstance(error, UNAVAILABLE):
+        logger.warning("database unavailable request_id=%s error=%s", request_id, type(error).__name__)
+        response = HttpResponse(render_to_string("503.html", {"request_id": request_id}), status=503)
+        response.headers["Retry-After"] = "2"
+        return response
+    return HttpResponse(render_to_string("500.html", {"request_id": request_id}), status=500)

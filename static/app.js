@@ -1,0 +1,143 @@
+// Apperate UI behaviours. Everything here only improves pages that already work without it.
+const on = (type, selector, fn) =>
+  document.addEventListener(type, (e) => { const el = e.target.closest?.(selector); if (el) fn(el, e); });
+const say = (text) => { const r = document.getElementById("live"); if (r) r.textContent = text; };
+
+// Copy: <button data-copy="#id"> or data-copy-text="..."
+on("click", "[data-copy],[data-copy-text]", async (b) => {
+  const src = b.dataset.copy && document.querySelector(b.dataset.copy);
+  try { await navigator.clipboard.writeText(b.dataset.copyText ?? src.textContent.trim()); } catch { return; }
+  b.classList.add("done"); say("Copied");
+  setTimeout(() => b.classList.remove("done"), 1600);
+});
+
+// Dialogs: <a href="/tokens/new/" data-dialog="id"> opens the page's own <dialog>, else follows the link
+on("click", "[data-dialog]", (a, e) => {
+  const d = document.getElementById(a.dataset.dialog);
+  if (d?.showModal && !e.metaKey && !e.ctrlKey) { e.preventDefault(); d.showModal(); }
+});
+on("click", "[data-close]", (b) => b.closest("dialog")?.close());
+on("click", "dialog", (d, e) => { if (e.target === d) d.close(); });
+on("click", "[data-dismiss]", (b) => b.closest(".toast").remove());
+
+// Theme: the form posts and the server keeps a cookie; here the page also changes at once
+on("submit", "[data-theme-form]", (f, e) => {
+  e.preventDefault();
+  const body = new FormData(f, e.submitter);
+  document.documentElement.dataset.theme = body.get("theme");
+  f.querySelector(body.get("theme") === "dark" ? ".to-light" : ".to-dark").focus();
+  fetch(f.action, { method: "POST", body, redirect: "manual" });
+});
+
+// Toasts: a success leaves after 6 s unless it is pointed at or focused; a warning or an error stays
+const toasts = document.getElementById("toasts");
+const leave = (t) => {
+  if (!t.isConnected) return;
+  if (t.matches(":hover, :focus-within")) return setTimeout(leave, 2000, t);
+  t.classList.add("leaving");
+  setTimeout(() => t.remove(), 200);
+};
+const watch = (t) => { if (!t.matches(".toast-warning, .toast-error")) setTimeout(leave, 6000, t); };
+if (toasts) {
+  toasts.querySelectorAll(".toast").forEach(watch);
+  new MutationObserver((records) => {
+    for (const r of records) for (const n of r.addedNodes) if (n.matches?.(".toast")) watch(n);
+  }).observe(toasts, { childList: true });
+}
+const fail = (text) => {
+  const t = document.getElementById("toast-template")?.content.firstElementChild.cloneNode(true);
+  if (!t) return;
+  t.querySelector("span").textContent = text;
+  toasts.append(t);
+};
+document.addEventListener("htmx:responseError", (e) => fail(e.detail.xhr.status === 403
+  ? "That is not allowed, or this page is out of date. Reload it and try again."
+  : "That did not work. Reload the page and try again."));
+document.addEventListener("htmx:sendError", () => fail("The server did not answer. Check the connection and try again."));
+
+// Permission picker: the checkboxes are the data; chips mirror them
+const chipFor = (box) => document.querySelector(`.chip[data-for="${box.id}"]`);
+on("change", "[data-perm] input[type=checkbox]", (box) => {
+  const list = box.closest("[data-perm]").querySelector(".chips ul");
+  if (!box.checked) { chipFor(box)?.remove(); }
+  else if (!chipFor(box)) {
+    const chip = document.getElementById("chip-template").content.firstElementChild.cloneNode(true);
+    const [dataset, op] = box.value.split(":");
+    chip.dataset.for = box.id;
+    chip.querySelector(".mono").textContent = dataset;
+    chip.querySelector("em").textContent = op;
+    chip.querySelector("button").ariaLabel = `Remove ${op} access to ${dataset}`;
+    list.append(chip);
+  }
+  say(`${box.value.replace(":", " ")} ${box.checked ? "added" : "removed"}`);
+});
+on("click", ".chip button", (b) => {
+  const chip = b.closest(".chip"), box = document.getElementById(chip.dataset.for);
+  const next = (chip.nextElementSibling ?? chip.previousElementSibling)?.querySelector("button") ??
+    chip.closest(".chips").querySelector(".chips-add");
+  box.checked = false;
+  box.dispatchEvent(new Event("change", { bubbles: true }));
+  next.focus();
+});
+on("input", "[data-filter]", (input) => {
+  const q = input.value.trim().toLowerCase();
+  for (const tr of document.querySelectorAll(input.dataset.filter)) tr.hidden = !tr.textContent.toLowerCase().includes(q);
+});
+
+// Unsaved changes
+on("input", "form[data-dirty]", (f) => {
+  f.classList.add("is-dirty");
+  const note = f.querySelector("[data-dirty-note]");
+  if (note) note.textContent = "You have unsaved changes.";
+});
+
+// Upload progress and file drop. Without script the form posts as usual and the next page shows the job.
+document.addEventListener("htmx:xhr:progress", (e) => {
+  const bar = e.target.querySelector("progress");
+  if (bar && e.detail.lengthComputable) { bar.hidden = false; bar.value = (100 * e.detail.loaded) / e.detail.total; }
+});
+for (const type of ["dragover", "dragleave", "drop"]) on(type, "[data-drop]", (zone, e) => {
+  e.preventDefault();
+  zone.classList.toggle("over", type === "dragover");
+  if (type === "drop" && e.dataTransfer.files.length) zone.querySelector("input[type=file]").files = e.dataTransfer.files;
+});
+
+// Chart tips: pointer, or arrow keys once the chart has focus
+for (const chart of document.querySelectorAll(".chart")) {
+  const cols = [...chart.querySelectorAll(".col[data-tip]")].filter((c) => c.dataset.tip), svg = chart.querySelector(".plot");
+  if (!cols.length) continue;
+  for (const t of svg.querySelectorAll("title")) t.remove();
+  const tip = Object.assign(document.createElement("div"), { className: "tip", hidden: true });
+  chart.append(tip);
+  svg.setAttribute("tabindex", "0");
+  let at = -1;
+  const show = (i) => {
+    cols[at]?.classList.remove("on");
+    at = i;
+    const c = cols[i];
+    tip.hidden = !c;
+    if (!c) return;
+    c.classList.add("on");
+    tip.replaceChildren(Object.assign(document.createElement("b"), { textContent: `${c.dataset.label}: ${c.dataset.total}` }),
+      ...c.dataset.tip.split("; ").reverse().map((row) => {
+        const p = document.createElement("p"), cut = row.lastIndexOf(" ");
+        p.append(Object.assign(document.createElement("span"), { textContent: row.slice(0, cut) }), row.slice(cut + 1));
+        return p;
+      }));
+    const box = chart.getBoundingClientRect(), r = c.querySelector(".hit").getBoundingClientRect();
+    const left = r.left - box.left + r.width + 8;
+    tip.style.left = `${left + tip.offsetWidth > box.width ? r.left - box.left - tip.offsetWidth - 8 : left}px`;
+    tip.style.top = "12px";
+  };
+  svg.addEventListener("pointermove", (e) => { const i = cols.indexOf(e.target.closest(".col")); if (i !== at) show(i); });
+  svg.addEventListener("pointerleave", () => show(-1));
+  svg.addEventListener("blur", () => show(-1));
+  svg.addEventListener("keydown", (e) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+    if (e.key === "Escape") return show(-1);
+    if (!step) return;
+    e.preventDefault();
+    show((at + step + cols.length) % cols.length);
+    say(`${cols[at].dataset.label}: ${cols[at].dataset.total}. ${cols[at].dataset.tip}`);
+  });
+}
