@@ -62,7 +62,10 @@ class Changes:
             for table in self._listeners
         ]
         statement = sql.SQL(", ").join(
-            [sql.SQL("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, clock_timestamp()"), *columns]
+            [
+                sql.SQL("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, clock_timestamp()"),
+                *columns,
+            ]
         )
         # A first poll has nothing to compare with: an id above all others asks for the clock alone.
         rows = await pool.fetch_all(statement, {"xmin": 2**62 if first else self._xmin})

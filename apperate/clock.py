@@ -20,4 +20,8 @@ def month_of(now: datetime) -> datetime:
 def next_month(now: datetime) -> datetime:
     """When the credit window ends and the next begins."""
     start = month_of(now)
-    return start.replace(year=start.year + 1, month=1) if start.month == 12 else start.replace(month=start.month + 1)
+    return (
+        start.replace(year=start.year + 1, month=1)
+        if start.month == 12
+        else start.replace(month=start.month + 1)
+    )

@@ -33,7 +33,9 @@ def integer(environ: Mapping[str, str], name: str, *, default: int, low: int, hi
     except ValueError:
         raise ImproperlyConfigured(f"{name}={text!r} is not a whole number from {low} to {high}.") from None
     if not low <= value <= high:
-        raise ImproperlyConfigured(f"{name}={value} is out of range: use a whole number from {low} to {high}.")
+        raise ImproperlyConfigured(
+            f"{name}={value} is out of range: use a whole number from {low} to {high}."
+        )
     return value
 
 
@@ -42,13 +44,13 @@ def public_url(environ: Mapping[str, str]) -> str:
     text = environ.get("APPERATE_PUBLIC_URL", "")
     if not text:
         host = environ.get("HOST", "") or "127.0.0.1"
-        host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host
+        host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  Compared, not bound.
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{environ.get('PORT', '') or '8000'}"
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"}:
         raise ImproperlyConfigured(
-            f"APPERATE_PUBLIC_URL={text!r} is not valid: use https://host or http://host:port, without a path."
+            f"APPERATE_PUBLIC_URL={text!r} is not valid: use https://host or http://host:port, no path."
         )
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -15,7 +15,9 @@ def mask_tokens(logger: Any, name: str, line: str | MutableMapping[str, Any]) ->
 
 
 RENDERER = (
-    structlog.dev.ConsoleRenderer(colors=False) if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.dev.ConsoleRenderer(colors=False)
+    if sys.stderr.isatty()
+    else structlog.processors.JSONRenderer()
 )
 LOGGING_CONFIGURATION: dict[str, Any] = {
     "version": 1,

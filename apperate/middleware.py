@@ -18,7 +18,13 @@ from apperate.problems import internal_error, problem_response, unavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OperationalError, InterfaceError)
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    OperationalError,
+    InterfaceError,
+)
 logger = logging.getLogger("apperate.requests")
 
 
@@ -40,7 +46,7 @@ class RequestId:
 
 
 class AsyncRequestId:
-    """The data plane's outermost layer: a request id, and an answer even when something breaks inside."""
+    """RequestId for the data plane's async chain."""
 
     async_capable, sync_capable = True, False
 
@@ -55,19 +61,18 @@ class AsyncRequestId:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         return response
 
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        """A failing check or view refuses: 503 when the database is away, else 500. Never a pass."""
-        return failure_response(request, error)
-
 
 def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """The refusal for an exception that nothing else handled, logged under the request id."""
     request_id = getattr(request, "request_id", "")
     if isinstance(error, UNAVAILABLE):
         logger.warning("database unavailable request_id=%s error=%s", request_id, type(error).__name__)
-        return problem_response(unavailable(), request)
-    logger.error("request failed request_id=%s", request_id, exc_info=error)
-    return problem_response(internal_error(), request)
+        response = problem_response(unavailable(), request)
+    else:
+        logger.error("request failed request_id=%s", request_id, exc_info=error)
+        response = problem_response(internal_error(), request)
+    response.headers["X-Request-Id"] = request_id
+    return response
 
 
 class SecurityHeaders:
@@ -94,7 +99,11 @@ class HtmxLoginRedirect:
 
     def __call__(self, request: Any) -> HttpResponse:
         response = self.get_response(request)
-        if request.htmx and response.status_code == 302 and response.headers["Location"].startswith("/account/login"):
+        if (
+            request.htmx
+            and response.status_code == 302
+            and response.headers["Location"].startswith("/account/login")
+        ):
             redirect = HttpResponse(status=204)
             redirect.headers["HX-Redirect"] = response.headers["Location"].split("?")[0]
             return redirect
@@ -116,5 +125,7 @@ class Toasts:
             and not response.streaming
             and (waiting := list(get_messages(request)))
         ):
-            response.content += render_to_string("ui/toasts_oob.html", {"messages": waiting}, request).encode()
+            response.content += render_to_string(
+                "ui/toasts_oob.html", {"messages": waiting}, request
+            ).encode()
         return response

@@ -50,12 +50,21 @@ def connection_arguments() -> dict[str, Any]:
     Preparing costs a round trip of its own at the moment it happens.
     """
     arguments = connections["default"].get_connection_params()
-    for name in ("cursor_factory", "context", "pool", "server_side_binding", "assume_role", "isolation_level"):
+    for name in (
+        "cursor_factory",
+        "context",
+        "pool",
+        "server_side_binding",
+        "assume_role",
+        "isolation_level",
+    ):
         arguments.pop(name, None)
     return {**arguments, "autocommit": True, "prepare_threshold": None}
 
 
-async def fetch_all(sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool = True) -> list[tuple[Any, ...]]:
+async def fetch_all(
+    sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool = True
+) -> list[tuple[Any, ...]]:
     """All rows of one statement in one round trip. repeat=False for statements that change something."""
     pool = await pools.get()
     for last in (not repeat, True):

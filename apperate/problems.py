@@ -40,7 +40,9 @@ def problem(refusal: Refusal, request: HttpRequest) -> dict[str, Any]:
 def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
     """The HTTP answer that says a Refusal."""
     response = HttpResponse(
-        simplejson.dumps(problem(refusal, request), ensure_ascii=False), status=refusal.status, content_type=PROBLEM
+        simplejson.dumps(problem(refusal, request), ensure_ascii=False),
+        status=refusal.status,
+        content_type=PROBLEM,
     )
     if refusal.status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE

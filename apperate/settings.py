@@ -1,8 +1,6 @@
 """Settings, all from the environment. Each variable is described in docs/settings.md."""
 
 import os
-import secrets
-import sys
 from pathlib import Path
 
 import environ
@@ -14,7 +12,6 @@ from apperate.logs import LOGGING_CONFIGURATION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
-TESTING = "pytest" in sys.modules
 
 # --- the installation -------------------------------------------------------------------------
 DATA_DIR = Path(env.str("APPERATE_DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
@@ -31,7 +28,7 @@ ADMIN_ENABLED = flag(os.environ, "APPERATE_ADMIN", default=True)
 
 # --- Django -----------------------------------------------------------------------------------
 DEBUG = flag(os.environ, "APPERATE_DEBUG", default=False)
-SECRET_KEY = secrets.token_urlsafe(50) if TESTING else secret_key(os.environ, DATA_DIR)
+SECRET_KEY = secret_key(os.environ, DATA_DIR)
 ALLOWED_HOSTS = env.list("APPERATE_ALLOWED_HOSTS", default=["*"])
 ROOT_URLCONF = "apperate.urls"
 ASGI_APPLICATION = "apperate.asgi.application"
@@ -123,11 +120,11 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
-        if TESTING or DEBUG
+        if DEBUG
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
-WHITENOISE_USE_FINDERS = TESTING or DEBUG
+WHITENOISE_USE_FINDERS = DEBUG
 INGEST_DIR = DATA_DIR / "ingest"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 50_000  # The permission picker posts a field per granted action.

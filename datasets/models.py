@@ -57,7 +57,9 @@ class Dataset(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["workspace", "name"], name="datasets_dataset_name_once"),
-            models.CheckConstraint(condition=Q(name__regex=r"^[A-Z0-9_]{1,63}$"), name="datasets_dataset_name_form"),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"^[A-Z0-9_]{1,63}$"), name="datasets_dataset_name_form"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -77,7 +79,7 @@ class Dataset(models.Model):
 
 
 class Record(models.Model):
-    """One record. The table is made by a migration (type json, COLLATE "C"); rows are read and written by store.py."""
+    """One record. A migration makes the table (type json, COLLATE "C"); store.py reads and writes it."""
 
     pk = models.CompositePrimaryKey("dataset_id", "key", "date", "subkey", "shard")
     dataset_id: Any = models.IntegerField()

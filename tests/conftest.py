@@ -1,19 +1,16 @@
 """Fixtures for all tests: the cast, a browser, and a client of the data plane. PostgreSQL is real."""
 
-import os
-import tempfile
 from collections.abc import Iterator
-
-# Before Django reads its settings: an own data directory, and the role that may create databases.
-os.environ.setdefault("APPERATE_DATABASE_ROLE", "owner")
-os.environ.setdefault("APPERATE_DATA_DIR", os.path.join(tempfile.gettempdir(), f"apperate-tests-{os.getuid()}"))
-os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright runs an event loop in the test's thread.
+from typing import TYPE_CHECKING
 
 import pytest
 from django.test import Client
 
 from apperate.accounts.models import Membership, Role, User, Workspace
 from tests.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceFactory
+
+if TYPE_CHECKING:
+    from tests.data_plane_client import DataPlaneClient
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "django_db_setup"}
 
@@ -89,3 +86,13 @@ def as_outsider(outsider: User) -> Client:
 @pytest.fixture
 def membership(owner: User, workspace: Workspace) -> Iterator[Membership]:
     yield workspace.memberships.get(user=owner)
+
+
+@pytest.fixture
+def api(transactional_db: None) -> Iterator["DataPlaneClient"]:
+    """The data plane, with its background work, in this process."""
+    from tests.data_plane_client import DataPlaneClient  # It sets the whole application up.
+
+    client = DataPlaneClient()
+    yield client
+    client.close()

@@ -97,7 +97,9 @@ class TokenFactory(DjangoModelFactory):
     @factory.post_generation
     def settings(token: Token, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: N805
         if extracted is not False:
-            RevisionFactory(token=token, number=1, saved_at=LONG_AGO, effective_at=LONG_AGO, **(extracted or {}), **kwargs)
+            RevisionFactory(
+                token=token, number=1, saved_at=LONG_AGO, effective_at=LONG_AGO, **(extracted or {}), **kwargs
+            )
 
 
 class RevisionFactory(DjangoModelFactory):

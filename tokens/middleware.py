@@ -55,7 +55,7 @@ class TokenAuthentication:
             request.token_refusal = unknown_token(value)
             return
         try:
-            snapshot = await snapshots.for_value(value, parsed)
+            snapshot = await snapshots.for_value(parsed)
         except (Stale, *UNAVAILABLE):
             request.token_refusal = unavailable()
             return
@@ -70,7 +70,9 @@ def credential(request: Any) -> str | Refusal:
     if refusal := https_refusal(request):
         return refusal
     found: list[tuple[str, str]] = [
-        ("token in the URL", value) for value in request.GET.getlist("token") if value not in {"", "undefined", "null"}
+        ("token in the URL", value)
+        for value in request.GET.getlist("token")
+        if value not in {"", "undefined", "null"}
     ]
     scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and rest.strip():
@@ -116,7 +118,11 @@ def unknown_token(value: str) -> Refusal:
 
 def https_refusal(request: Any) -> Refusal | None:
     """A token must not cross a network in clear when the installation serves https."""
-    if not settings.SERVES_HTTPS or request.scheme == "https" or is_loopback(request.META.get("REMOTE_ADDR", "")):
+    if (
+        not settings.SERVES_HTTPS
+        or request.scheme == "https"
+        or is_loopback(request.META.get("REMOTE_ADDR", ""))
+    ):
         return None
     return Refusal(
         "https-required",
@@ -142,7 +148,9 @@ def preflight(request: Any) -> HttpResponse:
         headers={
             "Access-Control-Allow-Origin": "*",
             "Access-Control-Allow-Methods": METHODS,
-            "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*")[:1_000],
+            "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*")[
+                :1_000
+            ],
             "Access-Control-Max-Age": "600",
             "Vary": "Access-Control-Request-Headers",
         },

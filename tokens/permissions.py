@@ -34,10 +34,9 @@ class Settings:
     signed_requests: bool = False
     core_data_access: bool = True
     premium_data_access: bool = False
-    grants: Mapping[int, frozenset[Action]] = field(default=NO_GRANTS)
+    grants: Mapping[int, frozenset[Action]] = field(default_factory=lambda: NO_GRANTS)
     all_datasets: frozenset[Action] = frozenset()
     allowed_domains: tuple[DomainRule, ...] = ()
-    restricts_domains: bool = False  # True also when no stored rule could be read: then nothing matches
     domains_report_only: bool = False
     core_credit_limit: int | None = None
     requests_per_second: int | None = None

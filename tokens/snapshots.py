@@ -99,19 +99,19 @@ changes.listen("tokens_token", cache.evict_tokens, cache.clear)
 changes.listen("accounts_workspace", cache.evict_workspaces, cache.clear)
 
 
-async def for_value(value: str, parsed: token_format.ParsedValue) -> Snapshot | None:
+async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
     """The snapshot of a well-formed value, or None when no token has it. At most one query.
 
     Raises Stale when the database has not been heard for 5 s: the caller must refuse.
     """
     changes.now()  # Stale caches must not be looked at.
-    digest = token_format.digest(value)
+    digest = token_format.digest(value.text)
     if (snapshot := cache.get(digest)) is not None:
         return snapshot
     if cache.is_known_miss(digest):
         return None
     generation = changes.generation
-    rows = await pool.fetch_all(LOAD, {"digest": digest, "has_checksum": parsed.has_checksum})
+    rows = await pool.fetch_all(LOAD, {"digest": digest, "has_checksum": value.has_checksum})
     if not rows:
         cache.put_miss(digest)
         return None
@@ -149,7 +149,6 @@ def _settings(revision: dict[str, Any]) -> Settings:
         grants={dataset_id: _actions(*flags) for dataset_id, *flags in revision["grants"]},
         all_datasets=_actions(*(revision[f"all_datasets_{action}"] for action in Action)),
         allowed_domains=domains.load(revision["allowed_domains"]),
-        restricts_domains=bool(revision["allowed_domains"]),
         domains_report_only=revision["domains_report_only"],
         core_credit_limit=revision["core_credit_limit"],
         requests_per_second=revision["requests_per_second"],

@@ -71,7 +71,9 @@ class Workspace(models.Model):
 
     name = models.CharField(max_length=63, unique=True)
     title = models.CharField(max_length=100)
-    plan = models.CharField(max_length=20, choices=[(p.name, p.title) for p in PLANS.values()], default="business")
+    plan = models.CharField(
+        max_length=20, choices=[(p.name, p.title) for p in PLANS.values()], default="business"
+    )
     is_legacy = models.BooleanField(default=False, help_text="May sign requests on the grow and scale plans.")
     has_premium = models.BooleanField(default=False, help_text="Has a Premium data subscription.")
     allows_secret_in_browser = models.BooleanField(default=False)
@@ -84,10 +86,10 @@ class Workspace(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(name__regex=r"^[A-Z0-9_]{1,63}$"), name="accounts_workspace_name_form"),
             models.CheckConstraint(
-                condition=Q(plan__in=[p for p in PLANS]), name="accounts_workspace_plan_known"
+                condition=Q(name__regex=r"^[A-Z0-9_]{1,63}$"), name="accounts_workspace_name_form"
             ),
+            models.CheckConstraint(condition=Q(plan__in=list(PLANS)), name="accounts_workspace_plan_known"),
         ]
 
     def __str__(self) -> str:
@@ -136,7 +138,9 @@ class Membership(models.Model):
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):
     def pending(self, *, now: datetime) -> "InvitationQuerySet":
-        return self.filter(accepted_at=None, withdrawn_at=None, expires_at__gt=now).order_by("created_at", "pk")
+        return self.filter(accepted_at=None, withdrawn_at=None, expires_at__gt=now).order_by(
+            "created_at", "pk"
+        )
 
 
 class Invitation(models.Model):

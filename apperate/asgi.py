@@ -1,0 +1,62 @@
+"""The ASGI application: two Django handlers, chosen by path, and the work around them.
+
+/v1/… goes to the data plane, an all-async chain; everything else to the dashboard, Django's own
+handler with the full middleware. Background work starts with the worker and ends with it.
+Source: architecture.md, Server.
+"""
+
+import os
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apperate.settings")
+django.setup(set_prefix=False)
+
+from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Django must be set up first.
+
+from apperate.changes import changes  # noqa: E402
+from apperate.data_plane import DataPlaneHandler, clean_headers  # noqa: E402
+from apperate.pool import pools  # noqa: E402
+from apperate.problems import is_api_path  # noqa: E402
+from tokens.usage import meter  # noqa: E402
+
+data_plane = DataPlaneHandler()
+dashboard = ASGIHandler()
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """One entry for every kind of connection the server hands over."""
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    elif scope["type"] == "http" and is_api_path(scope["path"]):
+        await data_plane(scope, receive, send)
+    elif scope["type"] == "http":
+        await dashboard({**scope, "headers": clean_headers(scope["headers"])}, receive, send)
+    else:
+        await send({"type": "websocket.close"})
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    """Start background work with the worker; at its end write what is counted and close the pool."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await startup()
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+async def startup() -> None:
+    """A database that is away does not stop the worker: requests are 503 until it answers."""
+    await changes.ensure_started()
+    await meter.ensure_started()
+
+
+async def shutdown() -> None:
+    await meter.stop()
+    await changes.stop()
+    await pools.close()

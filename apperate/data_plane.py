@@ -1,0 +1,238 @@
+"""The data plane's handler: Django's async chain without what makes its stock ASGI handler slow.
+
+It passes the raw, undecoded path on (so that an escaped slash in a key stays one), drops header names
+with an underscore, refuses repeated credential headers, bounds the sizes of target and headers, and
+leaves the body unread until a view asks for it, after the checks. Source: architecture.md, Server.
+"""
+
+import io
+import tempfile
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.db import connections
+from django.http import HttpResponseBase
+from django.urls import set_urlconf
+from django.utils.module_loading import import_string
+
+from apperate.middleware import failure_response, new_request_id
+from apperate.problems import API_PREFIXES, problem_response
+from apperate.refusals import Refusal
+
+TARGET_BYTES_MAX = 16_384
+HEADER_BYTES_MAX = 32_768
+BODY_IN_MEMORY_MAX = 1_000_000
+# Two of these would leave open which one counts.
+ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-date", b"content-length"}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class DataRequest(ASGIRequest):
+    """A request whose body is read by read_body() or spool(), when a view has decided to."""
+
+    def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        super().__init__(scope, io.BytesIO())
+        self._receive = receive
+        self.raw_target: bytes = scope["raw_path"]
+
+    async def chunks(self) -> Any:
+        """The body's parts as they arrive. Raises ConnectionAbortedError when the client goes away."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionAbortedError("the client closed the connection before the end of the body")
+            if part := message.get("body", b""):
+                yield part
+            if not message.get("more_body"):
+                return
+
+    async def read_body(self, *, bytes_max: int) -> bytes | Refusal:
+        """The whole body, at most bytes_max."""
+        if refusal := self._declared_too_large(bytes_max):
+            return refusal
+        parts: list[bytes] = []
+        total = 0
+        async for part in self.chunks():
+            total += len(part)
+            if total > bytes_max:
+                return too_large(f"more than {bytes_max:,} bytes", bytes_max)
+            parts.append(part)
+        return b"".join(parts)
+
+    async def spool(self, *, bytes_max: int) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
+        """The whole body in a file that moves to disk when it grows; at its start."""
+        if refusal := self._declared_too_large(bytes_max):
+            return refusal
+        file = tempfile.SpooledTemporaryFile(max_size=BODY_IN_MEMORY_MAX)  # noqa: SIM115  The caller closes it.
+        total = 0
+        async for part in self.chunks():
+            total += len(part)
+            if total > bytes_max:
+                file.close()
+                return too_large(f"more than {bytes_max:,} bytes", bytes_max)
+            file.write(part)
+        file.seek(0)
+        return file
+
+    def _declared_too_large(self, bytes_max: int) -> Refusal | None:
+        declared = self.headers.get("Content-Length", "")
+        return (
+            too_large(f"{int(declared):,} bytes", bytes_max)
+            if declared.isdigit() and int(declared) > bytes_max
+            else None
+        )
+
+
+def too_large(received: str, bytes_max: int) -> Refusal:
+    return Refusal(
+        "body-too-large",
+        f"The body may have at most {bytes_max:,} bytes.",
+        check="body",
+        received=received,
+        needed=f"at most {bytes_max:,} bytes",
+    )
+
+
+class DataPlaneHandler(ASGIHandler):
+    """Runs DATA_PLANE_MIDDLEWARE and the views, all on the event loop."""
+
+    def load_middleware(self, is_async: bool = True) -> None:
+        self._view_middleware = []
+        self._template_response_middleware = []
+        self._exception_middleware = []
+        handler: Any = self._get_response_async
+        for path in reversed(settings.DATA_PLANE_MIDDLEWARE):
+            handler = import_string(path)(handler)
+        self._middleware_chain = handler
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        request = DataRequest(data_scope(scope), receive)
+        refusal = refuse_wire(scope)
+        if refusal is not None:
+            request.request_id = new_request_id()  # type: ignore[attr-defined]
+            response: HttpResponseBase = problem_response(refusal, request)
+            response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+            response.headers["Access-Control-Allow-Origin"] = "*"
+        else:
+            try:
+                set_urlconf(settings.ROOT_URLCONF)
+                response = await self._middleware_chain(request)
+            except ConnectionAbortedError:
+                return
+            except Exception as error:  # A fault in a check is a refusal, never a pass.
+                response = failure_response(request, error)
+                response.headers["Access-Control-Allow-Origin"] = "*"
+        await respond(request, response, send)
+
+
+async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -> None:
+    """Send an answer: whole with its length, or in parts when it streams."""
+    if request.headers.get("Connection", "").lower() == "close":
+        response.headers["Connection"] = "close"
+    is_head = request.method == "HEAD"
+    if not response.streaming:
+        content = response.content  # type: ignore[attr-defined]
+        response.headers.setdefault("Content-Length", str(len(content)))
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    if response.streaming and not is_head:
+        async for part in response:  # type: ignore[attr-defined]
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": b"" if is_head or response.streaming else content})
+    await sync_to_async(response.close)() if response.streaming else response.close()
+
+
+def data_scope(scope: dict[str, Any]) -> dict[str, Any]:
+    """The scope with the path as it was sent, one version prefix for all, and no slash at the end."""
+    raw = scope.get("raw_path") or scope["path"].encode()
+    path = raw.split(b"?")[0].decode("latin-1")
+    for prefix in API_PREFIXES:
+        if path.startswith(prefix):
+            path = "/v1/" + path[len(prefix) :]
+            break
+    # Django decodes nothing below: segments are decoded one by one by the `segment` converter.
+    return {
+        **scope,
+        "path": path.rstrip("/") or "/",
+        "raw_path": raw,
+        "headers": clean_headers(scope["headers"]),
+    }
+
+
+def clean_headers(headers: Headers) -> Headers:
+    """The headers without those whose name has an underscore: Django could not tell them from a dash."""
+    return [(name, value) for name, value in headers if b"_" not in name]
+
+
+def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
+    """What is wrong with a request before anything of it is understood."""
+    names = [name.lower() for name, _ in scope["headers"]]
+    target_bytes = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
+    if target_bytes > TARGET_BYTES_MAX:
+        return Refusal(
+            "url-too-long",
+            f"The URL may have at most {TARGET_BYTES_MAX:,} bytes.",
+            received=f"{target_bytes:,} bytes",
+            needed=f"at most {TARGET_BYTES_MAX:,} bytes",
+        )
+    header_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
+    if header_bytes > HEADER_BYTES_MAX:
+        return Refusal(
+            "headers-too-large",
+            f"The headers may have at most {HEADER_BYTES_MAX:,} bytes in all.",
+            received=f"{header_bytes:,} bytes",
+            needed=f"at most {HEADER_BYTES_MAX:,} bytes",
+        )
+    if repeated := {name for name in names if names.count(name) > 1} & ONCE:
+        listed = ", ".join(sorted(name.decode() for name in repeated))
+        return Refusal(
+            "invalid-values",
+            f"Send each of these headers once: {listed}.",
+            received=f"{listed} repeatedly",
+            needed="each header once",
+        )
+    for name, value in scope["headers"]:
+        if name.lower() == b"content-encoding" and value.strip().lower() not in {
+            b"",
+            b"identity",
+            b"undefined",
+        }:
+            shown = value[:40].decode("latin-1")
+            return Refusal(
+                "unsupported-encoding",
+                "The body must not be encoded.",
+                received=f"Content-Encoding: {shown}",
+                needed="no Content-Encoding",
+            )
+    return None
+
+
+class Segment:
+    """A URL converter: one path segment, decoded after the path was split."""
+
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> str:
+        return unquote(value, errors="strict")  # A UnicodeDecodeError is a ValueError: no such route.
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Run a synchronous function of the ORM off the event loop; its connection goes back afterwards."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return sync_to_async(call, thread_sensitive=False)

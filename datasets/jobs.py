@@ -1,0 +1,269 @@
+"""Ingestion jobs: a file on disk becomes records, whole or not at all, in the job worker.
+
+The job row and the queue's entry are made in one transaction; the records and the job's final counts
+are committed in one transaction, so a job is never half visible.
+"""
+
+import asyncio
+import csv
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import simplejson
+from django.conf import settings
+from django.db import transaction
+from procrastinate.contrib.django import app
+
+from apperate import pool
+from apperate.clock import database_now
+from apperate.problems import JSON
+from apperate.refusals import Refusal
+from datasets import parsing, store
+from datasets.gate import Answer
+from datasets.json_text import bad_body
+from datasets.models import IngestJob
+from datasets.records import Row
+from datasets.writing import IngestOptions, dataset_gone
+
+WAIT_SECONDS_MAX = 60
+WAIT_POLL_SECONDS = 0.05
+INVALID_FILE = "invalid.csv"
+logger = logging.getLogger("apperate.jobs")
+
+
+def folder(job: IngestJob) -> Path:
+    """Where the job's file and its invalid lines are."""
+    return Path(settings.INGEST_DIR) / job.public_id
+
+
+def create(
+    *,
+    dataset_id: int,
+    file: IO[bytes],
+    options: IngestOptions,
+    now: datetime,
+    token_id: int | None = None,
+    by: Any = None,
+    file_name: str = "",
+) -> IngestJob | Refusal:
+    """Keep the file and queue the job; an empty file is refused at once."""
+    job = IngestJob(
+        dataset_id=dataset_id,
+        file_name=file_name[:255],
+        replaces_duplicates=options.replaces,
+        invalid_max=options.invalid_max,
+        token_id=token_id,
+        created_by=by,
+        created_at=now,
+    )
+    place = folder(job)
+    place.mkdir(parents=True)
+    try:
+        with (place / "body").open("wb") as kept:
+            shutil.copyfileobj(file, kept, 1 << 20)
+        job.size_bytes = (place / "body").stat().st_size
+        refusal = parsing.sniff(place / "body")
+        if isinstance(refusal, Refusal):
+            shutil.rmtree(place)
+            return refusal
+        with transaction.atomic(), store.locked(dataset_id) as dataset:
+            if dataset is None:
+                shutil.rmtree(place)
+                return dataset_gone()
+            job.save()
+            ingest.defer(job_id=job.pk)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    return job
+
+
+@app.task(name="ingest", queue="ingest")
+def ingest(job_id: int) -> None:
+    """The queue's entry: run one job."""
+    run(IngestJob.objects.select_related("dataset").get(pk=job_id))
+
+
+def run(job: IngestJob) -> None:
+    """Read, check and store the job's file. Every end is a state of the job, never an exception."""
+    if job.has_ended:
+        return
+    now = database_now()
+    _note(job, IngestJob.Status.PROCESSING, started_at=now)
+    try:
+        refusal = _store_file(job, now=now)
+    except Exception:  # A fault of ours: the job says so, the log has the rest.
+        logger.exception("ingestion job failed job=%s", job.public_id)
+        refusal = Refusal("internal-error", "Storing the file failed on our side; nothing was stored.")
+    if refusal is not None:
+        _note(
+            job,
+            IngestJob.Status.ERROR,
+            ended_at=database_now(),
+            message=sentence(refusal),
+            lines=job.lines,
+            invalid=job.invalid,
+            stored=0,
+            duplicates=0,
+        )
+    (folder(job) / "body").unlink(missing_ok=True)
+
+
+def sentence(refusal: Refusal) -> str:
+    """A refusal in one line for the job's page."""
+    parts = [refusal.detail]
+    if refusal.received:
+        parts.append(f"Received: {refusal.received}.")
+    if refusal.needed:
+        parts.append(f"Needed: {refusal.needed}.")
+    return " ".join(parts)
+
+
+class TooManyInvalid(Exception):
+    """More invalid lines than the job allows."""
+
+
+class BrokenFile(Exception):
+    """The file's syntax broke at a line: what follows cannot be read."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def _store_file(job: IngestJob, *, now: datetime) -> Refusal | None:
+    """One transaction: the records and the job's counts, or nothing and the reason."""
+    with ExitStack() as stack:
+        dataset = stack.enter_context(store.locked(job.dataset_id))
+        if dataset is None:
+            return dataset_gone()
+        rows = parsing.open_rows(folder(job) / "body", dataset.schema, now)
+        if isinstance(rows, Refusal):
+            return rows
+        log = stack.enter_context((folder(job) / INVALID_FILE).open("w", newline="", encoding="utf-8"))
+        try:
+            copied = store.copy_in(
+                dataset, _valid(job, rows, csv.writer(log)), replaces=job.replaces_duplicates, now=now
+            )
+        except TooManyInvalid:
+            transaction.set_rollback(True)
+            return Refusal(
+                "invalid-values",
+                f"More than {job.invalid_max:,} lines are not valid; nothing was stored.",
+                check="body",
+                needed="fewer invalid lines, or a higher maximumValidationErrors",
+            )
+        except BrokenFile as broken:
+            transaction.set_rollback(True)
+            return bad_body(f"Line {broken.line:,}: {broken}. Nothing was stored.")
+        _note(
+            job,
+            IngestJob.Status.INGESTED,
+            ended_at=database_now(),
+            lines=job.lines,
+            stored=copied.stored,
+            duplicates=copied.duplicates,
+            invalid=job.invalid,
+        )
+    return None
+
+
+def _valid(job: IngestJob, rows: Iterator[tuple[int, Any]], log: Any) -> Iterator[Row]:
+    """The valid rows; the others go to the log with line number and reason."""
+    log.writerow(("jobId", "lineNumber", "error"))
+    for line_number, row in rows:
+        job.lines += 1
+        if isinstance(row, Row):
+            yield row
+            continue
+        if row.ends:
+            raise BrokenFile(line_number, row.reason)
+        job.invalid += 1
+        log.writerow((job.public_id, line_number, row.reason))
+        if job.invalid_max is not None and job.invalid > job.invalid_max:
+            raise TooManyInvalid
+
+
+def _note(job: IngestJob, status: str, **facts: Any) -> None:
+    """Move the job to a state, with what is known then."""
+    if status != IngestJob.Status.ERROR:
+        job.last_good_status = status
+    job.status = status
+    for name, value in facts.items():
+        setattr(job, name, value)
+    job.save(update_fields=["status", "last_good_status", *facts])
+
+
+def job_url(job: IngestJob) -> str:
+    return f"/v1/jobs/{job.dataset.workspace.name}/ingest/{job.public_id}"
+
+
+def document(job: IngestJob) -> dict[str, Any]:
+    """A job as the API tells it; times in epoch milliseconds."""
+    return {
+        "jobId": job.public_id,
+        "datasetId": job.dataset.name,
+        "status": job.status,
+        "lastGoodStatus": job.last_good_status,
+        "progress": 1.0 if job.status == IngestJob.Status.INGESTED else 0.0,
+        "sizeBytes": job.size_bytes,
+        "lines": job.lines,
+        "recordsIngested": job.stored,
+        "duplicates": job.duplicates,
+        "invalid": job.invalid,
+        "message": job.message,
+        "invalidRecordsLog": f"{job_url(job)}/invalid-records-log",
+        "created": _milliseconds(job.created_at),
+        "started": _milliseconds(job.started_at),
+        "ended": _milliseconds(job.ended_at),
+    }
+
+
+def _milliseconds(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp() * 1000)
+
+
+def invalid_lines(job: IngestJob) -> bytes:
+    """The CSV of the job's invalid lines: jobId, lineNumber, error."""
+    place = folder(job) / INVALID_FILE
+    return place.read_bytes() if place.exists() else b"jobId,lineNumber,error\r\n"
+
+
+def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[str, Any]:
+    """What an upload is answered with."""
+    return {
+        "success": True,
+        "message": f"Data upload of {size_text(job.size_bytes)} for {dataset} completed, "
+        f"jobId: {job.public_id} has been created",
+        "jobId": job.public_id,
+        "jobUrl": f"/v1/jobs/{workspace}/ingest/{job.public_id}",
+    }
+
+
+def size_text(size_bytes: int) -> str:
+    """579B, 12KB, 3MB: as old clients know it."""
+    for unit in ("B", "KB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f}{unit}"
+        size_bytes = round(size_bytes / 1000)
+    return f"{size_bytes:.0f}GB"
+
+
+async def wait_for(job: IngestJob) -> Answer | Refusal | None:
+    """The answer of a job that has ended; None when it has not within a minute."""
+    sql = "SELECT status, stored, message FROM datasets_ingestjob WHERE id = %(id)s"
+    for _ in range(int(WAIT_SECONDS_MAX / WAIT_POLL_SECONDS)):
+        status, stored, message = (await pool.fetch_all(sql, {"id": job.pk}))[0]
+        if status == IngestJob.Status.INGESTED:
+            text = f"Ingestion job successful, {stored} records ingested"
+            document = {"success": True, "message": text, "jobId": job.public_id}
+            return Answer(simplejson.dumps(document).encode(), JSON, records=stored, is_free=True)
+        if status in IngestJob.ENDED:
+            return Refusal("invalid-values", message or "The job was cancelled.", check="body")
+        await asyncio.sleep(WAIT_POLL_SECONDS)
+    return None

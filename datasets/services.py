@@ -1,0 +1,125 @@
+"""Changing what datasets there are: each function one transaction, with its audit row."""
+
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+
+from apperate.accounts import audit
+from apperate.accounts.models import User, Workspace
+from apperate.refusals import Refusal, invalid_value
+from datasets.models import Dataset
+from datasets.schema import Schema, dataset_id, parse_schema
+
+TEXT_MAX = {"title": 200, "description": 5_000, "source": 500, "email": 254}
+
+
+def new_dataset_name() -> str:
+    """A free-looking id for a dataset whose maker gave none, like DATASET_4VUW2G5KY."""
+    return "DATASET_" + "".join(secrets.choice("23456789ABCDEFGHJKMNPQRSTUVWXYZ") for _ in range(9))
+
+
+def create_dataset(
+    *,
+    workspace: Workspace,
+    name: str,
+    schema: Schema,
+    by: User | None,
+    now: datetime,
+    details: Mapping[str, Any] | None = None,
+    credits_per_record: int | None = None,
+) -> Dataset | Refusal:
+    """A new, empty dataset. `details`: title, description, source, email, smart_link_attributes."""
+    stored_name = dataset_id(name)
+    if isinstance(stored_name, Refusal):
+        return stored_name
+    texts = _checked_details(details or {})
+    if isinstance(texts, Refusal):
+        return texts
+    with transaction.atomic():
+        Workspace.objects.select_for_update().get(
+            pk=workspace.pk
+        )  # So that two cannot both be the last allowed.
+        count, limit = workspace.datasets.kept().count(), workspace.limits.datasets_max
+        if count >= limit:
+            return Refusal(
+                "plan-required",
+                f"The {workspace.limits.title} plan has room for {limit:,} datasets; there are {count:,}.",
+                check="body",
+                needed="fewer datasets, or a larger plan",
+            )
+        price = (
+            Dataset.default_credits_per_record(workspace)
+            if credits_per_record is None
+            else credits_per_record
+        )
+        try:
+            with transaction.atomic():
+                dataset = Dataset.objects.create(
+                    workspace=workspace,
+                    name=stored_name,
+                    schema_json=schema.to_json(),
+                    column_mapping=schema.column_mapping(),
+                    credits_per_record=price,
+                    created_by=by,
+                    created_at=now,
+                    updated_at=now,
+                    **texts,
+                )
+        except IntegrityError:
+            return name_taken(workspace, stored_name)
+        audit.record(
+            "dataset.create",
+            workspace=workspace,
+            by=by,
+            now=now,
+            target=stored_name,
+            after={"name": stored_name},
+        )
+    return dataset
+
+
+def name_taken(workspace: Workspace, name: str) -> Refusal:
+    deleted = workspace.datasets.filter(name=name).exclude(deleted_at=None).exists()
+    why = "was deleted less than a day ago and can still be restored" if deleted else "exists already"
+    return invalid_value(
+        "datasetId", name, f"another id, because {workspace.name}/{name} {why}", check="body"
+    )
+
+
+def create_from_document(
+    *, workspace: Workspace, document: Any, by: User | None, now: datetime
+) -> Dataset | Refusal:
+    """POST /v1/datasets/WS: `{"dataset": {…}}` with datasetId, schema, columnMapping and texts."""
+    body = document.get("dataset", document) if isinstance(document, dict) else None
+    if not isinstance(body, dict):
+        return invalid_value("dataset", type(document).__name__, 'an object: {"dataset": {…}}', check="body")
+    name = body.get("datasetId")
+    if not isinstance(name, str):
+        return invalid_value("datasetId", name, "1 to 63 letters, digits or underscores", check="body")
+    schema = parse_schema(body.get("schema"), body.get("columnMapping"))
+    if isinstance(schema, Refusal):
+        return schema
+    details = {name: body[name] for name in TEXT_MAX if body.get(name) is not None}
+    details["smart_link_attributes"] = body.get("smartLinkAttributes") or []
+    return create_dataset(workspace=workspace, name=name, schema=schema, by=by, now=now, details=details)
+
+
+def _checked_details(details: Mapping[str, Any]) -> dict[str, Any] | Refusal:
+    for name, length_max in TEXT_MAX.items():
+        text = details.get(name, "")
+        if not isinstance(text, str) or len(text) > length_max or "\0" in text:
+            return invalid_value(name, text, f"text of at most {length_max:,} characters", check="body")
+    if email := details.get("email"):
+        try:
+            validate_email(email)
+        except ValidationError:
+            return invalid_value("email", email, "an e-mail address", check="body")
+    attributes = details.get("smart_link_attributes", [])
+    if not isinstance(attributes, list) or len(attributes) > 100:
+        return invalid_value("smartLinkAttributes", attributes, "a list of at most 100 entries", check="body")
+    return dict(details)

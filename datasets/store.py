@@ -1,0 +1,244 @@
+"""The SQL of records: read, write, delete, copy in. The only place that knows the table's shape.
+
+Reads are one statement, which also brings the dataset's metadata version. Writes run inside the
+caller's transaction, under a share lock on the dataset's row: writers run side by side, and exclude
+dropping and editing the dataset. Source: architecture.md, Storage.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zlib import crc32
+
+from django.db import connection, transaction
+
+from apperate import pool
+from datasets.catalog import COLUMNS, Metadata, metadata
+from datasets.query import LIMIT_MAX, Query
+from datasets.records import Row
+
+SHARDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a read found: the metadata version it was made with, and JSON texts in the asked order."""
+
+    version: int | None  # None: the dataset is gone
+    texts: list[str]
+
+
+def shard_of(dataset_id: int, key: str, *, is_wide: bool) -> int:
+    """Where a record lives: by dataset, or for wide datasets by dataset and key."""
+    return crc32(f"{dataset_id}/{key}".encode()) % SHARDS if is_wide else dataset_id % SHARDS
+
+
+def read_statement(dataset: Metadata, query: Query) -> tuple[str, dict[str, Any]]:
+    """The statement of a read: at least one row (version, text or NULL), at most LIMIT_MAX with text.
+
+    query.limit counts for each key. With a key the primary key serves the order, without one
+    records_by_date does.
+    """
+    conditions = ["r.dataset_id = d.id"]
+    if query.subkey is not None:
+        conditions.append("r.subkey = %(subkey)s")
+    if query.from_at is not None:
+        conditions.append("r.date >= %(from_at)s")
+    if query.to_at is not None:
+        conditions.append("r.date < %(to_at)s")
+    direction = "ASC" if query.order == "asc" else "DESC"
+    columns = ("date", "subkey", "shard") if query.keys else ("date", "key", "subkey", "shard")
+    order = ", ".join(f"r.{column} {direction}" for column in columns)
+    if query.keys:
+        conditions.append('r.key = k.key COLLATE "C"')
+    sql = f"""
+        SELECT d.version, f.data
+          FROM datasets_dataset d
+          LEFT JOIN LATERAL (
+               SELECT f.data::text AS data, k.n AS key_n, f.n
+                 FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS k(key, n)
+                CROSS JOIN LATERAL (
+                      SELECT r.data, row_number() OVER (ORDER BY {order}) AS n
+                        FROM records r WHERE {" AND ".join(conditions)}
+                       ORDER BY {order} LIMIT %(limit)s OFFSET %(offset)s) f
+                ORDER BY k.n, f.n LIMIT {LIMIT_MAX}) f ON true
+         WHERE d.id = %(dataset)s AND d.deleted_at IS NULL
+         ORDER BY f.key_n, f.n"""  # noqa: S608  the pieces are constants of this function
+    return sql, _parameters(dataset, query)
+
+
+def _parameters(dataset: Metadata, query: Query) -> dict[str, Any]:
+    return {
+        "dataset": dataset.id,
+        "keys": list(query.keys) or [None],  # one turn of the loop when no key is asked for
+        "subkey": query.subkey,
+        "from_at": query.from_at,
+        "to_at": query.to_at,
+        "limit": query.limit,
+        "offset": query.offset,
+    }
+
+
+def _found(rows: Sequence[tuple[Any, ...]], query: Query) -> Found:
+    texts = [text for _, text in rows if text is not None]
+    if query.turned:
+        texts.reverse()
+    return Found(rows[0][0] if rows else None, texts)
+
+
+async def read(dataset: Metadata, query: Query) -> Found:
+    """The records a query asks for. One round trip; raises QueryCanceled after the statement timeout."""
+    return _found(await pool.fetch_all(*read_statement(dataset, query)), query)
+
+
+def read_sync(dataset: Metadata, query: Query) -> Found:
+    """read() on Django's connection, for pages."""
+    with connection.cursor() as cursor:
+        cursor.execute(*read_statement(dataset, query))
+        return _found(cursor.fetchall(), query)
+
+
+@contextmanager
+def locked(dataset_id: int) -> Iterator[Metadata | None]:
+    """A transaction that holds the dataset still: its metadata as it is now, or None when it is gone."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {COLUMNS} WHERE d.id = %s AND d.deleted_at IS NULL FOR SHARE OF d", [dataset_id]
+        )  # noqa: S608
+        row = cursor.fetchone()
+        yield metadata(row) if row else None
+
+
+def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: datetime) -> int:
+    """Store rows; returns how many were stored. Inside locked(). All or nothing.
+
+    A row whose unique index exists replaces the old one, or is left out when replaces=False. Within
+    `rows` the last of the same index counts when replacing, else the first.
+    """
+    unique: dict[tuple[str, datetime, str], Row] = {}
+    for row in rows:
+        index = (row.key, row.date, row.subkey)
+        if replaces or index not in unique:
+            unique[index] = row
+    action = "DO UPDATE SET data = excluded.data, updated = excluded.updated" if replaces else "DO NOTHING"
+    kept = list(unique.values())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
+            SELECT %(dataset)s, r.shard, r.key, r.subkey, r.date, %(now)s, r.data::json
+              FROM unnest(%(shards)s::smallint[], %(keys)s::text[], %(subkeys)s::text[],
+                          %(dates)s::timestamptz[], %(texts)s::text[]) AS r(shard, key, subkey, date, data)
+             ORDER BY r.key, r.date, r.subkey  -- one order in all writers, so that they cannot deadlock
+            ON CONFLICT (dataset_id, key, date, subkey, shard) {action}""",  # noqa: S608  two constants
+            {
+                "dataset": dataset.id,
+                "now": now,
+                "shards": [shard_of(dataset.id, row.key, is_wide=dataset.is_wide) for row in kept],
+                "keys": [row.key for row in kept],
+                "subkeys": [row.subkey for row in kept],
+                "dates": [row.date for row in kept],
+                "texts": [row.data for row in kept],
+            },
+        )
+        return cursor.rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Counts of a copy: rows taken in, rows stored (new or replaced), and those left out as duplicates."""
+
+    rows: int
+    stored: int
+
+    @property
+    def duplicates(self) -> int:
+        return self.rows - self.stored
+
+
+def copy_in(dataset: Metadata, rows: Iterable[Row], *, replaces: bool, now: datetime) -> Copied:
+    """Store any number of rows through COPY, in constant memory. Inside locked(). All or nothing."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+        cursor.execute(
+            """CREATE TEMPORARY TABLE incoming (n bigint GENERATED ALWAYS AS IDENTITY, shard smallint,
+               key text COLLATE "C", subkey text COLLATE "C", date timestamptz, data json) ON COMMIT DROP"""
+        )
+        count = 0
+        with cursor.copy("COPY incoming (shard, key, subkey, date, data) FROM STDIN") as copy:
+            for row in rows:
+                shard = shard_of(dataset.id, row.key, is_wide=dataset.is_wide)
+                copy.write_row((shard, row.key, row.subkey, row.date, row.data))
+                count += 1
+        action = (
+            "DO UPDATE SET data = excluded.data, updated = excluded.updated" if replaces else "DO NOTHING"
+        )
+        cursor.execute(
+            f"""
+            INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
+            SELECT DISTINCT ON (key, date, subkey) %s, shard, key, subkey, date, %s, data
+              FROM incoming ORDER BY key, date, subkey, n {"DESC" if replaces else "ASC"}
+            ON CONFLICT (dataset_id, key, date, subkey, shard) {action}""",  # noqa: S608  constants
+            [dataset.id, now],
+        )
+        stored = cursor.rowcount
+        cursor.execute("DROP TABLE incoming")
+        return Copied(count, stored)
+
+
+def delete(
+    dataset: Metadata,
+    deletion_id: int,
+    *,
+    key: str,
+    subkey: str | None,
+    from_at: datetime | None,
+    to_at: datetime | None,
+) -> int:
+    """Move the records of a key (and subkey, and half-open time span) to the trash. Inside locked()."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH gone AS (
+                DELETE FROM records
+                 WHERE dataset_id = %(dataset)s AND key = %(key)s
+                   AND (%(subkey)s::text IS NULL OR subkey = %(subkey)s)
+                   AND (%(from_at)s::timestamptz IS NULL OR date >= %(from_at)s)
+                   AND (%(to_at)s::timestamptz IS NULL OR date < %(to_at)s)
+                RETURNING *)
+            INSERT INTO deleted_records (deletion_id, dataset_id, shard, key, subkey, date, updated, data)
+            SELECT %(deletion)s, dataset_id, shard, key, subkey, date, updated, data FROM gone""",
+            {
+                "dataset": dataset.id,
+                "deletion": deletion_id,
+                "key": key,
+                "subkey": subkey,
+                "from_at": from_at,
+                "to_at": to_at,
+            },
+        )
+        return cursor.rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a dataset holds."""
+
+    records: int
+    bytes: int
+    updated_at: datetime | None
+
+
+def sizes(dataset_ids: Sequence[int]) -> dict[int, Size]:
+    """Records, bytes of JSON text and the last change of each dataset. Counts rows: for pages alone."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT dataset_id, count(*), coalesce(sum(octet_length(data::text)), 0), max(updated)
+                 FROM records WHERE dataset_id = ANY(%s) GROUP BY dataset_id""",
+            [list(dataset_ids)],
+        )
+        return {
+            dataset_id: Size(records, int(total), at) for dataset_id, records, total, at in cursor.fetchall()
+        }

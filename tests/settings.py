@@ -1,0 +1,21 @@
+"""The product's settings, on a data directory of the tests' own and as the role that may create databases."""
+
+import os
+import tempfile
+
+os.environ.setdefault("APPERATE_DATABASE_ROLE", "owner")
+os.environ.setdefault(
+    "APPERATE_DATA_DIR", os.path.join(tempfile.gettempdir(), f"apperate-tests-{os.getuid()}")
+)
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright runs an event loop in the test's thread.
+
+from apperate.settings import *  # noqa: F403
+
+STORAGES = {
+    **STORAGES,  # noqa: F405
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+# Slow on purpose in the product; the tests sign in often.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

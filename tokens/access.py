@@ -1,0 +1,230 @@
+"""check_access(): THE ordered list of checks on a request → Allowed | Refusal; the first "no" is the answer.
+
+While a change is pending, each check is asked of both versions of the settings and all must say yes.
+Nothing here knows HTTP. A check that raises never passes: the caller's error path refuses.
+Source: product.md, The checks on a request, and Activation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+
+from apperate.refusals import Refusal
+from tokens import credits, domains
+from tokens.permissions import (
+    CORE,
+    Action,
+    Settings,
+    Snapshot,
+    Target,
+    allows,
+    lowest_limit,
+    secret_allows,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a request is, as far as the checks go. target=None: no dataset is concerned."""
+
+    action: Action
+    target: Target | None
+    referer: str | None = None
+    origin: str | None = None
+    from_browser: bool = False  # it carries Origin or Sec-Fetch-Site
+    needs_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Every check said yes. `limit` and `used` are CORE credits of this month; None: not limited."""
+
+    limit: int | None = None
+    used: int | None = None
+
+
+Versions = tuple[Settings, ...]
+Check = Callable[[Snapshot, Versions, Facts, datetime], Refusal | None]
+
+
+def check_active(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
+    """Not deleted, not disabled, not expired, and something is in force."""
+    if token.deleted_at or (token.value_retires_at and token.value_retires_at <= now):
+        return Refusal(
+            "token-invalid",
+            "This token was deleted, or this value of it was replaced by a newer one.",
+            check="active",
+            needed="the current value, from the API Tokens page",
+        )
+    if token.disabled_at:
+        return Refusal(
+            "token-disabled",
+            "Its owner has disabled this token. An admin can enable it on the token's form.",
+            check="active",
+            received=f"disabled since {_time(token.disabled_at)}",
+            needed="an enabled token",
+        )
+    if token.expires_at and token.expires_at <= now:
+        return Refusal(
+            "token-expired",
+            "This token has expired. An admin can set a later expiry on the token's form.",
+            check="active",
+            received=f"expired at {_time(token.expires_at)}",
+            needed="a token that has not expired",
+        )
+    if not versions:
+        return not_active_yet(token, now)
+    return None
+
+
+def check_signature(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
+    """A token that requires signatures refuses everything, until signatures can be checked."""
+    if any(version.signed_requests for version in versions):
+        return Refusal(
+            "signature-required",
+            "This token accepts signed requests only, and signatures cannot be checked yet.",
+            check="signature",
+            needed="Signed Requests switched off on the token's form",
+        )
+    return None
+
+
+def check_domain(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
+    """The page that calls is on every version's list; a secret token is in no page at all."""
+    if token.is_secret:
+        if facts.from_browser and not token.workspace.allows_secret_in_browser:
+            return Refusal(
+                "secret-in-browser",
+                "A secret token came from a browser, where anyone can read it. Use a publishable token "
+                "there, and rotate this one.",
+                check="domain",
+                received="a request with Origin or Sec-Fetch-Site",
+                needed="a publishable token",
+            )
+        return None
+    for version in versions:
+        if version.domains_report_only:
+            continue
+        match = domains.match(version.allowed_domains, referer=facts.referer, origin=facts.origin)
+        if not match.allowed:
+            return Refusal(
+                "domain-not-allowed",
+                match.detail,
+                check="domain",
+                received=_caller(facts),
+                needed="a page on one of the token's allowed domains",
+            )
+    return None
+
+
+def check_permission(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
+    """Every version grants the action on the dataset. A missing dataset is refused in the same words."""
+    if facts.needs_secret and not token.is_secret:
+        return Refusal(
+            "secret-required",
+            "Publishable tokens read, write and delete data; this action needs the workspace's secret token.",
+            check="permission",
+            received="a publishable token",
+            needed="the secret token",
+        )
+    target = facts.target
+    if target is None:
+        return None
+    if token.is_secret:
+        may = secret_allows(token.workspace, facts.action, target)
+    else:
+        may = all(allows(version, token.workspace, facts.action, target) for version in versions)
+    return None if may else no_dataset(token, facts.action, target)
+
+
+def no_dataset(token: Snapshot, action: Action, target: Target) -> Refusal:
+    """The one refusal of a dataset that is not granted and of one that does not exist."""
+    named = f"{target.workspace}/{target.name}"
+    if token.is_secret and target.workspace == token.workspace.name:
+        return Refusal(
+            "not-found",
+            f"There is no dataset {named}.",
+            check="permission",
+            received=named,
+            needed="the id of a dataset of the workspace",
+        )
+    return Refusal(
+        "dataset-not-granted",
+        f"The token may not {action} {named}, or there is no such dataset.",
+        check="permission",
+        received=f"{action} {named}",
+        needed="the permission, on the token's form",
+    )
+
+
+CHECKS: tuple[Check, ...] = (check_active, check_signature, check_domain, check_permission)
+
+
+def first_no(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
+    """The first refusal of the checks that need nothing but the snapshot."""
+    for check in CHECKS:
+        if refusal := check(token, versions, facts, now):
+            return refusal
+    return None
+
+
+def check_settings(token: Snapshot, facts: Facts, *, now: datetime) -> Refusal | None:
+    """first_no() under the versions that count at `now`.
+
+    When the pending version alone would pass, the refusal is "not active yet" and says when to return.
+    """
+    versions = token.versions(now=now)
+    refusal = first_no(token, versions, facts, now)
+    waits = refusal is not None and versions and token.pending and token.waits_until(now=now)
+    if waits and token.pending and first_no(token, (token.pending,), facts, now) is None:
+        refusal = not_active_yet(token, now)
+    return refusal.for_token(token.public_id) if refusal else None
+
+
+async def check_access(token: Snapshot, facts: Facts, *, now: datetime) -> Allowed | Refusal:
+    """Whether this token may do this now. At most one query, and only for a limited token on CORE.
+
+    Spending is not here: credits.charge() takes what the answer costs, after the query.
+    """
+    if refusal := check_settings(token, facts, now=now):
+        return refusal
+    limit = lowest_limit(token.versions(now=now))
+    if (
+        limit is None
+        or facts.target is None
+        or facts.target.workspace != CORE
+        or facts.action is not Action.READ
+    ):
+        return Allowed()
+    used = await credits.used_this_month(token.token_id, now=now)
+    if used >= limit:
+        return credits.exhausted(limit=limit, used=used, cost=None, now=now).for_token(token.public_id)
+    return Allowed(limit, used)
+
+
+def not_active_yet(token: Snapshot, now: datetime) -> Refusal:
+    """The refusal of a change that waits: says when it takes effect."""
+    at = token.waits_until(now=now)
+    return Refusal(
+        "not-active-yet",
+        f"The token's settings take effect at {_time(at)}." if at else "The token has no settings in force.",
+        check="active",
+        needed="the same request after that time",
+        retry_after_seconds=max(1, ceil((at - now).total_seconds())) if at else None,
+    )
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _caller(facts: Facts) -> str:
+    parts = [("Referer", facts.referer), ("Origin", facts.origin)]
+    return ", ".join(f"{name}: {_shown(value)}" for name, value in parts if value is not None) or "no Referer"
+
+
+def _shown(value: str) -> str:
+    """A header value cut to what a person reads; the rest of a URL may hold what is not ours to repeat."""
+    plain = "".join(c if " " < c <= "~" else "?" for c in value.split("?")[0])
+    return plain if len(plain) <= 120 else plain[:119] + "…"
