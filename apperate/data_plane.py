@@ -102,10 +102,10 @@ class DataPlaneHandler(ASGIHandler):
     """Runs DATA_PLANE_MIDDLEWARE and the views, all on the event loop."""
 
     def load_middleware(self, is_async: bool = True) -> None:
-        self._view_middleware = []
-        self._template_response_middleware = []
-        self._exception_middleware = []
-        handler: Any = self._get_response_async
+        self._view_middleware: list[Any] = []
+        self._template_response_middleware: list[Any] = []
+        self._exception_middleware: list[Any] = []
+        handler: Any = self._get_response_async  # type: ignore[attr-defined]  # The stubs leave it out.
         for path in reversed(settings.DATA_PLANE_MIDDLEWARE):
             handler = import_string(path)(handler)
         self._middleware_chain = handler

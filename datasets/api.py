@@ -59,7 +59,7 @@ async def write_records(call: Call) -> Answer | Refusal:
     if isinstance(replaces, Refusal):
         return replaces
     count = await in_thread(writing.write_records)(
-        dataset_id=call.dataset.id, body=body, replaces=replaces, now=call.now
+        dataset_id=call.dataset_id, body=body, replaces=replaces, now=call.now
     )
     if isinstance(count, Refusal):
         return count
@@ -75,7 +75,7 @@ async def delete_data(
     if isinstance(selection, Refusal):
         return selection
     count = await in_thread(writing.delete_records)(
-        dataset_id=call.dataset.id, selection=selection, token_id=call.token.token_id, now=call.now
+        dataset_id=call.dataset_id, selection=selection, token_id=call.token.token_id, now=call.now
     )
     if isinstance(count, Refusal):
         return count
@@ -93,7 +93,7 @@ async def ingest_data(call: Call) -> Answer | Refusal:
         if isinstance(options, Refusal):
             return options
         job = await in_thread(jobs.create)(
-            dataset_id=call.dataset.id, file=file, options=options, token_id=call.token.token_id, now=call.now
+            dataset_id=call.dataset_id, file=file, options=options, token_id=call.token.token_id, now=call.now
         )
     if isinstance(job, Refusal):
         return job

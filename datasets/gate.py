@@ -49,6 +49,13 @@ class Call:
     allowed: Allowed
     now: datetime
 
+    @property
+    def dataset_id(self) -> int:
+        """The dataset's id; data_endpoint() lets no call without a dataset pass."""
+        if self.dataset is None:
+            raise LookupError("a call of a workspace as a whole has no dataset")
+        return self.dataset.id
+
 
 View = Callable[..., Awaitable["Answer | Refusal"]]
 

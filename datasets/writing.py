@@ -9,6 +9,7 @@ from typing import Any
 
 from apperate.refusals import Refusal, invalid_value
 from datasets import store
+from datasets.catalog import Metadata
 from datasets.json_text import loads_records
 from datasets.models import Deletion
 from datasets.query import ABSENT, parse_flag
@@ -64,7 +65,7 @@ def parse_ingest_options(parameters: Any) -> IngestOptions | Refusal:
     return IngestOptions(replaces, waits, None if text is None else int(text))
 
 
-def check_records(dataset: store.Metadata, body: bytes, *, now: datetime) -> list[Row] | Refusal:
+def check_records(dataset: Metadata, body: bytes, *, now: datetime) -> list[Row] | Refusal:
     """The rows of a JSON body, or every fault in it by the position of its record."""
     records = loads_records(body)
     if isinstance(records, Refusal):
