@@ -81,10 +81,13 @@ class Changes:
         self.generation += 1
 
     async def ensure_started(self) -> None:
-        """Start polling in this event loop unless it runs already; returns with a clock."""
+        """Start polling in this event loop unless it runs already; with a clock if the database answers."""
         if self._task is None or self._task.done() or self._task.get_loop() is not asyncio.get_running_loop():
             self.forget()
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:  # Requests are refused until a poll succeeds.
+                logger.exception("the database does not answer yet; still trying")
             self._task = asyncio.create_task(self._run(), name="changes")
 
     async def stop(self) -> None:

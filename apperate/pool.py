@@ -26,15 +26,19 @@ class Pools:
         self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool] = {}
 
     async def get(self) -> AsyncConnectionPool:
+        """The open pool of this loop. Raises PoolTimeout when the database does not answer within a second."""
         loop = asyncio.get_running_loop()
-        if (pool := self._pools.get(loop)) is None:
-            pool = AsyncConnectionPool(
-                kwargs=connection_arguments(), min_size=1, max_size=CONNECTIONS_MAX, open=False,
-                timeout=WAIT_SECONDS_MAX, reconnect_timeout=0, max_idle=60.0,
-            )  # fmt: skip
-            self._pools[loop] = pool
-            await pool.open()
-        return pool
+        if (pool := self._pools.get(loop)) is not None:
+            return pool
+        pool = AsyncConnectionPool(
+            kwargs=connection_arguments(), min_size=1, max_size=CONNECTIONS_MAX, open=False,
+            timeout=WAIT_SECONDS_MAX, reconnect_timeout=1.0, max_idle=60.0,
+        )  # fmt: skip
+        # Waiting here keeps the first caller from making the pool grow for want of a connection.
+        await pool.open(wait=True, timeout=WAIT_SECONDS_MAX)
+        if self._pools.setdefault(loop, pool) is not pool:  # Another task was first.
+            await pool.close()
+        return self._pools[loop]
 
     async def close(self) -> None:
         if pool := self._pools.pop(asyncio.get_running_loop(), None):
