@@ -62,7 +62,7 @@ on("change", "[data-perm] input[type=checkbox]", (box) => {
   if (!box.checked) { chipFor(box)?.remove(); }
   else if (!chipFor(box)) {
     const chip = document.getElementById("chip-template").content.firstElementChild.cloneNode(true);
-    const [dataset, op] = box.value.split(":");
+    const op = box.value.split(":")[1], dataset = box.dataset.label ?? box.value.split(":")[0];
     chip.dataset.for = box.id;
     chip.querySelector(".mono").textContent = dataset;
     chip.querySelector("em").textContent = op;
@@ -141,3 +141,34 @@ for (const chart of document.querySelectorAll(".chart")) {
     say(`${cols[at].dataset.label}: ${cols[at].dataset.total}. ${cols[at].dataset.tip}`);
   });
 }
+
+// Countdown: <span data-countdown="end" data-now="server time">; at its end "countdown-end" tells htmx to ask again
+const ends = new WeakMap();
+const tick = () => {
+  for (const el of document.querySelectorAll("[data-countdown]")) {
+    if (!ends.has(el)) ends.set(el, { at: performance.now() + (new Date(el.dataset.countdown) - new Date(el.dataset.now)), text: el.textContent });
+    const { at, text } = ends.get(el), s = Math.ceil((at - performance.now()) / 1000);
+    const left = `in ${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
+    if (s > 0) { if (s < 3600) el.textContent = "short" in el.dataset ? left : `${left}, ${text}`; continue; }
+    el.removeAttribute("data-countdown");
+    el.textContent = text;
+    setTimeout(() => el.dispatchEvent(new Event("countdown-end", { bubbles: true })), 300);
+  }
+};
+tick(); setInterval(tick, 1000);
+document.addEventListener("htmx:afterSettle", tick);
+
+// What is shown for a while: <div data-hide-after="seconds"> is emptied, and its page is asked for again
+const hide = () => document.querySelectorAll("[data-hide-after]").forEach((el) => {
+  const seconds = el.dataset.hideAfter;
+  el.removeAttribute("data-hide-after");
+  setTimeout(() => { el.replaceChildren(); if (el.isConnected) location.replace(el.dataset.hideTo); }, 1000 * seconds);
+});
+hide();
+document.addEventListener("htmx:afterSettle", hide);
+
+// A dialog's form that went through closes its dialog; its Cancel link is only for the page without script
+document.addEventListener("htmx:afterRequest", (e) => {
+  if (e.detail.successful && e.target.matches?.("[data-close-on-success]")) e.target.closest("dialog")?.close();
+});
+on("click", "dialog a[data-close]", (a, e) => e.preventDefault());

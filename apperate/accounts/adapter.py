@@ -1,9 +1,16 @@
-"""How allauth behaves here: nobody signs up by themselves."""
+"""How allauth behaves here: nobody signs up alone, links carry the configured host, sign-ins are audited."""
 
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from django.http import HttpRequest
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from apperate.accounts import audit
+from apperate.accounts.addresses import client_address
+from apperate.accounts.models import User
+from apperate.clock import database_now
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -11,5 +18,49 @@ class AccountAdapter(DefaultAccountAdapter):
         """People come by invitation, which makes their account itself."""
         return False
 
-    def get_password_change_redirect_url(self, request: Any) -> str:
-        return "/"
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return client_address(request) or "0.0.0.0"  # noqa: S104  A name for "unknown", nothing listens.
+
+    def get_password_change_redirect_url(self, request: HttpRequest) -> str:
+        return reverse("home")
+
+    # --- links: the host of a request is what the client says, so it never gets into a message -------
+
+    def get_reset_password_from_key_url(self, key: str) -> str:
+        # The key is "<user>-<token>", as the pattern of the route has it.
+        uid, _, token = key.partition("-")
+        return public_address("account_reset_password_from_key", uidb36=uid, key=token)
+
+    def get_email_confirmation_url(self, request: HttpRequest, emailconfirmation: Any) -> str:
+        return public_address("account_confirm_email", emailconfirmation.key)
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        super().send_mail(template_prefix, email, {**context, "public_url": settings.PUBLIC_URL})
+
+    # --- audit ---------------------------------------------------------------------------------------
+
+    def post_login(self, request: HttpRequest, user: Any, **about: Any) -> HttpResponse:
+        self.record("sign_in.done", request, user)
+        return super().post_login(request, user, **about)
+
+    def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
+        self.record("sign_in.failed", request, None, target=str(credentials.get("email", "")))
+
+    def set_password(self, user: Any, password: str) -> None:
+        super().set_password(user, password)
+        self.record("password.changed", self.request, user)
+
+    def record(self, action: str, request: HttpRequest, user: User | None, *, target: str = "") -> None:
+        audit.record(
+            action,
+            workspace=None,
+            by=user,
+            now=database_now(),
+            target=target,
+            address=client_address(request),
+        )
+
+
+def public_address(url_name: str, *args: str, **kwargs: str) -> str:
+    """The whole address of a page, on the host of the settings."""
+    return settings.PUBLIC_URL + reverse(url_name, args=args, kwargs=kwargs)

@@ -1,0 +1,15 @@
+"""From where a request comes: what audit rows and sign-in limits go by."""
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def client_address(request: HttpRequest) -> str:
+    """The address of the client, behind as many proxies as APPERATE_TRUSTED_PROXIES says.
+
+    A client can write anything into X-Forwarded-For; only the entries that trusted proxies appended count.
+    """
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+    if settings.TRUSTED_PROXIES and len(hops) >= settings.TRUSTED_PROXIES:
+        return hops[-settings.TRUSTED_PROXIES][:64]
+    return request.META.get("REMOTE_ADDR", "")[:64]

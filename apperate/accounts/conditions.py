@@ -1,0 +1,58 @@
+"""What stops a change of workspaces' people: each answers with a Refusal, or None."""
+
+from datetime import datetime
+
+from allauth.account.models import EmailAddress
+
+from apperate.accounts.models import Invitation, Membership, Role, User, Workspace
+from apperate.refusals import Refusal, invalid_value
+
+
+def operates(by: User | None) -> bool:
+    """Whether it is the system or an operator who acts; the admin has asked for the permission itself."""
+    return by is None or by.is_staff
+
+
+def may_manage(workspace: Workspace, by: User | None) -> Refusal | None:
+    """Whether a person may change the team: asked again where the change is made."""
+    if operates(by):
+        return None
+    membership = workspace.memberships.filter(user=by).first()
+    if membership and membership.manages:
+        return None
+    return Refusal("invalid-values", "Only admins and the primary change the team.")
+
+
+def may_be_invited(workspace: Workspace, email: str, role: str) -> Refusal | None:
+    if role not in Role.values:
+        return invalid_value("role", role, f"one of {', '.join(Role.values)}", check="body")
+    if workspace.memberships.filter(user__email__iexact=email).exists():
+        return Refusal("invalid-values", f"{email} is a member of {workspace} already.")
+    if role == Role.PRIMARY and workspace.memberships.filter(role=Role.PRIMARY).exists():
+        return Refusal("invalid-values", f"{workspace} has a primary already: invite an admin or a user.")
+    return None
+
+
+def unusable(invitation: Invitation, *, now: datetime | None) -> Refusal | None:
+    """Why an invitation can no longer be accepted; with now=None its age does not count."""
+    workspace = invitation.workspace
+    if invitation.accepted_at:
+        return Refusal("invalid-values", f"This invitation to {workspace} was used already.")
+    if invitation.withdrawn_at:
+        return Refusal("invalid-values", f"This invitation to {workspace} was withdrawn.")
+    if now is not None and invitation.expires_at <= now:
+        return Refusal("invalid-values", f"This invitation to {workspace} has expired.")
+    return None
+
+
+def owns(user: User, email: str) -> bool:
+    """Whether an address is the person's own: the one they sign in with, or one they confirmed."""
+    if user.email.lower() == email.lower():
+        return True
+    return EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists()
+
+
+def not_of_primary(membership: Membership) -> Refusal | None:
+    if membership.role != Role.PRIMARY:
+        return None
+    return Refusal("invalid-values", "The primary cannot be removed and keeps this status.")

@@ -1,0 +1,297 @@
+"""Every change of workspaces' people: made whole, audited beside the change. A "no" is a Refusal.
+
+`by` is the person who acts; None is the system, for example a command.
+"""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.db import transaction
+
+from apperate.accounts import audit, conditions, mail
+from apperate.accounts.adapter import public_address
+from apperate.accounts.models import CORE, PREMIUM, Invitation, Membership, Role, User, Workspace
+from apperate.accounts.plans import PLANS
+from apperate.refusals import Refusal, invalid_value
+
+SYSTEM_NAMES = {CORE, PREMIUM}
+NAME_FORM = re.compile(r"[A-Z0-9_]{1,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """An invitation and its link. The link is known only now: the row keeps its digest."""
+
+    invitation: Invitation
+    url: str
+
+
+# --- workspaces ---------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_workspace_row(
+    *, name: str, title: str, plan: str | None, by: User | None, now: datetime, address: str = ""
+) -> Workspace | Refusal:
+    """Make a workspace without members or tokens; team.services.create_workspace makes a whole one.
+
+    The name becomes upper-case. CORE and PREMIUM are made by operators alone. Without a plan the first
+    workspace of the installation is on business and others are on launch.
+    """
+    name = name.strip().upper()
+    is_system = name in SYSTEM_NAMES
+    if not NAME_FORM.fullmatch(name) or name.startswith("_SYSTEM"):
+        return invalid_value(
+            "name", name, "1 to 63 of A–Z, 0–9 and _, without _SYSTEM in front", check="body"
+        )
+    if is_system and not conditions.operates(by):
+        return invalid_value("name", name, f"a name other than {CORE} and {PREMIUM}", check="body")
+    if Workspace.objects.filter(name=name).exists():
+        return invalid_value("name", name, "a name that no workspace has", check="body")
+    if plan is None:
+        plan = "launch" if Workspace.objects.filter(is_system=False).exists() else "business"
+    if plan not in PLANS:
+        return invalid_value("plan", plan, f"one of {', '.join(PLANS)}", check="body")
+    workspace = Workspace.objects.create(
+        name=name, title=title.strip() or name, plan=plan, is_system=is_system, created_at=now
+    )
+    after = {"name": name, "title": workspace.title, "plan": plan}
+    audit.record(
+        "workspace.created", workspace=workspace, by=by, now=now, target=name, after=after, address=address
+    )
+    return workspace
+
+
+# --- invitations --------------------------------------------------------------------------------------
+
+
+def digest_of(token: str) -> bytes:
+    """What a link is found by; 256 random bits need no salt."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+@transaction.atomic
+def invite(
+    *, workspace: Workspace, email: str, role: str, by: User | None, now: datetime, address: str = ""
+) -> Invited | Refusal:
+    """Make an invitation and send its link once the transaction is committed.
+
+    An earlier pending one to the same address is withdrawn, so that only the last link works. Raises
+    OSError at the commit when the message cannot be sent; the invitation is saved then.
+    """
+    email = email.strip().lower()
+    if refusal := conditions.may_manage(workspace, by) or conditions.may_be_invited(workspace, email, role):
+        return refusal
+    workspace.invitations.pending(now=now).filter(email=email).update(withdrawn_at=now)
+    token = secrets.token_urlsafe(32)
+    invitation = Invitation.objects.create(
+        workspace=workspace,
+        email=email,
+        role=role,
+        digest=digest_of(token),
+        invited_by=by,
+        created_at=now,
+        expires_at=now + timedelta(days=settings.INVITATION_DAYS),
+    )
+    audit.record(
+        "member.invited",
+        workspace=workspace,
+        by=by,
+        now=now,
+        target=email,
+        after={"role": role},
+        address=address,
+    )
+    return sent(invitation, token)
+
+
+@transaction.atomic
+def resend_invitation(
+    *, invitation: Invitation, by: User | None, now: datetime, address: str = ""
+) -> Invited | Refusal:
+    """Send a new link, valid for the full time again; the old link stops working."""
+    invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
+    if refusal := conditions.may_manage(invitation.workspace, by) or conditions.unusable(
+        invitation, now=None
+    ):
+        return refusal
+    token = secrets.token_urlsafe(32)
+    invitation.digest = digest_of(token)
+    invitation.expires_at = now + timedelta(days=settings.INVITATION_DAYS)
+    invitation.save(update_fields=["digest", "expires_at"])
+    audit.record(
+        "invitation.resent",
+        workspace=invitation.workspace,
+        by=by,
+        now=now,
+        target=invitation.email,
+        address=address,
+    )
+    return sent(invitation, token)
+
+
+@transaction.atomic
+def withdraw_invitation(
+    *, invitation: Invitation, by: User | None, now: datetime, address: str = ""
+) -> Invitation | Refusal:
+    """Make the link of an invitation worth nothing."""
+    invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
+    if refusal := conditions.may_manage(invitation.workspace, by) or conditions.unusable(
+        invitation, now=None
+    ):
+        return refusal
+    invitation.withdrawn_at = now
+    invitation.save(update_fields=["withdrawn_at"])
+    audit.record(
+        "invitation.withdrawn",
+        workspace=invitation.workspace,
+        by=by,
+        now=now,
+        target=invitation.email,
+        address=address,
+    )
+    return invitation
+
+
+def sent(invitation: Invitation, token: str) -> Invited:
+    """Send the link when the transaction is committed, so that no link leads to a row that is not there."""
+    url = public_address("invitation_accept", token)
+    transaction.on_commit(lambda: mail.send_invitation(invitation, url))
+    return Invited(invitation, url)
+
+
+def find_invitation(token: str) -> Invitation | None:
+    """The invitation that a link names, whatever its state."""
+    return (
+        Invitation.objects.select_related("workspace", "invited_by").filter(digest=digest_of(token)).first()
+    )
+
+
+# --- joining ------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def accept_invitation(
+    *,
+    token: str,
+    now: datetime,
+    user: User | None = None,
+    name: str = "",
+    password: str = "",
+    address: str = "",
+) -> Membership | Refusal:
+    """Make the invited person a member: `user` who is signed in, or a new one with name and password."""
+    invitation = Invitation.objects.select_for_update().filter(digest=digest_of(token)).first()
+    if invitation is None:
+        return Refusal("not-found", "This link belongs to no invitation, or a newer one was sent.")
+    if refusal := conditions.unusable(invitation, now=now):
+        return refusal
+    if user is None:
+        made = create_person(email=invitation.email, name=name, password=password)
+        if isinstance(made, Refusal):
+            return made
+        user = made
+    elif not conditions.owns(user, invitation.email):
+        return Refusal(
+            "invalid-values",
+            f"This invitation was sent to {invitation.email}, and you are signed in as {user.email}.",
+        )
+    membership = join(invitation, user, now=now)
+    invitation.accepted_at = now
+    invitation.save(update_fields=["accepted_at"])
+    audit.record(
+        "member.joined",
+        workspace=invitation.workspace,
+        by=user,
+        now=now,
+        target=user.email,
+        after={"role": membership.role},
+        address=address,
+    )
+    return membership
+
+
+def join(invitation: Invitation, user: User, *, now: datetime) -> Membership:
+    """The membership an invitation promises; a member who is one already keeps their status."""
+    # The workspace's row is locked, so that two invited primaries cannot both find the place free.
+    workspace = Workspace.objects.select_for_update().get(pk=invitation.workspace_id)
+    role = invitation.role
+    if role == Role.PRIMARY and workspace.memberships.filter(role=Role.PRIMARY).exists():
+        role = Role.ADMIN
+    membership, _ = Membership.objects.get_or_create(
+        workspace=workspace, user=user, defaults={"role": role, "created_at": now}
+    )
+    return membership
+
+
+def create_person(*, email: str, name: str, password: str) -> User | Refusal:
+    """A new account, whose address counts as confirmed: its owner came by a link that was sent there."""
+    email = email.lower()
+    if User.objects.filter(email__iexact=email).exists():
+        return Refusal("invalid-values", f"{email} has an account already: sign in with it.")
+    user = User.objects.create_user(email, password, name=name.strip())
+    EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+    return user
+
+
+# --- members ------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def change_role(
+    *, membership: Membership, role: str, by: User | None, now: datetime, address: str = ""
+) -> Membership | Refusal:
+    """Give or take Admin status. The primary stays primary, and nobody becomes it this way."""
+    membership = locked(membership)
+    if refusal := conditions.may_manage(membership.workspace, by) or conditions.not_of_primary(membership):
+        return refusal
+    if role not in {Role.ADMIN, Role.USER}:
+        return invalid_value("role", role, "admin or user", check="body")
+    before, membership.role = membership.role, role
+    if before != role:
+        membership.save(update_fields=["role"])
+        audit.record(
+            "member.role_changed",
+            workspace=membership.workspace,
+            by=by,
+            now=now,
+            target=membership.user.email,
+            before={"role": before},
+            after={"role": role},
+            address=address,
+        )
+    return membership
+
+
+@transaction.atomic
+def remove_member(
+    *, membership: Membership, by: User | None, now: datetime, address: str = ""
+) -> Membership | Refusal:
+    """Take a person out of a workspace. Their sessions show it no more from the next request on."""
+    membership = locked(membership)
+    if refusal := conditions.may_manage(membership.workspace, by) or conditions.not_of_primary(membership):
+        return refusal
+    audit.record(
+        "member.removed",
+        workspace=membership.workspace,
+        by=by,
+        now=now,
+        target=membership.user.email,
+        before={"role": membership.role},
+        address=address,
+    )
+    membership.delete()
+    return membership
+
+
+def locked(membership: Membership) -> Membership:
+    return (
+        Membership.objects.select_for_update(of=("self",))
+        .select_related("workspace", "user")
+        .get(pk=membership.pk)
+    )
