@@ -32,6 +32,8 @@ from datasets.writing import IngestOptions, dataset_gone
 
 WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05
+RECORDS_MAX = 20_000_000
+FAULT_CHARS_MAX = 300
 INVALID_FILE = "invalid.csv"
 logger = logging.getLogger("apperate.jobs")
 
@@ -50,8 +52,12 @@ def create(
     token_id: int | None = None,
     by: Any = None,
     file_name: str = "",
+    is_queued: bool = True,
 ) -> IngestJob | Refusal:
-    """Keep the file and queue the job; an empty file is refused at once."""
+    """Keep the file and queue the job. A file that cannot be taken at all is refused at once.
+
+    With is_queued=False the caller runs the job itself, by run().
+    """
     job = IngestJob(
         dataset_id=dataset_id,
         file_name=file_name[:255],
@@ -67,20 +73,31 @@ def create(
         with (place / "body").open("wb") as kept:
             shutil.copyfileobj(file, kept, 1 << 20)
         job.size_bytes = (place / "body").stat().st_size
-        refusal = parsing.sniff(place / "body")
-        if isinstance(refusal, Refusal):
-            shutil.rmtree(place)
-            return refusal
-        with transaction.atomic(), store.locked(dataset_id) as dataset:
-            if dataset is None:
-                shutil.rmtree(place)
-                return dataset_gone()
-            job.save()
-            ingest.defer(job_id=job.pk)
+        refusal = check_file(dataset_id, place / "body", now=now)
+        if refusal is None:
+            with store.locked(dataset_id) as dataset:
+                if dataset is None:
+                    refusal = dataset_gone()
+                else:
+                    job.save()
+                    if is_queued:
+                        ingest.defer(job_id=job.pk)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+    if refusal is not None:
+        shutil.rmtree(place)
+        return refusal
     return job
+
+
+def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:
+    """Why nothing of a file can be taken into a dataset, if so. Reads the whole file, writes nothing."""
+    with store.locked(dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+    rows = parsing.open_rows(path, dataset.schema, now)
+    return rows if isinstance(rows, Refusal) else None
 
 
 @app.task(name="ingest", queue="ingest")
@@ -128,6 +145,10 @@ class TooManyInvalid(Exception):
     """More invalid lines than the job allows."""
 
 
+class TooManyRecords(Exception):
+    """More records than one job may hold."""
+
+
 class BrokenFile(Exception):
     """The file's syntax broke at a line: what follows cannot be read."""
 
@@ -142,14 +163,16 @@ def _store_file(job: IngestJob, *, now: datetime) -> Refusal | None:
         dataset = stack.enter_context(store.locked(job.dataset_id))
         if dataset is None:
             return dataset_gone()
+        # Looking through a large file takes longer than a transaction may otherwise stand still.
+        store.lift_time_limits()
         rows = parsing.open_rows(folder(job) / "body", dataset.schema, now)
         if isinstance(rows, Refusal):
             return rows
+        first_fault: list[str] = []
         log = stack.enter_context((folder(job) / INVALID_FILE).open("w", newline="", encoding="utf-8"))
         try:
-            copied = store.copy_in(
-                dataset, _valid(job, rows, csv.writer(log)), replaces=job.replaces_duplicates, now=now
-            )
+            valid = _valid(job, rows, csv.writer(log), first_fault)
+            copied = store.copy_in(dataset, valid, replaces=job.replaces_duplicates, now=now)
         except TooManyInvalid:
             transaction.set_rollback(True)
             return Refusal(
@@ -158,9 +181,17 @@ def _store_file(job: IngestJob, *, now: datetime) -> Refusal | None:
                 check="body",
                 needed="fewer invalid lines, or a higher maximumValidationErrors",
             )
+        except TooManyRecords:
+            transaction.set_rollback(True)
+            return bad_body(
+                f"The file has more than {RECORDS_MAX:,} records; nothing was stored.",
+                needed="several smaller files",
+            )
         except BrokenFile as broken:
             transaction.set_rollback(True)
             return bad_body(f"Line {broken.line:,}: {broken}. Nothing was stored.")
+        if job.invalid == job.lines:
+            return bad_body(f"None of the {job.lines:,} lines is valid; nothing was stored. {first_fault[0]}")
         _note(
             job,
             IngestJob.Status.INGESTED,
@@ -173,17 +204,23 @@ def _store_file(job: IngestJob, *, now: datetime) -> Refusal | None:
     return None
 
 
-def _valid(job: IngestJob, rows: Iterator[tuple[int, Any]], log: Any) -> Iterator[Row]:
+def _valid(
+    job: IngestJob, rows: Iterator[tuple[int, Any]], log: Any, first_fault: list[str]
+) -> Iterator[Row]:
     """The valid rows; the others go to the log with line number and reason."""
     log.writerow(("jobId", "lineNumber", "error"))
     for line_number, row in rows:
         job.lines += 1
+        if job.lines > RECORDS_MAX:
+            raise TooManyRecords
         if isinstance(row, Row):
             yield row
             continue
         if row.ends:
             raise BrokenFile(line_number, row.reason)
         job.invalid += 1
+        if not first_fault:
+            first_fault.append(f"Line {line_number:,}: {row.reason}."[:FAULT_CHARS_MAX])
         log.writerow((job.public_id, line_number, row.reason))
         if job.invalid_max is not None and job.invalid > job.invalid_max:
             raise TooManyInvalid

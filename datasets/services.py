@@ -10,12 +10,23 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
 from apperate.accounts import audit
-from apperate.accounts.models import User, Workspace
+from apperate.accounts.models import CORE, PREMIUM, User, Workspace
 from apperate.refusals import Refusal, invalid_value
 from datasets.models import Dataset
 from datasets.schema import Schema, dataset_id, parse_schema
 
 TEXT_MAX = {"title": 200, "description": 5_000, "source": 500, "email": 254}
+
+
+SYSTEM_TITLES = {CORE: "Core data", PREMIUM: "Premium data"}
+
+
+def system_workspace(name: str) -> Workspace:
+    """CORE or PREMIUM, made when it is missing: nobody's account, filled by operators."""
+    workspace, _ = Workspace.objects.get_or_create(
+        name=name, defaults={"title": SYSTEM_TITLES[name], "is_system": True}
+    )
+    return workspace
 
 
 def new_dataset_name() -> str:

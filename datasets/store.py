@@ -111,6 +111,12 @@ def locked(dataset_id: int) -> Iterator[Metadata | None]:
         yield metadata(row) if row else None
 
 
+def lift_time_limits() -> None:
+    """Let this transaction take its time: for jobs, not for requests."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
 def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: datetime) -> int:
     """Store rows; returns how many were stored. Inside locked(). All or nothing.
 
@@ -160,8 +166,8 @@ class Copied:
 
 def copy_in(dataset: Metadata, rows: Iterable[Row], *, replaces: bool, now: datetime) -> Copied:
     """Store any number of rows through COPY, in constant memory. Inside locked(). All or nothing."""
+    lift_time_limits()
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
         cursor.execute(
             """CREATE TEMPORARY TABLE incoming (n bigint GENERATED ALWAYS AS IDENTITY, shard smallint,
                key text COLLATE "C", subkey text COLLATE "C", date timestamptz, data json) ON COMMIT DROP"""
