@@ -19,8 +19,8 @@ SETTING_OF = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": 
 POOL = {
     "min_size": 1,
     "max_size": 10,
-    "timeout": 1.0,
-    "reconnect_timeout": 1.0,
+    "timeout": 0.8,
+    "reconnect_timeout": 0.8,
     "max_idle": 60.0,
     "max_lifetime": 1800.0,
 }

@@ -3,6 +3,7 @@
 The workers serve `apperate.asgi:application`. There is no access log: a URL may hold a token.
 """
 
+import signal
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ STOP_SECONDS_MAX = 15
 RESPAWN_SECONDS = 0.5
 # So many deaths of one worker within 5.5 s are a fault that a restart does not heal.
 DEATHS_MAX = 4
+_main_server: MPServer | None = None
 
 
 class RespawnTimes(dict[int, float]):
@@ -50,7 +52,15 @@ class RespawnTimes(dict[int, float]):
 
 
 def load_application(target: str) -> Callable[..., Any]:
-    """Load the application in a worker, which from then on ends with granian's main process."""
+    """Load the application in a worker, which from then on ends with granian's main process.
+
+    A worker is a fork, and until it serves it would answer a signal as the main process does, by
+    remembering it: a stop that comes while it loads would be lost.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    if _main_server is not None and _main_server.interrupt_signal:
+        sys.exit(0)
     die_with_parent()
     return load_target(target)
 
@@ -75,6 +85,8 @@ def serve(address: str, port: int, workers: int) -> None:
         respawn_interval=RESPAWN_SECONDS,
         workers_kill_timeout=STOP_SECONDS_MAX,
     )
+    global _main_server
+    _main_server = server
     server.respawned_wrks = RespawnTimes()
     server.serve(target_loader=load_application)
 
