@@ -262,7 +262,7 @@ def restore_token(*, token: Token, by: User | None, now: datetime, address: str 
 def reveal_secret(*, token: Token, by: User | None, now: datetime, address: str) -> str:
     """Return the secret token's value, and record who saw it. Raises keyring.UnreadableSecret."""
     secret = Secret.objects.current().get(token=token, ciphertext__isnull=False)
-    value = keys().decrypt(secret.ciphertext, bound_to=token.public_id)
+    value = keys().decrypt(secret.ciphertext or b"", bound_to=token.public_id)
     writing.audit("token.secret_revealed", token, by=by, now=now, address=address)
     return value
 
