@@ -19,6 +19,12 @@ _OTHER_FORMS = (
 )
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file says of itself that it is Parquet."""
+    with path.open("rb") as file:
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+
+
 def read_sample(path: Path) -> tuple[str, bool]:
     """The beginning of a file as text, and whether that is all of it."""
     with path.open("rb") as file:

@@ -5,8 +5,9 @@
     open_source(path) -> Table | Records | Refusal   the same before any schema: header and cells, or objects
 
 Whole-file faults are Refusals (check "body"); faults of one line are InvalidLine(line, reason, ends) among
-the rows. `ends=True` marks broken JSON syntax: nothing after it was read. Lines are counted from 1; in a JSON
-array the position of the element counts. Memory stays bounded whatever the size of the file or of a line.
+the rows. `ends=True` marks a file that is broken there: nothing after it was read. Lines are counted from 1;
+in a JSON array and in Parquet it is the position of the record. Memory stays bounded whatever the size of the
+file or of a line.
 """
 
 import csv
@@ -21,9 +22,10 @@ from typing import Any, NamedTuple
 from apperate.refusals import Refusal
 from datasets.csv_file import InvalidLine, Table, read_csv
 from datasets.csv_rows import Item, csv_rows
-from datasets.file_text import file_fault, read_sample
+from datasets.file_text import file_fault, is_parquet, read_sample
 from datasets.json_file import read_json, read_jsonl
 from datasets.json_text import DECODE_ERRORS, DECODER, bad_body, forgotten_serialisation
+from datasets.parquet_file import read_parquet
 from datasets.records import RecordChecker, Row
 from datasets.schema import Schema
 
@@ -38,6 +40,7 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 class Sniffed(NamedTuple):
@@ -49,18 +52,21 @@ class Sniffed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A JSON or JSON-lines file. Each call of lines() reads the file again."""
+    """A JSON, JSON-lines or Parquet file. Each call of lines() reads the file again."""
 
     path: Path
     format: Format
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any] | InvalidLine]]:
         """Each record with its position or line number."""
-        return read_jsonl(self.path) if self.format is Format.JSONL else read_json(self.path)
+        readers = {Format.JSON: read_json, Format.JSONL: read_jsonl, Format.PARQUET: read_parquet}
+        return readers[self.format](self.path)
 
 
 def sniff(path: Path) -> Sniffed | Refusal:
     """What a file is by its content; Refusal when the whole of it is not text to store."""
+    if is_parquet(path):
+        return Sniffed(Format.PARQUET)
     if refusal := file_fault(path):
         return refusal
     sample, is_all = read_sample(path)
@@ -135,7 +141,7 @@ def open_rows(path: Path, schema: Schema, now: datetime) -> Iterator[Item] | Ref
 
 
 def json_rows(records: Records, schema: Schema, now: datetime) -> Iterator[Item]:
-    """The records of a JSON file as rows."""
+    """The records of a JSON or Parquet file as rows."""
     checker = RecordChecker(schema, now=now)
     for number, record in records.lines():
         if isinstance(record, InvalidLine):

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from apperate.refusals import Refusal
 from datasets.csv_file import InvalidLine
 from datasets.json_text import dumps, loads_json
+from datasets.parquet_file import connect
 from datasets.parsing import Format, Sniffed, open_rows, sniff
 from datasets.records import RecordChecker, Row
 from datasets.renderers import render_csv
@@ -350,3 +352,77 @@ def test_a_record_of_a_csv_has_at_most_65536_bytes(save: Save, chars: int, is_ro
 
     assert isinstance(row, Row) == is_row
     assert isinstance(row, Row) or "65,537 bytes" in row.reason
+
+
+def parquet(path: Path, select: str) -> Path:
+    duckdb.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet)")
+    return path
+
+
+def test_parquet_is_read_like_json(tmp_path: Path) -> None:
+    path = parquet(
+        tmp_path / "upload",
+        "SELECT 'A' AS k, DATE '2020-02-29' AS d, 1.25::DECIMAL(9, 2) AS n, [1, 2] AS a, {'x': true} AS o,"
+        " 9007199254740993 AS i UNION ALL SELECT 'B', '2020-03-01', NULL, NULL, NULL, NULL",
+    )
+    schema = schema_of(k="string", d="date", n="number", a="array", o="object", i="integer")
+
+    assert sniff(path) == Sniffed(Format.PARQUET)
+    assert rows_of(path, schema) == [
+        (
+            1,
+            Row(
+                "A",
+                "",
+                datetime(2020, 2, 29, tzinfo=UTC),
+                '{"k":"A","d":"2020-02-29","n":1.25,"a":[1,2],"o":{"x":true},"i":9007199254740993}',
+            ),
+        ),
+        (
+            2,
+            Row(
+                "B",
+                "",
+                datetime(2020, 3, 1, tzinfo=UTC),
+                '{"k":"B","d":"2020-03-01","n":null,"a":null,"o":null,"i":null}',
+            ),
+        ),
+    ]
+
+
+def test_parquet_moments_are_utc_and_nan_is_refused(tmp_path: Path) -> None:
+    select = (
+        "SELECT 'A' AS k, TIMESTAMPTZ '2020-01-01 10:00:00+02' AS d, 'nan'::DOUBLE AS n "
+        "UNION ALL SELECT 'B', '2020-01-01 10:00:00+02', 1.5"
+    )
+
+    found = rows_of(parquet(tmp_path / "upload", select), schema_of(k="string", d="date", n="number"))
+
+    assert found[0][1] == InvalidLine(1, "NaN is not a JSON value; null means no value")
+    assert isinstance(found[1][1], Row) and found[1][1].date == datetime(2020, 1, 1, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("body", [b"PAR1", b"PAR1" + b"x" * 100 + b"PAR1"], ids=["short", "damaged"])
+def test_a_damaged_parquet_file_is_refused_without_naming_its_place(save: Save, body: bytes) -> None:
+    refusal = open_rows(save(body), PAIRS, NOW)
+
+    assert isinstance(refusal, Refusal)
+    assert "not a Parquet file" in refusal.detail
+    assert "upload" not in refusal.detail
+
+
+def test_duckdb_reaches_nothing_but_the_file(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "upload", "SELECT 1 AS k")
+    parquet(tmp_path / "other", "SELECT 2 AS k")
+
+    with connect(path) as connection:
+        assert connection.execute("SELECT k FROM read_parquet(?)", [str(path)]).fetchall() == [(1,)]
+        for statement in (
+            f"FROM '{tmp_path}/other'",
+            "SELECT * FROM read_text('/etc/hostname')",
+            f"COPY (SELECT 1) TO '{tmp_path}/third'",
+            "SET enable_external_access = true",
+            "INSTALL httpfs",
+        ):
+            with pytest.raises(duckdb.Error):
+                connection.execute(statement).fetchall()
