@@ -43,3 +43,16 @@ class Switch(forms.CheckboxInput):
         context = super().get_context(name, value, attrs)
         context["widget"]["attrs"] |= {"role": "switch", "class": "switch"}
         return context
+
+
+class Choices(forms.RadioSelect):
+    """Radio buttons as cards; `help` maps a value to the sentence below its label."""
+
+    template_name = "ui/choices.html"
+
+    def __init__(self, *args: Any, help: dict[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.help = help or {}
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return super().create_option(name, value, *args, **kwargs) | {"help": self.help.get(str(value), "")}

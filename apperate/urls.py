@@ -14,6 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
     path("", include("apperate.accounts.urls")),
+    path("team/", include("apperate.team.urls")),
     path("tokens/", include("tokens.urls")),
     path("v1/", include("datasets.api_urls")),
 ]

@@ -1,16 +1,33 @@
 """What stops a change of workspaces' people: each answers with a Refusal, or None."""
 
+import re
 from datetime import datetime
 
 from allauth.account.models import EmailAddress
 
-from apperate.accounts.models import Invitation, Membership, Role, User, Workspace
+from apperate.accounts.models import CORE, PREMIUM, Invitation, Membership, Role, User, Workspace
 from apperate.refusals import Refusal, invalid_value
+
+SYSTEM_NAMES = {CORE, PREMIUM}
+NAME_FORM = re.compile(r"[A-Z0-9_]{1,63}")
 
 
 def operates(by: User | None) -> bool:
     """Whether it is the system or an operator who acts; the admin has asked for the permission itself."""
     return by is None or by.is_staff
+
+
+def workspace_name(name: str, by: User | None) -> Refusal | None:
+    """Why no workspace may be made under this name, which is upper-case already."""
+    if not NAME_FORM.fullmatch(name) or name.startswith("_SYSTEM"):
+        return invalid_value(
+            "name", name, "1 to 63 of A–Z, 0–9 and _, without _SYSTEM in front", check="body"
+        )
+    if name in SYSTEM_NAMES and not operates(by):
+        return invalid_value("name", name, f"a name other than {CORE} and {PREMIUM}", check="body")
+    if Workspace.objects.filter(name=name).exists():
+        return invalid_value("name", name, "a name that no workspace has", check="body")
+    return None
 
 
 def may_manage(workspace: Workspace, by: User | None) -> Refusal | None:

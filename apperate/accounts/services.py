@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,12 +14,9 @@ from django.db import transaction
 
 from apperate.accounts import audit, conditions, mail
 from apperate.accounts.adapter import public_address
-from apperate.accounts.models import CORE, PREMIUM, Invitation, Membership, Role, User, Workspace
+from apperate.accounts.models import Invitation, Membership, Role, User, Workspace
 from apperate.accounts.plans import PLANS
 from apperate.refusals import Refusal, invalid_value
-
-SYSTEM_NAMES = {CORE, PREMIUM}
-NAME_FORM = re.compile(r"[A-Z0-9_]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +40,18 @@ def create_workspace_row(
     workspace of the installation is on business and others are on launch.
     """
     name = name.strip().upper()
-    is_system = name in SYSTEM_NAMES
-    if not NAME_FORM.fullmatch(name) or name.startswith("_SYSTEM"):
-        return invalid_value(
-            "name", name, "1 to 63 of A–Z, 0–9 and _, without _SYSTEM in front", check="body"
-        )
-    if is_system and not conditions.operates(by):
-        return invalid_value("name", name, f"a name other than {CORE} and {PREMIUM}", check="body")
-    if Workspace.objects.filter(name=name).exists():
-        return invalid_value("name", name, "a name that no workspace has", check="body")
+    if refusal := conditions.workspace_name(name, by):
+        return refusal
     if plan is None:
         plan = "launch" if Workspace.objects.filter(is_system=False).exists() else "business"
     if plan not in PLANS:
         return invalid_value("plan", plan, f"one of {', '.join(PLANS)}", check="body")
     workspace = Workspace.objects.create(
-        name=name, title=title.strip() or name, plan=plan, is_system=is_system, created_at=now
+        name=name,
+        title=title.strip() or name,
+        plan=plan,
+        is_system=name in conditions.SYSTEM_NAMES,
+        created_at=now,
     )
     after = {"name": name, "title": workspace.title, "plan": plan}
     audit.record(

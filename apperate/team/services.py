@@ -61,7 +61,7 @@ def create_workspace(
                     workspace=workspace,
                     email=owner_email,
                     role=Role.PRIMARY,
-                    by=None,
+                    by=by,
                     now=now,
                     address=address,
                 )

@@ -54,7 +54,8 @@ def when(moment: datetime | None, never: str = "Never", now: datetime | None = N
 
 def relative(moment: datetime, *, now: datetime) -> str:
     """ "14 min ago", "in 2 hours", "yesterday", or the date when it is more than a week away."""
-    distance = abs(now - moment)
+    # A time to come is rounded, so that seven days from now are not "in 6 days" a second later.
+    distance = now - moment if moment <= now else moment - now + MINUTE / 2
     if distance < MINUTE:
         return "just now" if moment <= now else "in less than a minute"
     if distance >= 7 * DAY:

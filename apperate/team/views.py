@@ -1,0 +1,114 @@
+"""The team page: who is in the workspace, who is invited, and what admins change about it."""
+
+import logging
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from apperate.accounts import services
+from apperate.accounts.addresses import client_address
+from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
+from apperate.accounts.models import Membership, Role
+from apperate.clock import database_now
+from apperate.refusals import Refusal
+from apperate.team.forms import InviteForm, RoleForm
+
+ORDER = [Role.PRIMARY, Role.ADMIN, Role.USER]
+logger = logging.getLogger("apperate.team")
+
+
+@require_safe
+@workspace_member
+def members(request: MemberRequest) -> HttpResponse:
+    rows = request.workspace.memberships.select_related("user")
+    context = {
+        "members": sorted(rows, key=lambda one: (ORDER.index(Role(one.role)), one.created_at, one.pk)),
+        "invitations": request.workspace.invitations.pending(now=database_now()).select_related("invited_by"),
+        "form": InviteForm(),
+    }
+    return render(request, "team/members.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@workspace_admin
+def invite(request: MemberRequest) -> HttpResponse:
+    form = InviteForm(request.POST or None)
+    if form.is_valid():
+        try:
+            outcome = services.invite(workspace=request.workspace, **form.cleaned_data, **acting(request))
+        except OSError:
+            return not_sent(request, form.cleaned_data["email"])
+        if not isinstance(outcome, Refusal):
+            messages.success(request, f"Invitation sent to {outcome.invitation.email}.")
+            return redirect("team:members")
+        form.add_error("email", outcome.detail)
+    return render(request, "team/invite.html", {"form": form}, status=422 if form.is_bound else 200)
+
+
+@require_POST
+@workspace_admin
+def invitation_resend(request: MemberRequest, pk: int) -> HttpResponse:
+    invitation = get_object_or_404(request.workspace.invitations, pk=pk)
+    try:
+        outcome = services.resend_invitation(invitation=invitation, **acting(request))
+    except OSError:
+        return not_sent(request, invitation.email)
+    return told(request, outcome, f"A new link is on its way to {invitation.email}; the old one is dead.")
+
+
+@require_POST
+@workspace_admin
+def invitation_withdraw(request: MemberRequest, pk: int) -> HttpResponse:
+    invitation = get_object_or_404(request.workspace.invitations, pk=pk)
+    outcome = services.withdraw_invitation(invitation=invitation, **acting(request))
+    return told(request, outcome, f"The invitation of {invitation.email} is withdrawn.")
+
+
+@require_POST
+@workspace_admin
+def member_role(request: MemberRequest, pk: int) -> HttpResponse:
+    membership = get_object_or_404(request.workspace.memberships.select_related("user"), pk=pk)
+    form = RoleForm(request.POST)
+    if not form.is_valid():
+        return redirect("team:members")
+    outcome = services.change_role(membership=membership, **form.cleaned_data, **acting(request))
+    status = Role(form.cleaned_data["role"]).label
+    return told(request, outcome, f"{membership.user} has the status {status} now.")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@workspace_admin
+def member_remove(request: MemberRequest, pk: int) -> HttpResponse:
+    """The page that says what a removal means; its button removes."""
+    membership = get_object_or_404(request.workspace.memberships.select_related("user"), pk=pk)
+    if request.method != "POST":
+        tokens = request.workspace.tokens.kept().filter(created_by=membership.user).oldest_first()
+        return render(request, "team/remove.html", {"member": membership, "tokens": tokens})
+    outcome = services.remove_member(membership=membership, **acting(request))
+    return told(request, outcome, f"{membership.user} is no longer in {request.workspace}.")
+
+
+def acting(request: MemberRequest) -> dict[str, Any]:
+    """Who, when and from where: what every service wants to know."""
+    return {"by": request.user, "now": database_now(), "address": client_address(request)}
+
+
+def told(request: MemberRequest, outcome: object, done: str) -> HttpResponse:
+    """Back to the team, with the message of what was done or why it was not."""
+    if isinstance(outcome, Refusal):
+        messages.error(request, outcome.detail)
+    else:
+        messages.success(request, done)
+    still_in = Membership.objects.filter(workspace=request.workspace, user=request.user).exists()
+    return redirect("team:members" if still_in else "home")
+
+
+def not_sent(request: MemberRequest, email: str) -> HttpResponse:
+    logger.exception("the invitation could not be sent")
+    messages.error(
+        request, f"The invitation is saved, but the message to {email} could not be sent. Try “Send again”."
+    )
+    return redirect("team:members")
