@@ -17,6 +17,8 @@ from datasets.schema import PropertyType
 
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})")
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})(?:\.[0-9]{1,1000})?(?:[eE][+-]?[0-9]{1,3})?")
+# A number without exponent, which needs no look at its size.
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})(?:\.[0-9]{1,1000})?").fullmatch
 TRUTHS = {"true": "true", "false": "false"}
 
 
@@ -25,15 +27,18 @@ class CellFault(ValueError):
 
 
 def _number(cell: str) -> str:
+    if _PLAIN_NUMBER(cell):
+        return cell
     text = cell.strip()
     if not NUMBER.fullmatch(text):
         raise CellFault(NEEDED[PropertyType.NUMBER])
-    if "e" in text or "E" in text:
-        _check(PropertyType.NUMBER, text)
+    _check(PropertyType.NUMBER, text)
     return text
 
 
 def _integer(cell: str) -> str:
+    if INTEGER.fullmatch(cell):
+        return cell
     text = cell.strip()
     if not INTEGER.fullmatch(text):
         _check(PropertyType.INTEGER, text if NUMBER.fullmatch(text) else "null")

@@ -62,7 +62,7 @@ class RowConverter:
         self._columns = [column for column in found if column is not None]
         self._prefixes = [f"{encode_basestring(name)}:" for name in header]
         self._conversions: list[Callable[[str], str]] = [CONVERSIONS[column.type] for column in self._columns]
-        self._required = [not column.nullable for column in self._columns]
+        self._required = [at for at, column in enumerate(self._columns) if not column.nullable]
         position = {name: index for index, name in enumerate(header)}
         self._key = None if schema.key is None else position[schema.key]
         self._subkey = None if schema.subkey is None else position[schema.subkey]
@@ -77,8 +77,9 @@ class RowConverter:
             ]
         except CellFault:
             return self._errors(cells)
-        if any(text == "null" and required for text, required in zip(texts, self._required, strict=True)):
-            return self._errors(cells)
+        for at in self._required:
+            if not cells[at]:
+                return self._errors(cells)
         data = f"{{{','.join(map(str.__add__, self._prefixes, texts))}}}"
         if len(data) * UTF8_BYTES_MAX > RECORD_BYTES_MAX and (fault := text_fault(data)):
             return (fault,)
@@ -87,13 +88,14 @@ class RowConverter:
     def _indexed(self, texts: Sequence[str], data: str) -> Row | tuple[str, ...]:
         key = generated_key(DECODER.decode(data)) if self._key is None else plain(texts[self._key])
         subkey = "" if self._subkey is None else plain(texts[self._subkey])
-        errors = [
-            cell_error(self._columns[position].name, text, fault)
-            for position, text in ((self._key, key), (self._subkey, subkey))
-            if position is not None and (fault := index_fault(text))
-        ]
         date = self._day if self._date is None else parse_iso(plain(texts[self._date]))
-        return tuple(errors) if errors or date is None else Row(key, subkey, date, data)
+        if date is not None and not index_fault(key) and (self._subkey is None or not index_fault(subkey)):
+            return Row(key, subkey, date, data)
+        return tuple(
+            cell_error(self._columns[at].name, text, fault)
+            for at, text in ((self._key, key), (self._subkey, subkey))
+            if at is not None and (fault := index_fault(text))
+        )
 
     def _errors(self, cells: Sequence[str]) -> tuple[str, ...]:
         """Every fault of a row, read again cell by cell."""
