@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 from django.urls import reverse
 
 from apperate.forms import Switch
@@ -254,9 +255,12 @@ class TokenForm(forms.Form):
 
     def rebase(self) -> None:
         """Start from what is saved now, once its editor has been told what others changed."""
-        self.data = self.data.copy()
-        for name, value in self._basis.items():
-            self.data[name] = "" if value is None else str(value)
+        basis = {name: "" if value is None else str(value) for name, value in self._basis.items()}
+        data = QueryDict(mutable=True)
+        data.update(self.data)
+        for name, value in basis.items():
+            data[name] = value
+        self.data = data
 
 
 def _by_name(values: Iterable[str]) -> dict[str, set[Action]]:

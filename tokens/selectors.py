@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
@@ -217,7 +218,7 @@ def activity(token: Token, *, now: datetime) -> Activity:
             demo=Count("pk", filter=Q(is_demo=True)),
         )
     )
-    days: dict[date, dict[str, int]] = {found["day"]: found for found in by_day}
+    days: dict[date, dict[str, Any]] = {found["day"]: dict(found) for found in by_day}
     moments = [days.get(first + timedelta(days=n), {}) for n in range(ACTIVITY_DAYS)]
     last = counters.filter(outcome="ok").order_by("-minute").values_list("minute", flat=True).first()
     return Activity(
