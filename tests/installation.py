@@ -1,0 +1,1 @@
+from tests.test_up import ROOT, Installation, until  # noqa: F401
