@@ -102,8 +102,10 @@ def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:
 
 @app.task(name="ingest", queue="ingest")
 def ingest(job_id: int) -> None:
-    """The queue's entry: run one job."""
-    run(IngestJob.objects.select_related("dataset").get(pk=job_id))
+    """The queue's entry: run one job, unless its dataset was removed meanwhile."""
+    job = IngestJob.objects.select_related("dataset").filter(pk=job_id).first()
+    if job is not None:
+        run(job)
 
 
 def run(job: IngestJob) -> None:

@@ -15,7 +15,7 @@ from django.db import transaction
 
 from apperate.accounts.models import User, Workspace
 from apperate.refusals import Refusal, invalid_value
-from datasets import jobs, services
+from datasets import jobs, services, store
 from datasets.inference import infer_file
 from datasets.models import Dataset, IngestJob
 from datasets.schema import Schema, dataset_id, parse_schema
@@ -52,9 +52,12 @@ def load_file(
     if isinstance(stored_name, Refusal):
         return stored_name
     with plain_file(path) as plain, transaction.atomic():
-        dataset = workspace.datasets.kept().filter(name=stored_name).first()  # type: ignore[attr-defined]
-        is_new = dataset is None
-        if dataset is None:
+        store.lift_time_limits()  # Looking through a large file takes long.
+        present = workspace.datasets.kept().filter(name=stored_name).first()
+        dataset: Dataset | Refusal
+        if present is not None:
+            dataset = _other_index(present, mapping or {}) or present
+        else:
             found = schema or infer_file(plain)
             if mapping and not isinstance(found, Refusal):
                 found = with_index(found, _completed(mapping, found))
@@ -63,15 +66,13 @@ def load_file(
             dataset = services.create_dataset(
                 workspace=workspace, name=stored_name, schema=found, by=by, now=now, details=details
             )
-            if isinstance(dataset, Refusal):
-                return dataset
-        elif other := _other_index(dataset, mapping or {}):
-            return other
+        if isinstance(dataset, Refusal):
+            return dataset
         job = _run_job(dataset, plain, path.name, replaces=replaces, by=by, now=now)
         if isinstance(job, Refusal):
             transaction.set_rollback(True)
             return job
-    return Loaded(dataset, job, is_new)
+    return Loaded(dataset, job, present is None)
 
 
 def _run_job(

@@ -228,6 +228,13 @@ def delete(
         return cursor.rowcount
 
 
+def erase(dataset_ids: Sequence[int]) -> None:
+    """Remove all records of these datasets for good, those in the trash included."""
+    with connection.cursor() as cursor:
+        for table in ("records", "deleted_records"):
+            cursor.execute(f"DELETE FROM {table} WHERE dataset_id = ANY(%s)", [list(dataset_ids)])  # noqa: S608
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How much a dataset holds."""
