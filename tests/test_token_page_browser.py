@@ -1,0 +1,338 @@
+"""The token pages in a real browser: smooth with script, whole without, usable by keyboard."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from playwright.sync_api import Page, expect
+
+from apperate.accounts.models import User, Workspace
+from apperate.clock import database_now
+from tests.conftest import signed_in
+from tests.factories import PASSWORD, DatasetFactory
+from tokens import services
+from tokens.models import Token
+from tokens.permissions import Settings
+
+pytestmark = pytest.mark.django_db(transaction=True)
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WATCH_CSP = (
+    "document.addEventListener('securitypolicyviolation',"
+    " e => console.error(`CSP ${e.violatedDirective} ${e.blockedURI}`))"
+)
+
+
+@pytest.fixture(scope="session")
+def base_url() -> str:
+    """No base address: each test asks its own live server."""
+    return ""
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    flags = (
+        "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-dev-shm-usage"
+    )
+    return {
+        **browser_type_launch_args,
+        "executable_path": chromium,
+        "args": [f"--{flag}" for flag in flags.split()],
+    }
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **browser_context_args,
+        "viewport": {"width": 1280, "height": 900},
+        "reduced_motion": "reduce",
+        "locale": "en-GB",
+        "timezone_id": "UTC",
+        "permissions": ["clipboard-read", "clipboard-write"],
+    }
+
+
+@pytest.fixture
+def page(page: Page) -> Iterator[Page]:
+    """A page on which any console error, script error or breach of the CSP fails the test."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "console",
+        lambda said: problems.append(said.text) if said.type == "error" and "422" not in said.text else None,
+    )
+    page.add_init_script(WATCH_CSP)
+    page.set_default_timeout(5_000)
+    yield page
+    assert problems == []
+
+
+@pytest.fixture
+def secret(workspace: Workspace) -> Token:
+    return services.create_secret_token(workspace=workspace, by=None, now=database_now())
+
+
+@pytest.fixture
+def token(workspace: Workspace, owner: User, secret: Token) -> Token:
+    created = services.create_publishable_token(
+        workspace=workspace, by=owner, now=database_now(), nickname="Customer XYZ", active_at_once=True
+    )
+    assert isinstance(created, Token)
+    return created
+
+
+@pytest.fixture
+def visit(page: Page, live_server: Any, owner: User) -> Callable[..., Page]:
+    """Open an address as the owner."""
+
+    def open_page(address: str = "/tokens/", *, user: User = owner) -> Page:
+        session = signed_in(user).cookies[django_settings.SESSION_COOKIE_NAME]
+        page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+        page.goto(live_server.url + address)
+        return page
+
+    return open_page
+
+
+def assert_accessible(page: Page) -> None:
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
+    found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)["violations"]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
+
+
+def edit_address(token: Token) -> str:
+    return f"/tokens/{token.public_id}/"
+
+
+def test_new_token_appears_at_the_bottom_and_turns_active_by_itself(
+    visit: Callable[..., Page], token: Token, settings: Any
+) -> None:
+    settings.ACTIVATION_SECONDS = 2
+    page = visit()
+    page.evaluate("window.stayed = true")
+
+    page.get_by_role("link", name="Create new token").click()
+    dialog = page.get_by_role("dialog", name="Add publishable token")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="Add publishable token").click()
+
+    row = page.locator("tbody tr").last
+    expect(dialog).to_be_hidden()
+    expect(row).to_have_class("is-new")
+    expect(row).to_be_in_viewport()
+    expect(row).to_contain_text("Activating")
+    expect(page.locator("#toasts")).to_contain_text("created")
+    expect(row).to_contain_text("Active", timeout=10_000)
+    expect(row).not_to_contain_text("Activating", timeout=10_000)
+    assert page.evaluate("window.stayed")
+    assert page.locator("tbody tr").count() == 3
+
+
+def test_pending_notice_goes_by_itself_and_leaves_what_is_being_typed(
+    visit: Callable[..., Page], token: Token, settings: Any
+) -> None:
+    settings.ACTIVATION_SECONDS = 2
+    page = visit(edit_address(token))
+    limit = page.get_by_label("Core Credit Usage Limit")
+    limit.fill("500,000")
+    page.get_by_role("button", name="Done").click()
+
+    notice = page.get_by_role("heading", name="Saved settings take effect")
+    expect(notice).to_be_visible()
+    expect(page.get_by_role("row", name="Core Credit Usage Limit")).to_contain_text("500,000 credits a month")
+    page.get_by_label("Nickname").fill("Half typed")
+
+    expect(notice).to_be_hidden(timeout=10_000)
+    expect(page.get_by_label("Nickname")).to_have_value("Half typed")
+    expect(limit).to_have_value("500,000")
+
+
+def test_errors_are_announced_at_their_fields(visit: Callable[..., Page], token: Token) -> None:
+    page = visit(edit_address(token))
+    page.get_by_label("Core Credit Usage Limit").fill("lots")
+    expect(page.get_by_text("You have unsaved changes.")).to_be_visible()
+
+    page.get_by_role("button", name="Done").click()
+
+    field = page.get_by_label("Core Credit Usage Limit")
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was saved yet")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    assert "Write a whole number of credits" in described(field)
+    expect(field).to_have_value("lots")
+    assert_accessible(page)
+
+
+def described(field: Any) -> str:
+    ids = field.get_attribute("aria-describedby").split()
+    return " ".join(field.page.locator(f"#{one}").inner_text() for one in ids)
+
+
+def test_picker_adds_and_removes_access(visit: Callable[..., Page], token: Token) -> None:
+    for name in ("CARS", "NEWS"):
+        DatasetFactory(workspace=token.workspace, name=name)
+    page = visit(edit_address(token))
+
+    page.get_by_role("button", name="Click to add access to a dataset").click()
+    page.get_by_label("Find a dataset").fill("ca")
+    expect(page.get_by_label("NEWS: read")).to_be_hidden()
+    page.get_by_label("CARS: read").check()
+    page.get_by_label("CARS: write").check()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Remove read access to CARS").click()
+    expect(page.get_by_role("button", name="Remove write access to CARS")).to_be_focused()
+    page.get_by_role("button", name="Done").click()
+
+    expect(page.get_by_role("row", name="Dataset permissions")).to_contain_text("CARS: write")
+    saved, _ = services.saved(Token.objects.get(pk=token.pk), now=database_now())
+    assert [sorted(actions) for actions in saved.grants.values()] == [["write"]]
+
+
+def test_picker_searches_many_datasets_and_keeps_ticks(visit: Callable[..., Page], token: Token) -> None:
+    for number in range(105):
+        DatasetFactory(workspace=token.workspace, name=f"SET_{number:03}")
+    page = visit(edit_address(token))
+
+    page.get_by_role("button", name="Click to add access to a dataset").click()
+    page.get_by_label("SET_001: read").check()
+    page.get_by_label("Find a dataset").press_sequentially("SET_104")
+    page.get_by_label("SET_104: read").check()
+    expect(page.get_by_label("SET_001: read")).to_be_checked()
+    expect(page.get_by_label("SET_002: read")).to_have_count(0)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Done").click()
+
+    expect(page.get_by_role("row", name="Dataset permissions")).to_contain_text(
+        "SET_001: read; SET_104: read"
+    )
+
+
+def test_row_menu_disables_without_leaving_the_list(visit: Callable[..., Page], token: Token) -> None:
+    page = visit()
+    page.evaluate("window.stayed = true")
+
+    more = page.get_by_role("button", name="More actions for Customer XYZ")
+    more.click()
+    page.get_by_role("button", name="Disable").last.click()
+
+    expect(page.locator(f"#{token.public_id}")).to_contain_text("Disabled")
+    expect(more).to_be_focused()
+    expect(page.locator("#toasts")).to_contain_text("Customer XYZ is disabled")
+    assert page.evaluate("window.stayed")
+
+
+def test_copy_takes_the_whole_value(visit: Callable[..., Page], token: Token) -> None:
+    page = visit()
+
+    page.get_by_role("button", name="Copy token Customer XYZ").click()
+
+    expect(page.locator("#live")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == token.value
+
+
+def test_keyboard_alone_opens_and_leaves_the_dialog_and_turns_a_switch(
+    visit: Callable[..., Page], token: Token
+) -> None:
+    page = visit()
+    opener = page.get_by_role("link", name="Create new token")
+    opener.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(opener).to_be_focused()
+
+    visit(edit_address(token))
+    switch = page.get_by_role("switch", name="Core Data Access")
+    page.get_by_label("Nickname").focus()
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if switch.evaluate("e => e === document.activeElement"):
+            break
+    page.keyboard.press("Space")
+    expect(switch).not_to_be_checked()
+
+
+def test_secret_is_revealed_for_a_while_and_nowhere_afterwards(
+    visit: Callable[..., Page], secret: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S06: second visit, back button and history cache show no secret."""
+    monkeypatch.setattr("tokens.views.HIDE_SECONDS", 2)
+    value = services.reveal_secret(token=secret, by=None, now=database_now(), address="")
+    page = visit(edit_address(secret))
+
+    page.get_by_role("button", name="Reveal secret token").click()
+    page.get_by_label("Password").fill(PASSWORD)
+    page.locator("main").get_by_role("button").first.click()
+    page.wait_for_url(f"**{edit_address(secret)}")
+    page.get_by_role("button", name="Reveal secret token").click()
+    expect(page.get_by_text(value)).to_be_visible()
+
+    expect(page.get_by_text(value)).to_have_count(0, timeout=10_000)
+    expect(page.get_by_role("button", name="Reveal secret token")).to_be_visible()
+    page.goto(page.url.replace(edit_address(secret), "/tokens/"))
+    page.go_back()
+    assert value not in page.content()
+    assert value not in page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
+
+
+@pytest.mark.browser_context_args(java_script_enabled=False)
+def test_create_edit_and_delete_without_script(visit: Callable[..., Page], token: Token) -> None:
+    DatasetFactory(workspace=token.workspace, name="CARS")
+    page = visit()
+    page.get_by_role("link", name="Create new token").click()
+    page.get_by_role("button", name="Add publishable token").click()
+    expect(page.locator("tbody tr").last).to_have_class("is-new")
+
+    page.get_by_role("link", name="Settings of Customer XYZ").click()
+    page.get_by_label("Nickname").fill("No script")
+    page.get_by_role("button", name="Click to add access to a dataset").click()
+    page.get_by_label("CARS: read").check()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("No script")
+    expect(page.locator("#pending-heading")).to_contain_text("UTC")
+    page.get_by_role("button", name="Apply now").click()
+    expect(page.locator("#pending-heading")).to_have_count(0)
+
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete token").click()
+    expect(page.locator("#toasts")).to_contain_text("No script is in the trash")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_meet_the_accessibility_rules(
+    visit: Callable[..., Page], page: Page, token: Token, secret: Token, teammate: User, scheme: Any
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    DatasetFactory(workspace=token.workspace, name="CARS")
+    services.save_settings(
+        token=token, changes=Settings(core_credit_limit=5), by=None, now=database_now(), based_on=None
+    )
+
+    for address in ("/tokens/", "/tokens/new/", edit_address(secret), f"{edit_address(token)}delete/"):
+        assert_accessible(visit(address))
+    visit(edit_address(token)).get_by_role("button", name="Click to add access to a dataset").click()
+    assert_accessible(page)
+    visit().get_by_role("link", name="Create new token").click()
+    assert_accessible(page)
+    assert_accessible(visit(edit_address(token), user=teammate))
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_phone_has_no_sideways_scroll(
+    visit: Callable[..., Page], page: Page, token: Token, width: int
+) -> None:
+    services.save_settings(
+        token=token, changes=Settings(core_credit_limit=5), by=None, now=database_now(), based_on=None
+    )
+    page.set_viewport_size({"width": width, "height": 780})
+
+    for address in ("/tokens/", "/tokens/new/", edit_address(token)):
+        visit(address)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
