@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock clean dev chromium
+.PHONY: help run test check lock pictures clean dev chromium
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -37,6 +37,9 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 lock: dev  ## pin the requirements again, with hashes (UPGRADE=--upgrade for newer releases)
 	$(UV_COMPILE) $(UPGRADE) --output-file requirements.txt
 	$(UV_COMPILE) $(UPGRADE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+
+pictures: dev chromium  ## take the pictures of docs/pictures again, from a throw-away installation
+	@$(BIN)/python docs/pictures.py
 
 clean:  ## remove what can be made again; the data in var/ stays
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
