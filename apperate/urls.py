@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", include("allauth.urls")),
     path("theme/", views.theme, name="theme"),
     path("docs/", views.docs, name="docs"),
+    path("docs/errors/", views.docs_errors, name="docs_errors"),
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
     path("", include("apperate.accounts.urls")),

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from apperate.accounts.decorators import public
 from apperate.context import THEMES
 from apperate.middleware import UNAVAILABLE
+from apperate.refusals import REFUSALS
 
 YEAR_SECONDS = 31_536_000
 logger = logging.getLogger("apperate.requests")
@@ -55,7 +56,15 @@ def own_address(request: HttpRequest, address: str, *, otherwise: str = "/") -> 
 @public
 @require_safe
 def docs(request: HttpRequest) -> HttpResponse:
-    return render(request, "docs/index.html")
+    return render(request, "docs/index.html", {"public_url": settings.PUBLIC_URL})
+
+
+@public
+@require_safe
+def docs_errors(request: HttpRequest) -> HttpResponse:
+    """Every refusal of the API, where its `docs` member leads."""
+    refusals = [(code, status, title) for code, (status, title) in REFUSALS.items()]
+    return render(request, "docs/errors.html", {"refusals": refusals})
 
 
 @public

@@ -9,11 +9,13 @@ import pytest
 from django.db import OperationalError
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, path, reverse
+from django.utils.html import escape
 
 from apperate import charts, views
 from apperate.accounts.models import User, Workspace
 from apperate.context import Shell
 from apperate.forms import Switch
+from apperate.refusals import REFUSALS
 from apperate.templatetags import ui
 from apperate.urls import urlpatterns as project_urlpatterns
 from tests.conftest import signed_in
@@ -184,6 +186,15 @@ def test_the_navigation_names_pages_that_exist_and_marks_the_current_one(rf: Req
 def test_home_leads_to_the_tokens(as_teammate: Client, client: Client) -> None:
     assert as_teammate.get("/").headers["Location"] == reverse("tokens:list")
     assert client.get("/").headers["Location"] == "/account/login/?next=/"
+
+
+def test_every_refusal_of_the_api_is_explained_where_its_document_leads(client: Client) -> None:
+    page = text_of(client.get("/docs/errors/"))
+
+    for code, (status, title) in REFUSALS.items():
+        assert f'id="{code}"' in page
+        assert str(status) in page
+        assert escape(title) in page
 
 
 @pytest.mark.parametrize(
