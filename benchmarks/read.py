@@ -54,6 +54,7 @@ async def http_caller(target: str) -> Callable[[], Awaitable[None]]:
 
 
 async def measure(facts: dict[str, str], seconds: float) -> None:
+    sys.path.insert(0, str(ROOT))
     os.environ["DJANGO_SETTINGS_MODULE"] = "apperate.settings"
     import django
 

@@ -1,7 +1,11 @@
 """Fixtures for all tests: the cast, a browser, and a client of the data plane. PostgreSQL is real."""
 
+import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.test import Client
@@ -11,7 +15,23 @@ from tests.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceF
 
 if TYPE_CHECKING:
     from tests.data_plane_client import DataPlaneClient
+    from tests.installation import Demo
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--font-render-hinting=none",
+    "--force-color-profile=srgb",
+    "--hide-scrollbars",
+]
+ACCESSIBILITY_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "django_db_setup"}
 
 
@@ -88,6 +108,18 @@ def membership(owner: User, workspace: Workspace) -> Iterator[Membership]:
     yield workspace.memberships.get(user=owner)
 
 
+@pytest.fixture(scope="session")
+def demo() -> Iterator["Demo"]:
+    """The server that `manage.py up` starts, with two workers, the demo, and a delay of five seconds."""
+    from tests.installation import Demo
+
+    with tempfile.TemporaryDirectory(prefix="apperate-demo-") as folder:
+        demo = Demo(Path(folder) / "data")
+        demo.start()
+        yield demo
+        demo.end()
+
+
 @pytest.fixture
 def api(transactional_db: None) -> Iterator["DataPlaneClient"]:
     """The data plane, with its background work, in this process."""
@@ -96,3 +128,60 @@ def api(transactional_db: None) -> Iterator["DataPlaneClient"]:
     client = DataPlaneClient()
     yield client
     client.close()
+
+
+# --- a real browser -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """Debian's Chromium: no browser is downloaded."""
+    browser = next(filter(None, map(which, BROWSERS)), None)
+    assert browser, "the browser tests need Chromium; `make test` installs it on Debian"
+    return {**browser_type_launch_args, "executable_path": browser, "args": BROWSER_ARGUMENTS}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
+    viewport = {"width": 1280, "height": 900}
+    settings = {"viewport": viewport, "reduced_motion": "reduce", "locale": "en-GB", "timezone_id": "UTC"}
+    return {**browser_context_args, **settings}
+
+
+@pytest.fixture
+def page(page: Any) -> Iterator[Any]:
+    """A page whose console errors, script errors and CSP reports fail the test that caused them."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    # A form that comes back with errors is a 422, and the browser's console says so.
+    page.on(
+        "console",
+        lambda message: (
+            problems.append(message.text) if message.type == "error" and "422" not in message.text else None
+        ),
+    )
+    page.add_init_script(
+        "document.addEventListener('securitypolicyviolation',"
+        " e => console.error('CSP ' + e.violatedDirective + ' ' + e.blockedURI))"
+    )
+    page.set_default_timeout(10_000)
+    yield page
+    assert not problems, problems
+
+
+@pytest.fixture(scope="session")
+def axe() -> Any:
+    """axe(page) fails when the page breaks an accessibility rule."""
+    script = (files("axe_playwright_python") / "axe.min.js").read_text()
+
+    def run(page: Any) -> None:
+        page.evaluate(script)  # Over the debug protocol, so the page's CSP does not stop it.
+        result = page.evaluate("rules => axe.run(document, {runOnly: rules})", ACCESSIBILITY_RULES)
+        found = [
+            f"{rule['id']} ({rule['impact']}): {node['target']} {node['failureSummary']}"
+            for rule in result["violations"]
+            for node in rule["nodes"]
+        ]
+        assert not found, "\n".join(found)
+
+    return run

@@ -1,1 +1,132 @@
-from tests.test_up import ROOT, Installation, until  # noqa: F401
+"""An installation of the product for tests: its own data directory, port, and `manage.py up`."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def until(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Poll until the claim holds; fail after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Installation:
+    """One data directory and the `up` that runs on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self.log = home.with_name(home.name + ".log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        prefixes = ("APPERATE_", "DATABASE_", "DJANGO_", "PG_")
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(prefixes) and name not in {"HOST", "PORT"}
+        }
+        return kept | {
+            "APPERATE_DATA_DIR": str(self.home),
+            "APPERATE_DATABASE_LINGER_SECONDS": "0.5",
+            "APPERATE_DEMO": "0",
+            "PORT": str(self.port),
+            **changes,
+        }
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "up"], cwd=ROOT, env=self.environment(), stdout=log, stderr=log
+            )
+        until(lambda: self.process.poll() is not None or "Ctrl-C stops it." in self.said(), seconds=60)
+        assert self.process.poll() is None, self.said()
+
+    def run(self, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run an `up` that is expected to end by itself."""
+        return subprocess.run(
+            [sys.executable, "manage.py", "up"],
+            cwd=ROOT,
+            env=self.environment(**changes),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def status(self, path: str = "/livez") -> int | None:
+        """The status of an answer, None without one."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except OSError:
+            return None
+        finally:
+            connection.close()
+
+    def left(self) -> dict[int, str]:
+        """Every live process that has this data directory in its environment or command."""
+        found = {}
+        mark = os.fsencode(self.home)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (process / "cmdline").read_bytes()
+                # A process that ended and waits to be collected has an empty command.
+                if command and (mark in command or mark in (process / "environ").read_bytes()):
+                    found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace")
+        return found
+
+    def pids(self, words: str) -> list[int]:
+        return sorted(pid for pid, command in self.left().items() if words in command)
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        until(lambda: not self.left())
+
+
+class Demo(Installation):
+    """An installation with the demo in it; `facts` is what `manage.py demo --json` says."""
+
+    facts: dict[str, Any]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        # The suite's second run, on a DATABASE_URL, puts this installation there too.
+        url = {"DATABASE_URL": os.environ["DATABASE_URL"]} if "DATABASE_URL" in os.environ else {}
+        return super().environment(APPERATE_DEMO="1", APPERATE_ACTIVATION_SECONDS="5", **url, **changes)
+
+    def start(self) -> None:
+        super().start()
+        self.facts = json.loads(self.manage("demo", "--json"))
+
+    def manage(self, *arguments: str) -> str:
+        """What a management command prints, run beside the server."""
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=True
+        )
+        return done.stdout

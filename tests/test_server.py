@@ -5,48 +5,17 @@ import http.cookiejar
 import json
 import re
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.installation import ROOT, Installation, until
+from tests.installation import Demo, until
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
-
-
-class Demo(Installation):
-    """An installation with the demo in it, and what `manage.py demo --json` says of it."""
-
-    facts: dict[str, Any]
-
-    def environment(self, **changes: str) -> dict[str, str]:
-        return super().environment(APPERATE_DEMO="1", APPERATE_ACTIVATION_SECONDS="2", **changes)
-
-    def manage(self, *arguments: str) -> str:
-        command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=True
-        )
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Demo]:
-    with tempfile.TemporaryDirectory(prefix="apperate-server-") as folder:
-        demo = Demo(Path(folder) / "data")
-        demo.start()
-        demo.facts = json.loads(demo.manage("demo", "--json"))
-        yield demo
-        demo.end()
 
 
 class Dashboard:

@@ -1,16 +1,12 @@
 """`manage.py up` starts everything, refuses wrong values in one line, and leaves nothing behind."""
 
-import contextlib
-import http.client
 import ipaddress
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,104 +16,10 @@ from apperate import supervisor
 from apperate.management.commands import up
 from apperate.server import DEATHS_MAX, RespawnTimes
 from apperate.supervisor import Child, ChildFailed
+from tests.installation import ROOT, Installation, free_port, until
 
-ROOT = Path(__file__).resolve().parent.parent
 EVERYWHERE = str(ipaddress.ip_address(0))
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux has /proc")
-
-
-def until(holds: Callable[[], object], seconds: float = 30) -> None:
-    """Poll until the claim holds; fail after that many seconds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Installation:
-    """One data directory and the `up` that runs on it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.port = free_port()
-        self.log = home.with_name(home.name + ".log")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def environment(self, **changes: str) -> dict[str, str]:
-        prefixes = ("APPERATE_", "DATABASE_", "DJANGO_", "PG_")
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(prefixes) and name not in {"HOST", "PORT"}
-        }
-        return kept | {
-            "APPERATE_DATA_DIR": str(self.home),
-            "APPERATE_DATABASE_LINGER_SECONDS": "0.5",
-            "APPERATE_DEMO": "0",
-            "PORT": str(self.port),
-            **changes,
-        }
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up"], cwd=ROOT, env=self.environment(), stdout=log, stderr=log
-            )
-        until(lambda: self.process.poll() is not None or "Ctrl-C stops it." in self.said(), seconds=60)
-        assert self.process.poll() is None, self.said()
-
-    def run(self, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run an `up` that is expected to end by itself."""
-        return subprocess.run(
-            [sys.executable, "manage.py", "up"],
-            cwd=ROOT,
-            env=self.environment(**changes),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    def said(self) -> str:
-        return self.log.read_text()
-
-    def status(self, path: str = "/livez") -> int | None:
-        """The status of an answer, None without one."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        except OSError:
-            return None
-        finally:
-            connection.close()
-
-    def left(self) -> dict[int, str]:
-        """Every live process that has this data directory in its environment or command."""
-        found = {}
-        mark = os.fsencode(self.home)
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                command = (process / "cmdline").read_bytes()
-                # A process that ended and waits to be collected has an empty command.
-                if command and (mark in command or mark in (process / "environ").read_bytes()):
-                    found[int(process.name)] = command.replace(b"\0", b" ").decode(errors="replace")
-        return found
-
-    def pids(self, words: str) -> list[int]:
-        return sorted(pid for pid, command in self.left().items() if words in command)
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-        until(lambda: not self.left())
 
 
 @pytest.fixture
@@ -130,10 +32,10 @@ def installation() -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Installation]:
-    """One installation that several tests look at."""
+    """One installation with the demo, that several tests look at."""
     with tempfile.TemporaryDirectory(prefix="apperate-up-") as folder:
         installation = Installation(Path(folder) / "data")
-        installation.start()
+        installation.start(APPERATE_DEMO="1")
         yield installation
         installation.end()
 
@@ -145,7 +47,16 @@ def running() -> Iterator[Installation]:
 def test_up_answers_and_says_where(running: Installation) -> None:
     assert running.status() is not None
     assert f"Apperate runs at http://127.0.0.1:{running.port}" in running.said()
+    assert "Sign in as " in running.said()
     assert "Traceback" not in running.said()
+
+
+@pytest.mark.server
+def test_up_makes_the_demo_only_where_nobody_works_yet(installation: Installation) -> None:
+    installation.start(APPERATE_DEMO="0")
+
+    assert "Making the demo" not in installation.said()
+    assert "Nobody can sign in yet: `manage.py createworkspace`" in installation.said()
 
 
 @pytest.mark.server
@@ -390,3 +301,12 @@ def test_a_worker_may_die_a_few_times_before_it_counts_as_a_crash_loop() -> None
 
     assert times.get(0, 0) == 1.0
     assert times.get(1, 0) == 0
+
+
+def test_one_wish_to_stop_may_arrive_as_two_signals() -> None:
+    with supervisor.stop_signals():
+        with pytest.raises(supervisor.StopAsked):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
