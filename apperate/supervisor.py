@@ -86,17 +86,24 @@ def die_with_parent() -> None:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[None]:
-    """Raise StopAsked in the main thread for SIGTERM, SIGHUP and Ctrl-C."""
+    """Raise StopAsked in the main thread for SIGTERM, SIGHUP and Ctrl-C.
+
+    One wish may arrive as several signals, to the process and to its group; within a second they are one.
+    """
+    asked_at = -float("inf")
 
     def ask(_number: int, _frame: object) -> None:
-        raise StopAsked
+        nonlocal asked_at
+        before, asked_at = asked_at, time.monotonic()
+        if asked_at - before > 1:
+            raise StopAsked
 
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {number: signal.signal(number, ask) for number in numbers}
+    handlers = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
