@@ -1,6 +1,9 @@
 """What each change of a token does to its versions, and what it refuses."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from threading import Barrier
 
 import pytest
 from django.conf import settings as django_settings
@@ -468,3 +471,46 @@ def test_nothing_is_written_by_a_refused_change(token: Token) -> None:
 
     assert actions() == audited
     assert token.revisions.count() == 1
+
+
+# --- two at once --------------------------------------------------------------------------------
+
+
+def at_once(*works: Callable[[], object]) -> list[object]:
+    """Run these at the same time, each on a connection of its own, and return what they answered."""
+    start = Barrier(len(works))
+
+    def run(work: Callable[[], object]) -> object:
+        start.wait()
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, works))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_people_who_create_at_once_do_not_pass_the_plan_together(transactional_db: None) -> None:
+    workspace = WorkspaceFactory(plan="launch")
+    services.create_secret_token(workspace=workspace, by=None, now=NOW)
+
+    answers = at_once(*[lambda: services.create_publishable_token(workspace=workspace, by=None, now=NOW)] * 5)
+
+    assert sum(isinstance(answer, Token) for answer in answers) == 1
+    assert workspace.tokens.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_editors_who_save_at_once_one_is_told(transactional_db: None) -> None:
+    token = TokenFactory()
+
+    def saver(limit: int) -> Callable[[], object]:
+        wanted = Settings(core_credit_limit=limit)
+        return lambda: services.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=1)
+
+    answers = at_once(*[saver(limit) for limit in range(4)])
+
+    assert sum(isinstance(answer, Saved) for answer in answers) == 1
+    assert [revision.number for revision in token.revisions.live()] == [2, 1]

@@ -13,8 +13,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRedirect, push_url, reswap, retarget
 
+from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.clock import database_now
 from apperate.refusals import Refusal
@@ -25,6 +27,7 @@ from tokens.models import Token
 from tokens.widgets import SHOWN_MAX, box_rows
 
 HIDE_SECONDS = 30
+fragments = vary_on_headers("HX-Request")  # The same address answers a page, and to htmx a part of it.
 logger = logging.getLogger("apperate.tokens")
 
 
@@ -36,6 +39,7 @@ def token_list(request: MemberRequest) -> HttpResponseBase:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@fragments
 @workspace_admin
 def token_create(request: MemberRequest) -> HttpResponseBase:
     context: dict[str, Any] = {"delay": pages.delay_in_words()}
@@ -43,7 +47,7 @@ def token_create(request: MemberRequest) -> HttpResponseBase:
         return render(request, "tokens/create.html", context)
     now = database_now()
     token = services.create_publishable_token(
-        workspace=request.workspace, by=request.user, now=now, address=address(request)
+        workspace=request.workspace, by=request.user, now=now, address=client_address(request)
     )
     if isinstance(token, Refusal):
         context["refusal"] = token
@@ -62,6 +66,7 @@ def token_create(request: MemberRequest) -> HttpResponseBase:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@fragments
 @workspace_member
 def token_edit(request: MemberRequest, public_id: str) -> HttpResponseBase:
     now = database_now()
@@ -100,7 +105,7 @@ def save_form(request: MemberRequest, token: Token, *, now: datetime) -> tuple[T
         by=request.user,
         now=now,
         based_on=form.cleaned_data["based_on"],
-        address=address(request),
+        address=client_address(request),
     )
     if isinstance(outcome, Refusal):
         form.add_error(None, outcome.detail)
@@ -115,7 +120,7 @@ def save_nickname(request: MemberRequest, token: Token, *, now: datetime) -> tup
     if form.is_valid():
         nickname = form.cleaned_data["nickname"]
         services.set_nickname(
-            token=token, nickname=nickname, by=request.user, now=now, address=address(request)
+            token=token, nickname=nickname, by=request.user, now=now, address=client_address(request)
         )
         messages.success(request, "Nickname saved")
     return form, not form.is_valid()
@@ -152,30 +157,35 @@ def token_datasets(request: MemberRequest, public_id: str) -> HttpResponseBase:
 
 
 @require_POST
+@fragments
 @workspace_admin
 def token_undo(request: MemberRequest, public_id: str) -> HttpResponseBase:
     return done_at_once(request, public_id, services.undo_pending, "The pending change is undone")
 
 
 @require_POST
+@fragments
 @workspace_admin
 def token_apply_now(request: MemberRequest, public_id: str) -> HttpResponseBase:
     return done_at_once(request, public_id, services.apply_now, "The change is in force")
 
 
 @require_POST
+@fragments
 @workspace_admin
 def token_disable(request: MemberRequest, public_id: str) -> HttpResponseBase:
     return done_at_once(request, public_id, services.disable, "{} is disabled: every request is refused")
 
 
 @require_POST
+@fragments
 @workspace_admin
 def token_enable(request: MemberRequest, public_id: str) -> HttpResponseBase:
     return done_at_once(request, public_id, services.enable, "{} is enabled")
 
 
 @require_POST
+@fragments
 @workspace_admin
 def token_restore(request: MemberRequest, public_id: str) -> HttpResponseBase:
     return done_at_once(request, public_id, services.restore_token, "{} is restored")
@@ -189,7 +199,7 @@ def token_delete(request: MemberRequest, public_id: str) -> HttpResponseBase:
     if request.method != "POST":
         context = {"row": selectors.row(token, now=now), "token": token, "days": services.TRASH_DAYS}
         return render(request, "tokens/delete.html", context)
-    outcome = services.delete_token(token=token, by=request.user, now=now, address=address(request))
+    outcome = services.delete_token(token=token, by=request.user, now=now, address=client_address(request))
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.detail)
     else:
@@ -202,6 +212,7 @@ def token_delete(request: MemberRequest, public_id: str) -> HttpResponseBase:
 
 @require_POST
 @never_cache
+@fragments
 @workspace_admin
 def token_reveal(request: MemberRequest, public_id: str) -> HttpResponseBase:
     """Show the secret value once, to somebody who has just given the password again."""
@@ -211,7 +222,7 @@ def token_reveal(request: MemberRequest, public_id: str) -> HttpResponseBase:
     if not did_recently_reauthenticate(request):
         return go(request, f"{reverse('account_reauthenticate')}?{urlencode({'next': page})}")
     try:
-        value = services.reveal_secret(token=token, by=request.user, now=now, address=address(request))
+        value = services.reveal_secret(token=token, by=request.user, now=now, address=client_address(request))
     except UnreadableSecret:
         logger.exception("revealing a secret failed token=%s", public_id)
         messages.error(request, "The secret cannot be decrypted. Ask the operator to look at the key ring.")
@@ -234,7 +245,7 @@ def done_at_once(
     """Run a service that takes effect at once, say so, and go back to the page it was asked from."""
     now = database_now()
     token = load(request, public_id, now=now)
-    outcome = service(token=token, by=request.user, now=now, address=address(request))
+    outcome = service(token=token, by=request.user, now=now, address=client_address(request))
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.detail)
     else:
@@ -250,8 +261,3 @@ def done_at_once(
 def go(request: MemberRequest, where: str) -> HttpResponseBase:
     """Send the whole page elsewhere, from htmx too."""
     return HttpResponseClientRedirect(where) if request.htmx else redirect(where)
-
-
-def address(request: MemberRequest) -> str:
-    """Where the person acts from, for the audit row."""
-    return str(request.META.get("REMOTE_ADDR") or "")
