@@ -12,6 +12,8 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apperate.settings")
     if len(sys.argv) > 1 and sys.argv[1] in OWNER_COMMANDS:
         os.environ.setdefault("APPERATE_DATABASE_ROLE", "owner")
+    if sys.argv[1:2] == ["up"]:
+        os.environ.setdefault("PORT", "8000")  # Said, so that no note of an earlier run counts instead.
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

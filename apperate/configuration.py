@@ -3,11 +3,13 @@
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+URL_FILE = "url"  # in the data directory, written by `manage.py up` while it runs
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
@@ -39,9 +41,16 @@ def integer(environ: Mapping[str, str], name: str, *, default: int, low: int, hi
     return value
 
 
-def public_url(environ: Mapping[str, str]) -> str:
-    """The URL people and programs use, without a slash at the end; built from HOST and PORT when not set."""
+def public_url(environ: Mapping[str, str], data_dir: Path) -> str:
+    """The URL people and programs use, without a slash at the end.
+
+    APPERATE_PUBLIC_URL, else HOST and PORT, else what a server that runs on the same data directory
+    noted, so that commands beside it print links that work.
+    """
     text = environ.get("APPERATE_PUBLIC_URL", "")
+    if not text and not environ.get("PORT") and not environ.get("HOST"):
+        with suppress(OSError):
+            text = (data_dir / URL_FILE).read_text().strip()
     if not text:
         host = environ.get("HOST", "") or "127.0.0.1"
         host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  Compared, not bound.

@@ -15,7 +15,7 @@ env = environ.Env()
 
 # --- the installation -------------------------------------------------------------------------
 DATA_DIR = Path(env.str("APPERATE_DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
-PUBLIC_URL = public_url(os.environ)
+PUBLIC_URL = public_url(os.environ, DATA_DIR)
 SERVES_HTTPS = PUBLIC_URL.startswith("https://")
 ACTIVATION_SECONDS = integer(os.environ, "APPERATE_ACTIVATION_SECONDS", default=120, low=0, high=86_400)
 DEMO_ENABLED = flag(os.environ, "APPERATE_DEMO", default=True)

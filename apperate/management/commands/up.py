@@ -22,7 +22,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connections
 
 from apperate import embedded_postgres, supervisor
-from apperate.configuration import flag, integer
+from apperate.configuration import URL_FILE, flag, integer
 from apperate.supervisor import Child, ChildFailed
 
 READY_SECONDS_MAX = 60
@@ -46,6 +46,8 @@ class Command(BaseCommand):
                     self.stdout.write("Stopping …")
                 finally:
                     supervisor.stop(children)
+                    if children:
+                        note().unlink(missing_ok=True)
                     connections.close_all()
                     embedded_postgres.release(settings.DATA_DIR / "db")
         except supervisor.StopAsked:
@@ -93,6 +95,7 @@ class Command(BaseCommand):
     def greet(self) -> None:
         from apperate.accounts.models import User
 
+        note().write_text(settings.PUBLIC_URL)
         self.stdout.write(self.style.SUCCESS(f"Apperate runs at {settings.PUBLIC_URL}"))
         first = User.objects.order_by("pk").values_list("email", flat=True).first()
         connections.close_all()
@@ -103,6 +106,11 @@ class Command(BaseCommand):
         elif settings.DEMO_ENABLED and "DATABASE_URL" not in os.environ:
             self.stdout.write(f"Sign in as {first}; `manage.py demo --json` prints the password.")
         self.stdout.write("Ctrl-C stops it.")
+
+
+def note() -> Path:
+    """Where other commands read the URL of the running server."""
+    return Path(settings.DATA_DIR) / URL_FILE
 
 
 def listening_values() -> tuple[str, int, int]:
