@@ -26,7 +26,7 @@ class Pools:
         self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool] = {}
 
     async def get(self) -> AsyncConnectionPool:
-        """The open pool of this loop. Raises PoolTimeout when the database does not answer within a second."""
+        """The open pool of this loop. Raises PoolTimeout when the database does not answer in a second."""
         loop = asyncio.get_running_loop()
         if (pool := self._pools.get(loop)) is not None:
             return pool
