@@ -95,7 +95,7 @@ def running(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def what_the_demo_is(environment: Mapping[str, str]) -> dict[str, Any]:
     command = [sys.executable, "manage.py", "demo", "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)  # noqa: S603
     demo: dict[str, Any] = json.loads(done.stdout)
     return demo
 
