@@ -14,9 +14,14 @@ def main() -> None:
         os.environ.setdefault("APPERATE_DATABASE_ROLE", "owner")
     if sys.argv[1:2] == ["up"]:
         os.environ.setdefault("PORT", "8000")  # Said, so that no note of an earlier run counts instead.
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:  # A wrong value is one clear line, not a traceback.
+        sys.stderr.write(" ".join(str(error).split()) + "\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

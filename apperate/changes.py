@@ -110,7 +110,8 @@ class Changes:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                await asyncio.wait_for(self.poll(), STALE_SECONDS_MAX)
+                async with asyncio.timeout(STALE_SECONDS_MAX):
+                    await self.poll()
                 failing = False
             except asyncio.CancelledError:
                 raise
