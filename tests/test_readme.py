@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_up import Installation
+from tests.installation import Installation
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
