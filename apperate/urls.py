@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apperate.accounts.urls")),
     path("team/", include("apperate.team.urls")),
     path("tokens/", include("tokens.urls")),
+    path("", include("datasets.urls")),
     path("v1/", include("datasets.api_urls")),
 ]
 if settings.ADMIN_ENABLED:

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from psycopg.types.json import Json
 
 from apperate.accounts.models import CORE, PREMIUM, Workspace
 from datasets.schema import Schema, parse_schema
@@ -17,6 +18,10 @@ class OrderedJSONField(models.JSONField):
 
     def db_type(self, connection: Any) -> str:
         return "json"
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        # The parent's Jsonb would lose the order on its way into the column.
+        return None if value is None else Json(value)
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         return super().from_db_value(value, expression, connection) if isinstance(value, str) else value

@@ -117,6 +117,12 @@ def lift_time_limits() -> None:
         cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
+def limit_statement(*, milliseconds: int) -> None:
+    """Let each statement of this transaction take at most so long."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
+
+
 def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: datetime) -> int:
     """Store rows; returns how many were stored. Inside locked(). All or nothing.
 

@@ -1,0 +1,78 @@
+"""An example request for a dataset in three languages, with the answer it gives now."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from datasets import selectors
+from datasets.models import Dataset
+
+LANGUAGES = {"http": "HTTP", "python": "Python", "javascript": "JavaScript"}
+PLACEHOLDER = "YOUR_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`path` is what the page shows, `code` the whole request in a language, `run_url` opens it."""
+
+    language: str
+    path: str
+    code: SafeString
+    answer: SafeString | None
+    run_url: str | None
+    token_name: str
+
+    @property
+    def languages(self) -> list[tuple[str, str, bool]]:
+        """(value, title, whether it is the current one)."""
+        return [(value, title, value == self.language) for value, title in LANGUAGES.items()]
+
+
+def of_dataset(dataset: Dataset, *, language: str, now: datetime) -> Example:
+    """The last record; with a publishable token of the workspace that may read it, if there is one."""
+    language = language if language in LANGUAGES else "http"
+    path = f"/v1/data/{dataset.workspace.name}/{dataset.name}"
+    record = selectors.last_record(dataset, now=now)
+    token = selectors.open_token(dataset, now=now)
+    value = token.value if token else PLACEHOLDER
+    run_url = f"{path}?{urlencode({'last': 1, 'token': value})}" if token else None
+    return Example(
+        language=language,
+        path=f"{path}?last=1",
+        code=code_of(language, f"{settings.PUBLIC_URL}{path}", value),
+        answer=selectors.pretty(record) if record else None,
+        run_url=run_url,
+        token_name=(token.nickname or token.masked) if token else "",
+    )
+
+
+def code_of(language: str, url: str, token: str) -> SafeString:
+    """The request as code, its strings and words marked."""
+    match language:
+        case "python":
+            return format_html(
+                '<span class="k">import</span> requests\n\n'
+                "records = requests.get(\n"
+                '    <span class="s">"{}"</span>,\n'
+                '    params={{<span class="s">"last"</span>: <span class="n">1</span>, '
+                '<span class="s">"token"</span>: <span class="s">"{}"</span>}},\n'
+                ").json()",
+                url,
+                token,
+            )
+        case "javascript":
+            return format_html(
+                '<span class="k">const</span> answer = <span class="k">await</span> fetch(\n'
+                '  <span class="s">"{}?last=1&token={}"</span>);\n'
+                '<span class="k">const</span> records = <span class="k">await</span> answer.json();',
+                url,
+                token,
+            )
+        case _:
+            return format_html(
+                '<span class="k">curl</span> <span class="s">"{}?last=1&token={}"</span>', url, token
+            )

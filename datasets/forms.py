@@ -1,0 +1,145 @@
+"""The forms of the dataset pages. They check what was filled in; services change data."""
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+
+from apperate.accounts.models import Workspace
+from apperate.forms import Choices
+from apperate.refusals import Refusal
+from datasets.schema import KEY_TYPES, PropertyType, Schema, dataset_id
+from datasets.selectors import size_words
+from datasets.uploads import Upload
+
+ACCEPTED = ".csv,.tsv,.psv,.txt,.json,.jsonl,.ndjson,.parquet"
+NO_FILE = "Choose a CSV, JSON, JSON Lines or Parquet file."
+GENERATED, NONE, INGESTION_DAY = "Generated from the record", "None", "The day of ingestion"
+
+
+class Dropdown(forms.Select):
+    """A select with an arrow of the product's look."""
+
+    template_name = "datasets/select.html"
+
+
+class SentFile(forms.FileField):
+    """A file of at most UPLOAD_BYTES_MAX bytes."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        errors = {"required": NO_FILE, "missing": NO_FILE, "invalid": NO_FILE}
+        errors["empty"] = "The file is empty. It needs at least one record."
+        # Preserved, so that a mistake elsewhere in the form does not cost the chosen file.
+        widget = forms.FileInput(attrs={"accept": ACCEPTED, "hx-preserve": "true"})
+        super().__init__(label="File", max_length=255, error_messages=errors, widget=widget, **kwargs)
+
+    def clean(self, data: Any, initial: Any = None) -> Any:
+        file = super().clean(data, initial)
+        if isinstance(file, UploadedFile) and (file.size or 0) > settings.UPLOAD_BYTES_MAX:
+            raise forms.ValidationError(
+                f"The file has {size_words(file.size or 0)}; at most {size_words(settings.UPLOAD_BYTES_MAX)} "
+                "can be uploaded at once. Split it into smaller files."
+            )
+        return file
+
+
+class UploadForm(forms.Form):
+    """A new dataset's id and its file."""
+
+    name = forms.CharField(
+        label="Dataset ID",
+        max_length=63,
+        help_text="Letters, digits and underscores. It becomes part of the URL.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "input mono"}),
+        error_messages={
+            "required": "Write an id: letters, digits and underscores.",
+            "max_length": "Use at most 63 letters, digits or underscores.",
+            "null_characters_not_allowed": "Use 1 to 63 letters, digits or underscores.",
+        },
+    )
+    file = SentFile()
+
+    def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.workspace = workspace
+
+    def clean_name(self) -> str:
+        name = dataset_id(self.cleaned_data["name"])
+        if isinstance(name, Refusal):
+            raise forms.ValidationError(
+                "Use 1 to 63 letters, digits or underscores, not beginning with _system."
+            )
+        present = self.workspace.datasets.filter(name=name).first()
+        if present is not None and present.deleted_at:
+            raise forms.ValidationError(
+                f"{name} was deleted less than a day ago and can still be restored. Choose another id."
+            )
+        if present is not None:
+            raise forms.ValidationError(
+                f"{name} exists already. Choose another id, or add the file to it on its page."
+            )
+        return name
+
+
+class IndexForm(forms.Form):
+    """Which properties are the unique index of a new dataset; starts from what was inferred."""
+
+    title = forms.CharField(
+        label="Title", max_length=200, required=False, help_text="What people read in lists. May be blank."
+    )
+    key = forms.ChoiceField(
+        label="Key",
+        required=False,
+        widget=Dropdown,
+        help_text="What records are asked for by, such as a symbol or a station.",
+    )
+    subkey = forms.ChoiceField(
+        label="Subkey",
+        required=False,
+        widget=Dropdown,
+        help_text="Narrows a key, when key and date alone do not tell records apart.",
+    )
+    date = forms.ChoiceField(label="Date", required=False, help_text="What “last”, “from” and “range” go by.")
+
+    def __init__(self, *args: Any, upload: Upload, **kwargs: Any) -> None:
+        schema = upload.schema
+        super().__init__(*args, **kwargs)
+        self.initial = dict(upload.column_mapping)
+        self.fields["key"].choices = choices(schema, KEY_TYPES, GENERATED)  # type: ignore[attr-defined]
+        self.fields["subkey"].choices = choices(schema, KEY_TYPES, NONE)  # type: ignore[attr-defined]
+        self.fields["date"].choices = choices(schema, {PropertyType.DATE}, INGESTION_DAY)  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        key, subkey, date = (cleaned.get(role, "") for role in ("key", "subkey", "date"))
+        if subkey and not key:
+            self.add_error("subkey", "Choose a key as well: a subkey narrows a key.")
+        elif subkey and subkey == key:
+            self.add_error("subkey", f"Choose another property: {key} is the key already.")
+        if date and date in {key, subkey}:
+            self.add_error("date", f"Choose another property: {date} is in the index already.")
+        return cleaned
+
+    def mapping(self) -> dict[str, str]:
+        """The chosen roles of a valid form."""
+        return {role: name for role in ("key", "subkey", "date") if (name := self.cleaned_data[role])}
+
+
+def choices(schema: Schema, types: Any, absent: str) -> list[tuple[str, str]]:
+    """The properties that can take a role, and what it means to choose none."""
+    fitting = [found.name for found in schema.properties if found.type in types]
+    return [("", absent), *((name, name) for name in fitting)]
+
+
+class AddForm(forms.Form):
+    """More data for a dataset that exists."""
+
+    file = SentFile()
+    duplicates = forms.ChoiceField(
+        label="Records that exist already",
+        choices=[("ignore", "Keep the old record"), ("replace", "Replace it by the new one")],
+        initial="ignore",
+        help_text="A record exists already when its key, subkey and date do.",
+        widget=Choices,
+    )

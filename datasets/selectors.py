@@ -1,0 +1,215 @@
+"""What the dataset pages show: rows of the list, counts, a live example, and a token to try it with."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import simplejson
+from django.db import OperationalError, transaction
+from django.db.models import Count, Q, QuerySet, Sum
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from apperate.accounts.models import Workspace
+from apperate.clock import month_of
+from apperate.refusals import Refusal
+from datasets import query as queries
+from datasets import store
+from datasets.catalog import Metadata
+from datasets.json_text import DECODER
+from datasets.models import Dataset, IngestJob
+from tokens import saved_settings
+from tokens.models import Status, Token, UsageCounter
+from tokens.permissions import Action, Target, WorkspaceFacts, allows
+from tokens.token_format import TokenKind
+
+PAGE_ROWS = 50
+JOBS_SHOWN = 5
+TOKENS_TRIED = 200
+EXAMPLE_CHARS_MAX = 4_000
+UNITS = ("B", "KB", "MB", "GB", "TB")
+# The badge of each state of a job; the text says it, the colour only helps.
+JOB_BADGES = {
+    IngestJob.Status.INGESTED: "badge-ok",
+    IngestJob.Status.ERROR: "badge-bad",
+    IngestJob.Status.CANCELLED: "",
+}
+
+
+def size_words(size_bytes: int) -> str:
+    """ "579 B", "138 KB", "1.2 GB": decimal units, as plans and disks are sold."""
+    size, unit = float(size_bytes), 0
+    while size >= 999.5 and unit < len(UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    figures = f"{size:.1f}".removesuffix(".0") if unit and size < 9.95 else f"{size:.0f}"
+    return f"{figures} {UNITS[unit]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One dataset of the list. `size` is None when it could not be counted in time."""
+
+    dataset: Dataset
+    size: store.Size | None
+    running: int
+
+    @property
+    def size_words(self) -> str:
+        return size_words(self.size.bytes) if self.size else ""
+
+    @property
+    def updated_at(self) -> datetime:
+        changed = self.size.updated_at if self.size else None
+        return max(changed, self.dataset.updated_at) if changed else self.dataset.updated_at
+
+
+def rows_of(datasets: Iterable[Dataset]) -> list[Row]:
+    """The rows of one page, in three queries."""
+    datasets = list(datasets)
+    ids = [dataset.pk for dataset in datasets]
+    found = sizes(ids)
+    ended = Q(status__in=IngestJob.ENDED)
+    running = dict(
+        IngestJob.objects.filter(dataset__in=ids)
+        .exclude(ended)
+        .values_list("dataset")
+        .annotate(n=Count("pk"))
+    )
+    empty = store.Size(0, 0, None)
+    return [
+        Row(dataset, found.get(dataset.pk, empty) if found is not None else None, running.get(dataset.pk, 0))
+        for dataset in datasets
+    ]
+
+
+def sizes(ids: Sequence[int]) -> dict[int, store.Size] | None:
+    """store.sizes(), or None when counting takes longer than a page may."""
+    try:
+        with transaction.atomic():
+            store.limit_statement(milliseconds=1_500)
+            return store.sizes(ids)
+    except OperationalError:
+        return None
+
+
+def matching(datasets: QuerySet[Dataset], words: str) -> QuerySet[Dataset]:
+    """Narrow a list to datasets whose name or title has every word."""
+    for word in words.split()[:5]:
+        datasets = datasets.filter(Q(name__icontains=word) | Q(title__icontains=word))
+    return datasets
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRow:
+    """One property as the table of response attributes shows it; `role` is its part in the index."""
+
+    name: str
+    type: str
+    role: str
+    is_nullable: bool
+    description: str
+
+
+def columns_of(dataset: Dataset) -> list[ColumnRow]:
+    schema = dataset.schema
+    roles = {name: role for role, name in schema.column_mapping().items()}
+    return [
+        ColumnRow(found.name, found.type.value, roles.get(found.name, ""), found.nullable, found.description)
+        for found in schema.properties
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """How often a dataset was read this month, by how many tokens, and whether the demo made some up."""
+
+    calls: int
+    tokens: int
+    with_demo: bool
+
+
+def reads_of(dataset: Dataset, *, now: datetime) -> Reads:
+    counted = UsageCounter.objects.filter(
+        dataset_id=dataset.pk, operation=Action.READ, outcome="ok", minute__gte=month_of(now)
+    ).aggregate(
+        calls=Sum("calls"), tokens=Count("token_id", distinct=True), demo=Count("pk", filter=Q(is_demo=True))
+    )
+    return Reads(counted["calls"] or 0, counted["tokens"], bool(counted["demo"]))
+
+
+def jobs_of(workspace: Workspace) -> QuerySet[IngestJob]:
+    """The ingestion jobs of a workspace's datasets, newest first."""
+    jobs = IngestJob.objects.filter(dataset__workspace=workspace, dataset__deleted_at=None)
+    return jobs.select_related("dataset", "created_by").order_by("-created_at", "-pk")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A job's state in words, and its badge."""
+
+    text: str
+    badge: str
+
+
+def state_of(job: IngestJob) -> State:
+    text = job.get_status_display()
+    if job.status == IngestJob.Status.INGESTED and job.invalid:
+        return State(f"{text}, {job.invalid:,} rejected", "badge-warn")
+    return State(text, JOB_BADGES.get(IngestJob.Status(job.status), "badge-blue"))
+
+
+def last_record(dataset: Dataset, *, now: datetime) -> str | None:
+    """The JSON text of the newest record; None for a dataset without records."""
+    known = Metadata(
+        dataset.pk, dataset.workspace_id, dataset.workspace.name, dataset.name, dataset.schema,
+        dataset.credits_per_record, dataset.version, dataset.is_wide,
+    )  # fmt: skip
+    query = queries.parse([("last", "1")], known.schema, now=now)
+    if isinstance(query, Refusal):
+        return None
+    texts = store.read_sync(known, query).texts
+    return texts[0] if texts else None
+
+
+TOKENS = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")(?P<colon>\s*:)?|(?P<number>-?\d[\d.eE+-]*)')
+
+
+def pretty(text: str) -> SafeString:
+    """A record as an indented JSON answer, its strings and numbers marked; cut when it is long."""
+    written = simplejson.dumps([DECODER.decode(text)], indent=2, ensure_ascii=False, use_decimal=True)
+    cut = written[:EXAMPLE_CHARS_MAX]
+    parts: list[SafeString] = []
+    at = 0
+    for found in TOKENS.finditer(cut):
+        parts.append(format_html("{}", cut[at : found.start()]))
+        if found["number"] or not found["colon"]:
+            parts.append(format_html('<span class="{}">{}</span>', "n" if found["number"] else "s", found[0]))
+        else:
+            parts.append(format_html("{}", found[0]))
+        at = found.end()
+    parts.append(format_html("{}", cut[at:] + ("\n…" if len(written) > len(cut) else "")))
+    return format_html_join("", "{}", ((part,) for part in parts))
+
+
+def open_token(dataset: Dataset, *, now: datetime) -> Token | None:
+    """A publishable token of the workspace that reads the dataset from anywhere, without a signature."""
+    tokens = dataset.workspace.tokens.kept().oldest_first().with_versions()
+    publishable = tokens.filter(kind=TokenKind.PUBLISHABLE, disabled_at=None)[:TOKENS_TRIED]
+    return next((token for token in publishable if reads_freely(token, dataset, now=now)), None)
+
+
+def reads_freely(token: Token, dataset: Dataset, *, now: datetime) -> bool:
+    """Whether a token reads a dataset of its workspace now, for anyone who has its value."""
+    if token.status(now=now) not in {Status.ACTIVE, Status.PENDING}:
+        return False
+    workspace = token.workspace
+    facts = WorkspaceFacts(workspace.pk, workspace.name, workspace.has_premium)
+    target = Target(workspace.name, dataset.name, dataset.pk)
+    versions = token.versions(now=now)
+    return all(
+        not settings.signed_requests
+        and (not settings.allowed_domains or settings.domains_report_only)
+        and allows(settings, facts, Action.READ, target)
+        for settings in map(saved_settings.of_revision, filter(None, (versions.in_force, versions.pending)))
+    )

@@ -1,0 +1,180 @@
+"""A file that somebody sent to make a dataset of: checked and described, kept until they decide.
+
+    keep(…) -> Upload | Refusal       the file is on disk, nothing is in the database
+    find(…) -> Upload | None          only for the person and workspace it was sent by and for
+    finish(…) -> IngestJob | Refusal  the dataset and the job that fills it
+
+What nobody came back for is removed after a day.
+"""
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from apperate.accounts.models import User, Workspace
+from apperate.refusals import Refusal
+from datasets import jobs, services
+from datasets.csv_file import InvalidLine, Table
+from datasets.inference import infer_file
+from datasets.json_text import bad_body, shown
+from datasets.loading import with_index
+from datasets.models import IngestJob
+from datasets.parsing import open_source
+from datasets.schema import Schema, parse_schema
+from datasets.writing import IngestOptions
+
+KEPT_SECONDS = 86_400
+SAMPLE_CHARS = 80
+ID_FORM = re.compile(r"[0-9a-f]{32}")
+BODY, FACTS = "body", "upload.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A kept file and what was inferred from it. `sample`: property → its value in the first record."""
+
+    public_id: str
+    workspace_id: int
+    user_id: int
+    name: str
+    file_name: str
+    size_bytes: int
+    rows: int
+    unreadable: int
+    schema_json: dict[str, Any]
+    column_mapping: dict[str, str]
+    sample: dict[str, str]
+
+    @property
+    def schema(self) -> Schema:
+        schema = parse_schema(self.schema_json, self.column_mapping)
+        if isinstance(schema, Refusal):
+            raise ValueError(f"upload {self.public_id} has an unreadable schema: {schema.detail}")
+        return schema
+
+
+def folder(public_id: str) -> Path:
+    return Path(settings.INGEST_DIR) / "uploads" / public_id
+
+
+def keep(
+    *, workspace: Workspace, by: User, name: str, file_name: str, chunks: Iterable[bytes], now: datetime
+) -> Upload | Refusal:
+    """Keep a file if it can become a dataset; a refused one leaves nothing behind."""
+    remove_old(now=now)
+    public_id = secrets.token_hex(16)
+    place = folder(public_id)
+    place.mkdir(parents=True)
+    try:
+        size_bytes = 0
+        with (place / BODY).open("wb") as body:
+            for chunk in chunks:
+                size_bytes += body.write(chunk)
+        schema = infer_file(place / BODY)
+        if isinstance(schema, Refusal):
+            shutil.rmtree(place)
+            return schema
+        rows, unreadable, sample = _counted(place / BODY)
+        upload = Upload(
+            public_id, workspace.pk, by.pk, name, file_name[:255], size_bytes, rows, unreadable,
+            schema.to_json(), schema.column_mapping(), sample,
+        )  # fmt: skip
+        (place / FACTS).write_text(json.dumps(asdict(upload)), encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    return upload
+
+
+def _counted(path: Path) -> tuple[int, int, dict[str, str]]:
+    """How many lines are records and how many cannot be read, and the values of the first record."""
+    rows, unreadable = 0, 0
+    sample: dict[str, str] = {}
+    source = open_source(path)
+    if isinstance(source, Refusal):  # It was read a moment ago.
+        return rows, unreadable, sample
+    header = source.header if isinstance(source, Table) else ()
+    for _, found in source.lines():
+        if isinstance(found, InvalidLine):
+            unreadable += 1
+            continue
+        rows += 1
+        if rows == 1:
+            record = found if isinstance(found, dict) else dict(zip(header, found, strict=True))
+            sample = {
+                name: (value if isinstance(value, str) else shown(value))[:SAMPLE_CHARS]
+                for name, value in record.items()
+            }
+    return rows, unreadable, sample
+
+
+def find(public_id: str, *, workspace: Workspace, by: User) -> Upload | None:
+    """The upload, if this person sent it for this workspace and it is still there."""
+    if not ID_FORM.fullmatch(public_id):
+        return None
+    try:
+        facts = json.loads((folder(public_id) / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    upload = Upload(**facts)
+    return upload if (upload.workspace_id, upload.user_id) == (workspace.pk, by.pk) else None
+
+
+def finish(
+    *,
+    upload: Upload,
+    workspace: Workspace,
+    mapping: Mapping[str, str],
+    title: str,
+    by: User,
+    now: datetime,
+) -> IngestJob | Refusal:
+    """Make the dataset with this index and queue the job that fills it; both or neither."""
+    schema = with_index(upload.schema, mapping)
+    if isinstance(schema, Refusal):
+        return schema
+    dataset = services.create_dataset(
+        workspace=workspace, name=upload.name, schema=schema, by=by, now=now, details={"title": title}
+    )
+    if isinstance(dataset, Refusal):
+        return dataset
+    job: IngestJob | Refusal | None = None
+    try:
+        with (folder(upload.public_id) / BODY).open("rb") as body:
+            job = jobs.create(
+                dataset_id=dataset.pk, file=body, options=IngestOptions(), now=now, by=by,
+                file_name=upload.file_name,
+            )  # fmt: skip
+    except FileNotFoundError:
+        job = bad_body("The file was removed, because a day has passed.", needed="the file again")
+    finally:
+        # A large file is copied here, so one transaction around both would hold its locks too long.
+        if not isinstance(job, IngestJob):
+            with transaction.atomic():
+                dataset.delete()
+    if isinstance(job, IngestJob):
+        discard(upload)
+    return job
+
+
+def discard(upload: Upload) -> None:
+    shutil.rmtree(folder(upload.public_id), ignore_errors=True)
+
+
+def remove_old(*, now: datetime) -> None:
+    """Remove what nobody came back for."""
+    for place in folder("").glob("*"):
+        try:
+            if now.timestamp() - place.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(place, ignore_errors=True)
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,15 @@
+from django.urls import path
+
+from datasets import views
+
+app_name = "datasets"
+urlpatterns = [
+    path("datasets/", views.dataset_list, name="list"),
+    path("datasets/new/", views.dataset_create, name="create"),
+    path("datasets/new/<str:upload_id>/", views.dataset_review, name="review"),
+    path("datasets/<str:name>/", views.dataset_detail, name="detail"),
+    path("datasets/<str:name>/add/", views.dataset_add, name="add"),
+    path("jobs/", views.job_list, name="jobs"),
+    path("jobs/<str:job_id>/", views.job_detail, name="job"),
+    path("jobs/<str:job_id>/invalid.csv", views.job_invalid_lines, name="job_invalid_lines"),
+]

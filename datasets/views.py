@@ -1,0 +1,209 @@
+"""The pages of datasets and ingestion jobs. Members look; admins create datasets and add data."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
+from apperate.clock import database_now
+from apperate.refusals import Refusal
+from datasets import examples, jobs, selectors, services, uploads
+from datasets.forms import AddForm, IndexForm, UploadForm
+from datasets.models import Dataset, IngestJob
+from datasets.writing import IngestOptions
+
+
+@require_safe
+@workspace_member
+def dataset_list(request: MemberRequest) -> HttpResponseBase:
+    words = request.GET.get("q", "").strip()[:100]
+    datasets = selectors.matching(request.workspace.datasets.kept(), words).order_by("name")
+    page = Paginator(datasets, selectors.PAGE_ROWS).get_page(request.GET.get("page"))
+    context = {"page": page, "rows": selectors.rows_of(page), "words": words}
+    return render(request, "datasets/list.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@workspace_admin
+def dataset_create(request: MemberRequest) -> HttpResponseBase:
+    if request.method != "POST":
+        form = UploadForm(workspace=request.workspace, initial={"name": services.new_dataset_name()})
+        return render(request, "datasets/create.html", create_context(request, form))
+    form = UploadForm(request.POST, request.FILES, workspace=request.workspace)
+    if form.is_valid():
+        file = form.cleaned_data["file"]
+        upload = uploads.keep(
+            workspace=request.workspace,
+            by=request.user,
+            name=form.cleaned_data["name"],
+            file_name=file.name,
+            chunks=file.chunks(),
+            now=database_now(),
+        )
+        if not isinstance(upload, Refusal):
+            return go_to(request, reverse("datasets:review", args=[upload.public_id]))
+        form.add_error("file", in_words(upload))
+    return invalid(request, "datasets/create.html", create_context(request, form))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@workspace_admin
+def dataset_review(request: MemberRequest, upload_id: str) -> HttpResponseBase:
+    """What was inferred from a file, and the choice of its index."""
+    upload = uploads.find(upload_id, workspace=request.workspace, by=request.user)
+    if upload is None:
+        raise Http404
+    form = IndexForm(request.POST if request.method == "POST" else None, upload=upload)
+    if form.is_valid():
+        job = uploads.finish(
+            upload=upload,
+            workspace=request.workspace,
+            mapping=form.mapping(),
+            title=form.cleaned_data["title"],
+            by=request.user,
+            now=database_now(),
+        )
+        if not isinstance(job, Refusal):
+            return go_to(request, reverse("datasets:job", args=[job.public_id]))
+        form.add_error(None, in_words(job))
+    context = {
+        "upload": upload,
+        "form": form,
+        "size": selectors.size_words(upload.size_bytes),
+        "columns": [(p.name, p.type.value, upload.sample.get(p.name, "")) for p in upload.schema.properties],
+    }
+    if form.errors:
+        return invalid(request, "datasets/review.html", context)
+    return render(request, "datasets/review.html", context)
+
+
+@require_safe
+@workspace_member
+def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
+    dataset = load(request, name)
+    now = database_now()
+    context = {
+        "dataset": dataset,
+        "row": selectors.rows_of([dataset])[0],
+        "reads": selectors.reads_of(dataset, now=now),
+        "columns": selectors.columns_of(dataset),
+        "example": examples.of_dataset(dataset, language=request.GET.get("lang", ""), now=now),
+        "jobs": with_states(selectors.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
+        "storage": storage_words(request),
+    }
+    return render(request, "datasets/detail.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@workspace_admin
+def dataset_add(request: MemberRequest, name: str) -> HttpResponseBase:
+    dataset = load(request, name)
+    form = AddForm(request.POST or None, request.FILES or None)
+    if form.is_valid():
+        file = form.cleaned_data["file"]
+        job = jobs.create(
+            dataset_id=dataset.pk,
+            file=file.file,
+            options=IngestOptions(replaces=form.cleaned_data["duplicates"] == "replace"),
+            now=database_now(),
+            by=request.user,
+            file_name=file.name,
+        )
+        if not isinstance(job, Refusal):
+            return go_to(request, reverse("datasets:job", args=[job.public_id]))
+        form.add_error("file", in_words(job))
+    context = {"dataset": dataset, "form": form, "columns": selectors.columns_of(dataset)} | limits()
+    if form.errors:
+        return invalid(request, "datasets/add.html", context)
+    return render(request, "datasets/add.html", context)
+
+
+@require_safe
+@workspace_member
+def job_list(request: MemberRequest) -> HttpResponseBase:
+    found = selectors.jobs_of(request.workspace)
+    name = request.GET.get("dataset", "").upper()[:63]
+    if name:
+        found = found.filter(dataset__name=name)
+    page = Paginator(found, selectors.PAGE_ROWS).get_page(request.GET.get("page"))
+    context = {"page": page, "jobs": with_states(page), "dataset_name": name}
+    return render(request, "datasets/jobs.html", context)
+
+
+@require_safe
+@workspace_member
+def job_detail(request: MemberRequest, job_id: str) -> HttpResponseBase:
+    """A job; while it runs the page asks for its own fragment again."""
+    job = get_object_or_404(selectors.jobs_of(request.workspace), public_id=job_id)
+    context = {
+        "job": job,
+        "dataset": job.dataset,
+        "state": selectors.state_of(job),
+        "size": selectors.size_words(job.size_bytes),
+    }
+    response = render(request, "datasets/job.html#job" if request.htmx else "datasets/job.html", context)
+    response.headers["Vary"] = "HX-Request"
+    return response
+
+
+@require_safe
+@workspace_member
+def job_invalid_lines(request: MemberRequest, job_id: str) -> HttpResponseBase:
+    job = get_object_or_404(selectors.jobs_of(request.workspace), public_id=job_id)
+    name = f"{job.dataset.name}-{job.public_id[:8]}-invalid.csv"
+    return HttpResponse(
+        jobs.invalid_lines(job),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+# --- what several of them need ------------------------------------------------------------------------
+
+
+def load(request: MemberRequest, name: str) -> Dataset:
+    """The workspace's dataset; names may be written in any case."""
+    datasets = request.workspace.datasets.kept().select_related("workspace")
+    dataset: Dataset = get_object_or_404(datasets, name=name.upper())
+    return dataset
+
+
+def in_words(refusal: Refusal) -> str:
+    """A refusal as the sentences of a form error."""
+    return refusal.detail if not refusal.needed else f"{refusal.detail} Needed: {refusal.needed}."
+
+
+def go_to(request: MemberRequest, address: str) -> HttpResponseBase:
+    return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
+
+
+def invalid(request: MemberRequest, template: str, context: dict[str, Any]) -> HttpResponseBase:
+    """The form again, with what was wrong: as a fragment for htmx, else as the whole page."""
+    fragment = f"{template}#form" if request.htmx else template
+    response = render(request, fragment, context, status=422)
+    response.headers["Vary"] = "HX-Request"
+    return response
+
+
+def limits() -> dict[str, Any]:
+    return {"file_max": selectors.size_words(settings.UPLOAD_BYTES_MAX)}
+
+
+def create_context(request: MemberRequest, form: UploadForm) -> dict[str, Any]:
+    found = selectors.jobs_of(request.workspace)[: selectors.JOBS_SHOWN]
+    return {"form": form, "jobs": with_states(found), "api_base": f"{settings.PUBLIC_URL}/v1"} | limits()
+
+
+def with_states(found: Any) -> list[tuple[IngestJob, selectors.State]]:
+    return [(job, selectors.state_of(job)) for job in found]
+
+
+def storage_words(request: MemberRequest) -> str:
+    limit = request.workspace.limits.storage_bytes_max
+    return f"of {selectors.size_words(limit)} in your plan" if limit else "no limit in your plan"

@@ -1,0 +1,578 @@
+"""The pages of datasets: creating one from a file, looking at it, adding to it; and who may."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from apperate.accounts.models import User, Workspace
+from apperate.clock import database_now
+from datasets import jobs, selectors, services, store, uploads
+from datasets.models import Dataset, IngestJob
+from datasets.schema import Schema
+from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
+from tokens.models import UsageCounter
+
+pytestmark = pytest.mark.django_db
+
+CSV = b"Ticker,Date,Close\nAAPL,2024-01-02,185.64\nAAPL,2024-01-03,184.25\nMSFT,2024-01-02,370.87\n"
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture(autouse=True)
+def ingest_dir(settings: LazySettings, tmp_path: Path) -> Path:
+    settings.INGEST_DIR = tmp_path
+    return tmp_path
+
+
+def stored_files(place: Path) -> list[Path]:
+    return [path for path in place.rglob("*") if path.is_file()]
+
+
+def send(
+    client: Client, body: bytes = CSV, *, name: str = "PRICES", file: str = "p.csv", **extra: Any
+) -> Any:
+    data = {"name": name, "file": SimpleUploadedFile(file, body)}
+    return client.post(reverse("datasets:create"), data, **extra)
+
+
+def run_jobs() -> None:
+    """Do what the worker does with every job that waits."""
+    for job in IngestJob.objects.filter(status=IngestJob.Status.CREATED).order_by("pk"):
+        jobs.run(job)
+
+
+def page(response: HttpResponse) -> str:
+    return " ".join(response.content.decode().split())
+
+
+@pytest.fixture
+def prices(workspace: Workspace) -> Dataset:
+    return DatasetFactory(workspace=workspace, name="PRICES", title="Daily prices")
+
+
+# --- from a file to a dataset -------------------------------------------------------------------------
+
+
+def test_a_file_becomes_a_dataset_in_two_steps(
+    as_owner: Client, owner: User, workspace: Workspace, ingest_dir: Path
+) -> None:
+    response = send(as_owner, name="prices")
+
+    assert response.status_code == 302
+    assert not Dataset.objects.exists()
+
+    review = as_owner.get(response.url)
+    shown = page(review)
+    assert "<b>3</b> records with 3 columns in p.csv, 87 B" in shown
+    assert '<option value="Ticker" selected>' in shown
+    assert '<option value="Date" selected>' in shown
+    assert "185.64" in shown
+
+    created = as_owner.post(
+        response.url, {"key": "Ticker", "subkey": "", "date": "Date", "title": "Daily prices"}
+    )
+    job = IngestJob.objects.get()
+    assert created.status_code == 302
+    assert created.url == reverse("datasets:job", args=[job.public_id])
+    dataset = Dataset.objects.get()
+    assert (dataset.name, dataset.title, dataset.created_by) == ("PRICES", "Daily prices", owner)
+    assert dataset.column_mapping == {"key": "Ticker", "date": "Date"}
+    assert list(dataset.schema_json["properties"]) == ["Ticker", "Date", "Close"]
+
+    run_jobs()
+    ended = page(as_owner.get(created.url))
+    assert "Complete" in ended and "<dd>3</dd>" in ended
+    assert store.sizes([dataset.pk])[dataset.pk].records == 3
+    assert [path.name for path in stored_files(ingest_dir)] == ["invalid.csv"]
+
+
+def test_htmx_is_sent_on_to_the_next_step(as_owner: Client) -> None:
+    response = send(as_owner, headers=HTMX)
+
+    assert response.status_code == 200
+    assert response.headers["HX-Redirect"].startswith("/datasets/new/")
+
+
+@pytest.mark.parametrize(
+    ("file", "body", "said"),
+    [
+        ("empty.csv", b"", "The file is empty"),
+        ("header.csv", b"a,b\n", "no records"),
+        ("blank.csv", b" \n\n", "The file is empty"),
+        ("twice.csv", b"a,b,a\n1,2,3\n", "names columns twice: &quot;a&quot;"),
+        ("nameless.csv", b"a,,c\n1,2,3\n", "Column 2 has no name"),
+        ("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "The file"),
+        ("book.xlsx", b"PK\x03\x04rest", "a ZIP archive or a workbook. Save it as CSV"),
+        ("latin.csv", "name\nGöteborg\n".encode("latin-1"), "is not UTF-8"),
+        ("broken.json", b'[{"a": 1}, {"a": ]', "not valid JSON"),
+        ("number.json", b"[1, 2]", "no records"),
+        ("none.json", b"[]", "no records"),
+        ("forgotten.json", b"[object Object]", "forgot to serialise"),
+        ("system.csv", b"_system_id,b\n1,2\n", "_system"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "." in value else "",
+)
+def test_a_file_that_is_no_table_is_refused_and_not_kept(
+    as_owner: Client, ingest_dir: Path, file: str, body: bytes, said: str
+) -> None:
+    response = send(as_owner, body, file=file)
+
+    assert response.status_code == 422
+    assert said in page(response)
+    assert not Dataset.objects.exists()
+    assert stored_files(ingest_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a'b", "Use 1 to 63 letters, digits or underscores"),
+        ('a"b', "Use 1 to 63 letters, digits or underscores"),
+        ("a-b", "Use 1 to 63 letters, digits or underscores"),
+        ("a b", "Use 1 to 63 letters, digits or underscores"),
+        ("nul\0", "Use 1 to 63 letters, digits or underscores"),
+        ("_SYSTEM_x", "not beginning with _system"),
+        ("x" * 64, "Use at most 63"),
+        ("", "Write an id"),
+        ("../etc", "Use 1 to 63 letters"),
+        ("größe", "Use 1 to 63 letters"),
+        ("there", "THERE exists already"),
+        ("gone", "deleted less than a day ago"),
+    ],
+    ids=ascii,
+)
+def test_an_id_that_cannot_be_is_refused_with_what_would_be_right(
+    as_owner: Client, workspace: Workspace, ingest_dir: Path, name: str, said: str
+) -> None:
+    DatasetFactory(workspace=workspace, name="THERE")
+    DatasetFactory(workspace=workspace, name="GONE", deleted_at=database_now())
+
+    response = send(as_owner, name=name)
+
+    assert response.status_code == 422
+    assert said in page(response)
+    assert Dataset.objects.count() == 2
+    assert stored_files(ingest_dir) == []
+
+
+def test_a_file_over_the_limit_is_refused_in_words(as_owner: Client, settings: LazySettings) -> None:
+    settings.UPLOAD_BYTES_MAX = 1_000
+
+    response = send(as_owner, b"a,b\n" + b"1,2\n" * 500)
+
+    assert response.status_code == 422
+    assert "The file has 2 KB; at most 1 KB can be uploaded at once" in page(response)
+
+
+def test_no_file_is_refused(as_owner: Client) -> None:
+    response = as_owner.post(reverse("datasets:create"), {"name": "PRICES"})
+
+    assert response.status_code == 422
+    assert "Choose a CSV, JSON, JSON Lines or Parquet file." in page(response)
+
+
+def test_htmx_gets_the_form_alone_with_its_errors(as_owner: Client) -> None:
+    response = send(as_owner, b"a,a\n1,2\n", headers=HTMX)
+
+    assert response.status_code == 422
+    assert "names columns twice" in page(response)
+    assert "<html" not in page(response)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"key": "", "subkey": "Ticker", "date": "Date"}, "Choose a key as well"),
+        ({"key": "Ticker", "subkey": "Ticker", "date": "Date"}, "Ticker is the key already"),
+        ({"key": "Date", "subkey": "", "date": "Date"}, "Date is in the index already"),
+        ({"key": "Nope", "subkey": "", "date": "Date"}, "Select a valid choice"),
+        ({"key": "Ticker", "subkey": "", "date": "Close"}, "Select a valid choice"),
+    ],
+)
+def test_an_index_that_cannot_be_is_refused(as_owner: Client, chosen: dict[str, str], said: str) -> None:
+    address = send(as_owner).url
+
+    response = as_owner.post(address, chosen)
+
+    assert response.status_code == 422
+    assert said in page(response)
+    assert not Dataset.objects.exists()
+
+
+def test_a_dataset_without_key_and_date_is_made_when_that_is_chosen(as_owner: Client) -> None:
+    address = send(as_owner).url
+
+    as_owner.post(address, {"key": "", "subkey": "", "date": ""})
+    run_jobs()
+
+    dataset = Dataset.objects.get()
+    assert dataset.column_mapping == {}
+    shown = page(as_owner.get(reverse("datasets:detail", args=["PRICES"])))
+    assert "The key is generated" in shown
+    assert "The date of a record is the UTC day on which it was ingested" in shown
+    assert store.sizes([dataset.pk])[dataset.pk].records == 3
+
+
+def test_a_name_taken_between_the_two_steps_is_refused(as_owner: Client, workspace: Workspace) -> None:
+    address = send(as_owner).url
+    DatasetFactory(workspace=workspace, name="PRICES")
+
+    response = as_owner.post(address, {"key": "Ticker", "date": "Date"})
+
+    assert response.status_code == 422
+    assert "another id" in page(response)
+    assert not IngestJob.objects.exists()
+
+
+def test_a_dataset_is_not_left_behind_when_its_job_cannot_be_made(
+    as_owner: Client, owner: User, workspace: Workspace, ingest_dir: Path
+) -> None:
+    upload_id = send(as_owner).url.rstrip("/").rpartition("/")[2]
+    upload = uploads.find(upload_id, workspace=workspace, by=owner)
+    assert upload is not None
+    (uploads.folder(upload_id) / uploads.BODY).unlink()
+
+    outcome = uploads.finish(
+        upload=upload, workspace=workspace, mapping={}, title="", by=owner, now=database_now()
+    )
+
+    assert "a day has passed" in outcome.detail  # type: ignore[union-attr]
+    assert not Dataset.objects.exists()
+
+
+def test_an_upload_is_open_to_the_person_who_sent_it_alone(
+    as_owner: Client, as_admin: Client, as_outsider: Client
+) -> None:
+    address = send(as_owner).url
+
+    assert as_owner.get(address).status_code == 200
+    assert as_admin.get(address).status_code == 404
+    assert as_outsider.get(address).status_code == 404
+
+
+@pytest.mark.parametrize("upload_id", ["0" * 32, "..", "%2e%2e", "a" * 31])
+def test_an_upload_that_does_not_exist_is_404(as_owner: Client, upload_id: str) -> None:
+    assert as_owner.get(f"/datasets/new/{upload_id}/").status_code == 404
+
+
+def test_the_plan_bounds_the_number_of_datasets(as_owner: Client, workspace: Workspace) -> None:
+    workspace.plan = "launch"
+    workspace.save(update_fields=["plan"])
+    DatasetFactory.create_batch(20, workspace=workspace)
+    address = send(as_owner).url
+
+    response = as_owner.post(address, {"key": "Ticker", "date": "Date"})
+
+    assert response.status_code == 422
+    assert "The Launch plan has room for 20 datasets" in page(response)
+
+
+# --- adding to a dataset ------------------------------------------------------------------------------
+
+MORE = b"ticker,date,close,volume\nAAPL,2024-01-02,1.5,10\nAAPL,yesterday,1.5,10\n"
+
+
+def add(client: Client, body: bytes, **chosen: str) -> Any:
+    data = {"file": SimpleUploadedFile("more.csv", body), "duplicates": "ignore"} | chosen
+    return client.post(reverse("datasets:add", args=["PRICES"]), data)
+
+
+def test_a_file_is_added_and_its_invalid_lines_can_be_downloaded(as_owner: Client, prices: Dataset) -> None:
+    response = add(as_owner, MORE)
+    run_jobs()
+
+    shown = page(as_owner.get(response.url))
+    job = IngestJob.objects.get()
+    assert "Complete, 1 rejected" in shown
+    lines = as_owner.get(reverse("datasets:job_invalid_lines", args=[job.public_id]))
+    assert lines.headers["Content-Disposition"].startswith('attachment; filename="PRICES-')
+    header, line = lines.content.decode().strip().splitlines()
+    assert header == "jobId,lineNumber,error"
+    assert line.startswith(f"{job.public_id},3,") and "date" in line
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"a,b\n1,2\n", "columns that are not properties of the dataset"),
+        (b"ticker,close\nAAPL,1\n", "lacks required columns"),
+        (b"ticker,date\n", "no rows"),
+        (b"ticker,ticker\n1,2\n", "names columns twice"),
+    ],
+    ids=["other columns", "column missing", "no rows", "twice"],
+)
+def test_a_file_that_does_not_fit_the_dataset_is_refused_at_once(
+    as_owner: Client, prices: Dataset, ingest_dir: Path, body: bytes, said: str
+) -> None:
+    response = add(as_owner, body)
+
+    assert response.status_code == 422
+    assert said in page(response)
+    assert not IngestJob.objects.exists()
+    assert stored_files(ingest_dir) == []
+
+
+def test_replacing_is_a_choice(as_owner: Client, prices: Dataset) -> None:
+    for close, choice in (("1.5", "ignore"), ("2.5", "ignore"), ("3.5", "replace")):
+        add(as_owner, f"ticker,date,close\nAAPL,2024-01-02,{close}\n".encode(), duplicates=choice)
+        run_jobs()
+
+    record = selectors.last_record(prices, now=database_now())
+    assert record is not None and json.loads(record)["close"] == 3.5
+    assert [job.duplicates for job in IngestJob.objects.order_by("pk")] == [0, 1, 0]
+
+
+# --- looking ------------------------------------------------------------------------------------------
+
+
+def test_an_empty_list_leads_to_the_upload(as_owner: Client, as_teammate: Client) -> None:
+    assert "Create your first dataset" in page(as_owner.get(reverse("datasets:list")))
+    assert "Ask an admin" in page(as_teammate.get(reverse("datasets:list")))
+
+
+def test_the_list_shows_counts_and_what_is_running(as_owner: Client, prices: Dataset) -> None:
+    add(as_owner, MORE)
+    run_jobs()
+    add(as_owner, MORE)
+    DatasetFactory(name="OF_OTHERS")
+
+    shown = page(as_owner.get(reverse("datasets:list")))
+
+    assert "PRICES" in shown and "Daily prices" in shown
+    assert "1 running" in shown
+    assert "OF_OTHERS" not in shown
+
+
+def test_the_list_is_narrowed_by_words(as_owner: Client, prices: Dataset) -> None:
+    DatasetFactory(workspace=prices.workspace, name="WEATHER")
+
+    shown = page(as_owner.get(reverse("datasets:list"), {"q": "daily"}))
+
+    assert "PRICES" in shown and "WEATHER" not in shown
+    assert "No dataset matches “zz”" in page(as_owner.get(reverse("datasets:list"), {"q": "zz"}))
+
+
+def test_the_overview_shows_a_live_example_and_a_token_that_runs_it(
+    as_owner: Client, prices: Dataset
+) -> None:
+    add(as_owner, MORE)
+    run_jobs()
+    token = TokenFactory(workspace=prices.workspace, nickname="Site", settings=False)
+    RevisionFactory(token=token, number=1, saved_at=LONG_AGO, effective_at=LONG_AGO, grants={prices: "read"})
+    UsageCounter.objects.create(
+        token_id=token.pk,
+        dataset_id=prices.pk,
+        operation="read",
+        outcome="ok",
+        minute=database_now(),
+        calls=7,
+    )
+
+    shown = page(as_owner.get(reverse("datasets:detail", args=["prices"])))
+
+    assert "<dd>7</dd><dd>from 1 token</dd>" in shown
+    assert '<span class="s">&quot;AAPL&quot;</span>' in shown and '<span class="n">1.5</span>' in shown
+    assert f'href="/v1/data/ACME/PRICES?last=1&amp;token={token.test_value}"' in shown
+    assert '<span class="badge badge-blue">key</span>' in shown
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_the_example_comes_in_other_languages(as_owner: Client, prices: Dataset, language: str) -> None:
+    shown = page(as_owner.get(reverse("datasets:detail", args=["PRICES"]), {"lang": language}))
+
+    assert "YOUR_TOKEN" in shown
+    assert "No publishable token reads this dataset from anywhere yet" in shown
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grants": {}},
+        {"signed_requests": True},
+        {"allowed_domains": ["www.example.com"]},
+        {"effective_at": None},
+    ],
+    ids=["no grant", "signed", "domains", "not active yet"],
+)
+def test_a_token_that_would_be_refused_is_not_offered(prices: Dataset, changes: dict[str, Any]) -> None:
+    now = database_now()
+    token = TokenFactory(workspace=prices.workspace, settings=False)
+    facts = {"saved_at": LONG_AGO, "effective_at": LONG_AGO, "grants": {prices: "read"}} | changes
+    if facts["effective_at"] is None:
+        del facts["effective_at"], facts["saved_at"]
+    RevisionFactory(token=token, number=1, **facts)
+
+    assert selectors.open_token(prices, now=now) is None
+
+
+def test_what_is_in_a_record_cannot_become_markup(as_owner: Client, prices: Dataset) -> None:
+    add(as_owner, b'ticker,date\n"<script>alert(1)</script>",2024-01-02\n')
+    run_jobs()
+
+    response = as_owner.get(reverse("datasets:detail", args=["PRICES"]))
+
+    assert b"<script>alert" not in response.content
+    assert b"&lt;script&gt;alert(1)" in response.content
+
+
+def test_a_name_in_a_file_cannot_become_markup(as_owner: Client) -> None:
+    address = send(as_owner, b"<b>x</b>,b\n1,2\n", file="<i>y.csv").url
+
+    response = as_owner.get(address)
+
+    assert b"<b>x</b>" not in response.content
+    assert b"&lt;b&gt;x" in response.content
+
+
+def test_a_running_job_asks_for_itself_and_an_ended_one_does_not(as_owner: Client, prices: Dataset) -> None:
+    address = add(as_owner, MORE).url
+
+    running = as_owner.get(address, headers=HTMX)
+    run_jobs()
+    ended = as_owner.get(address, headers=HTMX)
+
+    assert 'hx-trigger="every 1s"' in page(running) and "Refresh" in page(running)
+    assert "hx-trigger" not in page(ended)
+    assert "<html" not in page(running)
+
+
+def test_a_failed_job_says_why(as_owner: Client, prices: Dataset) -> None:
+    body = b'[{"ticker": "A", "date": "2024-01-02"}, {"ticker": ]'
+    address = add(as_owner, body).url
+
+    run_jobs()
+
+    shown = page(as_owner.get(address))
+    assert "Failed" in shown and "Nothing was stored." in shown
+    assert store.sizes([prices.pk]) == {}
+
+
+def test_the_job_list_is_narrowed_to_a_dataset(as_owner: Client, prices: Dataset) -> None:
+    add(as_owner, MORE)
+
+    assert "more.csv" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "prices"}))
+    assert "No jobs yet" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "other"}))
+
+
+# --- who may ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def addresses(as_owner: Client, prices: Dataset) -> dict[str, str]:
+    job = add(as_owner, MORE).url
+    return {
+        "list": reverse("datasets:list"),
+        "detail": reverse("datasets:detail", args=["PRICES"]),
+        "jobs": reverse("datasets:jobs"),
+        "job": job,
+        "lines": f"{job}invalid.csv",
+        "create": reverse("datasets:create"),
+        "add": reverse("datasets:add", args=["PRICES"]),
+    }
+
+
+def test_a_teammate_looks_and_does_not_change(as_teammate: Client, addresses: dict[str, str]) -> None:
+    for name in ("list", "detail", "jobs", "job", "lines"):
+        response = as_teammate.get(addresses[name])
+        assert response.status_code == 200
+        assert "Add data" not in response.content.decode()
+    for name in ("create", "add"):
+        assert as_teammate.get(addresses[name]).status_code == 403
+    assert send(as_teammate, name="NEW").status_code == 403
+    assert add(as_teammate, MORE).status_code == 403
+    assert Dataset.objects.count() == 1
+    assert IngestJob.objects.count() == 1
+
+
+def test_an_outsider_gets_the_404_of_what_does_not_exist(
+    as_outsider: Client, addresses: dict[str, str]
+) -> None:
+    for name in ("detail", "job", "lines", "add"):
+        assert as_outsider.get(addresses[name]).status_code == 404
+    assert "PRICES" not in as_outsider.get(addresses["list"]).content.decode()
+    assert "more.csv" not in as_outsider.get(addresses["jobs"]).content.decode()
+
+
+def test_somebody_who_is_not_signed_in_signs_in_first(client: Client, addresses: dict[str, str]) -> None:
+    for address in addresses.values():
+        response = client.get(address)
+        assert response.status_code == 302
+        assert response.url.startswith("/account/login/")
+
+
+def test_deleted_datasets_are_not_shown(as_owner: Client, addresses: dict[str, str]) -> None:
+    Dataset.objects.update(deleted_at=database_now())
+
+    assert as_owner.get(addresses["detail"]).status_code == 404
+    assert as_owner.get(addresses["job"]).status_code == 404
+    assert "PRICES" not in as_owner.get(addresses["list"]).content.decode()
+
+
+# --- what stands behind the pages ---------------------------------------------------------------------
+
+
+def test_uploads_nobody_came_back_for_are_removed(
+    as_owner: Client, ingest_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = send(as_owner).url
+    monkeypatch.setattr(uploads, "KEPT_SECONDS", -60)
+
+    send(as_owner, name="OTHER")
+
+    assert as_owner.get(old).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1 KB"),
+        (1_250, "1.2 KB"),
+        (138_400, "138 KB"),
+        (5 * 10**9, "5 GB"),
+    ],
+)
+def test_sizes_are_said_in_decimal_units(size: int, words: str) -> None:
+    assert selectors.size_words(size) == words
+
+
+def test_properties_keep_their_order(workspace: Workspace) -> None:
+    """A CSV answer and the page show columns in the order in which they came."""
+    names = ["zz", "b", "a", "ccc"]
+    properties = {name: {"type": "string"} for name in names}
+    dataset = services.create_from_document(
+        workspace=workspace,
+        document={"dataset": {"datasetId": "ORDER", "schema": {"properties": properties}}},
+        by=None,
+        now=database_now(),
+    )
+
+    assert isinstance(dataset, Dataset)
+    dataset.refresh_from_db()
+    assert isinstance(dataset.schema, Schema)
+    assert list(dataset.schema.names) == names
+
+
+def test_a_long_record_is_cut_in_the_example() -> None:
+    written = selectors.pretty(json.dumps({"text": "x" * 10_000}))
+
+    assert len(written) < 5_000 and written.endswith("…")
+
+
+def test_a_file_keeps_its_bytes_on_the_way(owner: User, workspace: Workspace) -> None:
+    upload = uploads.keep(
+        workspace=workspace, by=owner, name="X", file_name="x.csv", chunks=BytesIO(CSV), now=database_now()
+    )
+
+    assert isinstance(upload, uploads.Upload)
+    assert (uploads.folder(upload.public_id) / uploads.BODY).read_bytes() == CSV
+    assert (upload.rows, upload.unreadable, upload.size_bytes) == (3, 0, len(CSV))
