@@ -60,6 +60,11 @@ class Catalog:
             _, oldest = self._entries.popitem(last=False)
             self._names.pop(oldest.id, None)
 
+    def forget(self, name: tuple[str, str]) -> None:
+        """Drop a name that no dataset has any more."""
+        if found := self._entries.get(name):
+            self.evict([found.id])
+
     def evict(self, ids: Iterable[int]) -> None:
         for dataset_id in ids:
             if name := self._names.pop(dataset_id, None):
@@ -81,6 +86,7 @@ async def find(workspace: str, name: str, *, fresh: bool = False) -> Metadata | 
     generation = changes.generation
     rows = await pool.fetch_all(FIND, {"workspace": workspace, "name": name})
     if not rows:
+        catalog.forget((workspace, name))
         return None
     found = metadata(rows[0])
     if generation == changes.generation:

@@ -33,6 +33,7 @@ from datasets.writing import IngestOptions, dataset_gone
 WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05
 RECORDS_MAX = 20_000_000
+ENTRY_HOURS = 24
 FAULT_CHARS_MAX = 300
 INVALID_FILE = "invalid.csv"
 logger = logging.getLogger("apperate.jobs")
@@ -108,6 +109,15 @@ def ingest(job_id: int) -> None:
         run(job)
 
 
+@app.periodic(cron="* * * * *")
+@app.task(name="retry_stalled", queue="ingest", queueing_lock="retry_stalled")
+async def retry_stalled(timestamp: int) -> None:
+    """Every minute: what a worker had begun that has died since waits again; old entries are dropped."""
+    for stalled in await app.job_manager.get_stalled_jobs():
+        await app.job_manager.retry_job(stalled)
+    await app.job_manager.delete_old_jobs(nb_hours=ENTRY_HOURS, include_failed=True)
+
+
 def run(job: IngestJob) -> None:
     """Read, check and store the job's file. Every end is a state of the job, never an exception."""
     if job.has_ended:
@@ -165,6 +175,10 @@ def _store_file(job: IngestJob, *, now: datetime) -> Refusal | None:
         dataset = stack.enter_context(store.locked(job.dataset_id))
         if dataset is None:
             return dataset_gone()
+        # A worker that was taken for dead may still be at it; whoever comes second leaves the job alone.
+        free = IngestJob.objects.select_for_update(skip_locked=True).exclude(status__in=IngestJob.ENDED)
+        if free.filter(pk=job.pk).first() is None:
+            return None
         # Looking through a large file takes longer than a transaction may otherwise stand still.
         store.lift_time_limits()
         rows = parsing.open_rows(folder(job) / "body", dataset.schema, now)
