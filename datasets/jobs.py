@@ -162,11 +162,7 @@ class TooManyRecords(Exception):
 
 
 class BrokenFile(Exception):
-    """The file's syntax broke at a line: what follows cannot be read."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line = line
+    """The file's syntax broke, at the place that is said: what follows cannot be read."""
 
 
 def _store_file(job: IngestJob, *, now: datetime) -> Refusal | None:
@@ -205,7 +201,7 @@ def _store_file(job: IngestJob, *, now: datetime) -> Refusal | None:
             )
         except BrokenFile as broken:
             transaction.set_rollback(True)
-            return bad_body(f"Line {broken.line:,}: {broken}. Nothing was stored.")
+            return bad_body(f"The file is {broken}. Nothing was stored.")
         if job.invalid == job.lines:
             return bad_body(f"None of the {job.lines:,} lines is valid; nothing was stored. {first_fault[0]}")
         _note(
@@ -233,7 +229,7 @@ def _valid(
             yield row
             continue
         if row.ends:
-            raise BrokenFile(line_number, row.reason)
+            raise BrokenFile(row.reason)
         job.invalid += 1
         if not first_fault:
             first_fault.append(f"Line {line_number:,}: {row.reason}."[:FAULT_CHARS_MAX])

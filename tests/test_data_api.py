@@ -657,7 +657,8 @@ def test_waiting_for_a_file_that_fails_says_why(call: Caller, prices: Dataset, w
 
     problem = refused(call.post("data/ACME/PRICES", body, "wait=true"))
 
-    assert "Line 2" in problem["detail"] and "Nothing was stored." in problem["detail"]
+    assert problem["detail"].startswith("The file is not valid JSON at line 1, column 52: ")
+    assert problem["detail"].endswith("Nothing was stored.")
     assert count(prices) == 0
 
 

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
-from apperate.accounts.models import User, Workspace
+from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.clock import database_now
 from datasets import jobs, selectors, services, store, uploads
 from datasets.models import Dataset, IngestJob
@@ -576,3 +576,33 @@ def test_a_file_keeps_its_bytes_on_the_way(owner: User, workspace: Workspace) ->
     assert isinstance(upload, uploads.Upload)
     assert (uploads.folder(upload.public_id) / uploads.BODY).read_bytes() == CSV
     assert (upload.rows, upload.unreadable, upload.size_bytes) == (3, 0, len(CSV))
+
+
+# --- operators ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_operator(client: Client, db: None) -> Client:
+    client.force_login(User.objects.create_superuser("operator@example.com", "a long password"))
+    return client
+
+
+def test_operators_set_a_price_and_nothing_else(as_operator: Client, prices: Dataset) -> None:
+    address = f"/operator/datasets/dataset/{prices.pk}/change/"
+
+    response = as_operator.post(address, {"credits_per_record": "5", "name": "STOLEN"})
+
+    assert response.status_code == 302
+    prices.refresh_from_db()
+    assert (prices.credits_per_record, prices.version, prices.name) == (5, 2, "PRICES")
+    event = AuditEvent.objects.get(action="dataset.price_set")
+    assert (event.target, event.after) == ("PRICES", {"credits_per_record": 5})
+    assert as_operator.post(f"/operator/datasets/dataset/{prices.pk}/delete/").status_code == 403
+    assert as_operator.get("/operator/datasets/dataset/add/").status_code == 403
+
+
+def test_operators_look_at_jobs(as_operator: Client, prices: Dataset) -> None:
+    job = IngestJob.objects.create(dataset=prices, file_name="a.csv")
+
+    assert "a.csv" in page(as_operator.get("/operator/datasets/ingestjob/"))
+    assert as_operator.post(f"/operator/datasets/ingestjob/{job.pk}/change/", {}).status_code == 403

@@ -182,7 +182,7 @@ def test_duplicates_in_the_file_and_in_the_dataset(
     [
         (
             '[{"ticker": "A", "date": "2024-01-02"}, {"ticker": "B", "date": ]',
-            "Line 2: not valid JSON at line 1",
+            "The file is not valid JSON at line 1, column ",
         ),
         (
             '{"ticker": "A", "date": "2024-01-02"}\n' * 3 + "[",
