@@ -16,7 +16,7 @@ django.setup(set_prefix=False)
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Django must be set up first.
 
 from apperate.changes import changes  # noqa: E402
-from apperate.data_plane import DataPlaneHandler, clean_headers  # noqa: E402
+from apperate.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.pool import pools  # noqa: E402
 from apperate.problems import is_api_path  # noqa: E402
 from tokens.usage import meter  # noqa: E402
@@ -29,7 +29,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """One entry for every kind of connection the server hands over."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
-    elif scope["type"] == "http" and is_api_path(scope["path"]):
+    elif scope["type"] == "http" and is_api_path(raw_path_of(scope)):
         await data_plane(scope, receive, send)
     elif scope["type"] == "http":
         await dashboard({**scope, "headers": clean_headers(scope["headers"])}, receive, send)

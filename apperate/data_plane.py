@@ -16,7 +16,6 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.db import connections
 from django.http import HttpResponseBase
-from django.urls import set_urlconf
 from django.utils.module_loading import import_string
 
 from apperate.middleware import failure_response, new_request_id
@@ -28,6 +27,12 @@ HEADER_BYTES_MAX = 32_768
 BODY_IN_MEMORY_MAX = 1_000_000
 # Two of these would leave open which one counts.
 ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-date", b"content-length"}
+
+EXPOSED = (
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, iexcloud-credits-used, "
+    "iexcloud-premium-credits-used, iexcloud-messages-used, iexcloud-premium-messages-used, "
+    "Apperate-Credits-Remaining, Apperate-Next-Cursor, ETag, Link"
+)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -112,22 +117,28 @@ class DataPlaneHandler(ASGIHandler):
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         request = DataRequest(data_scope(scope), receive)
-        refusal = refuse_wire(scope)
-        if refusal is not None:
-            request.request_id = new_request_id()  # type: ignore[attr-defined]
-            response: HttpResponseBase = problem_response(refusal, request)
-            response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
-            response.headers["Access-Control-Allow-Origin"] = "*"
-        else:
-            try:
-                set_urlconf(settings.ROOT_URLCONF)
+        request.urlconf = settings.DATA_PLANE_URLCONF
+        request.request_id = new_request_id()  # type: ignore[attr-defined]
+        try:
+            refusal = refuse_wire(scope)
+            if refusal is not None:
+                response: HttpResponseBase = problem_response(refusal, request)
+            else:
                 response = await self._middleware_chain(request)
-            except ConnectionAbortedError:
-                return
-            except Exception as error:  # A fault in a check is a refusal, never a pass.
-                response = failure_response(request, error)
-                response.headers["Access-Control-Allow-Origin"] = "*"
-        await respond(request, response, send)
+        except ConnectionAbortedError:
+            return
+        except Exception as error:  # A fault in a check is a refusal, never a pass.
+            response = failure_response(request, error)
+        await respond(request, finished(request, response), send)
+
+
+def finished(request: Any, response: HttpResponseBase) -> HttpResponseBase:
+    """What every answer of the API carries, refusals and faults included."""
+    response.headers["X-Request-Id"] = request.request_id
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Access-Control-Allow-Origin", "*")
+    response.headers.setdefault("Access-Control-Expose-Headers", EXPOSED)
+    return response
 
 
 async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -> None:
@@ -149,18 +160,24 @@ async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -
     await sync_to_async(response.close)() if response.streaming else response.close()
 
 
+def raw_path_of(scope: dict[str, Any]) -> str:
+    """The path as it was sent, escapes and all: what chooses the chain is what is routed."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.split(b"?")[0].decode("latin-1")
+
+
 def data_scope(scope: dict[str, Any]) -> dict[str, Any]:
-    """The scope with the path as it was sent, one version prefix for all, and no slash at the end."""
-    raw = scope.get("raw_path") or scope["path"].encode()
-    path = raw.split(b"?")[0].decode("latin-1")
+    """The scope with the path below the version prefix as it was sent, without a slash at its end."""
+    path = raw_path_of(scope)
     for prefix in API_PREFIXES:
-        if path.startswith(prefix):
-            path = "/v1/" + path[len(prefix) :]
+        if f"{path}/".startswith(prefix):
+            path = path[len(prefix) :]
             break
     # Django decodes nothing below: segments are decoded one by one by the `segment` converter.
+    raw = scope.get("raw_path") or scope["path"].encode()
     return {
         **scope,
-        "path": path.rstrip("/") or "/",
+        "path": "/" + path.strip("/"),
         "raw_path": raw,
         "headers": clean_headers(scope["headers"]),
     }

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
-from asgiref.sync import markcoroutinefunction
 from django.conf import settings
 from django.contrib.messages import get_messages
 from django.db import InterfaceError, OperationalError
@@ -14,7 +13,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 from psycopg_pool import PoolTimeout
 
-from apperate.problems import internal_error, problem_response, unavailable
+from apperate.problems import internal_error, problem_response, storage_full, unavailable
+from apperate.refusals import Refusal
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -25,6 +25,9 @@ UNAVAILABLE = (
     OperationalError,
     InterfaceError,
 )
+# SQLSTATEs of a database that is away, starting, stopping, crowded, or asks to try again.
+AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014")
+DISK_FULL = "53100"
 logger = logging.getLogger("apperate.requests")
 
 
@@ -45,34 +48,26 @@ class RequestId:
         return response
 
 
-class AsyncRequestId:
-    """RequestId for the data plane's async chain."""
-
-    async_capable, sync_capable = True, False
-
-    def __init__(self, get_response: AsyncGetResponse) -> None:
-        self.get_response = get_response
-        markcoroutinefunction(self)
-
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        request.request_id = new_request_id()  # type: ignore[attr-defined]
-        response = await self.get_response(request)
-        response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        return response
+def failure_refusal(error: Exception) -> Refusal:
+    """What an exception that nothing else handled is for the caller: away, full, or a fault of ours."""
+    if not isinstance(error, UNAVAILABLE):
+        return internal_error()
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    state = getattr(cause, "sqlstate", None) or ""
+    if state == DISK_FULL:
+        return storage_full()
+    return unavailable() if not state or state.startswith(AWAY) else internal_error()
 
 
 def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
     """The refusal for an exception that nothing else handled, logged under the request id."""
     request_id = getattr(request, "request_id", "")
-    if isinstance(error, UNAVAILABLE):
-        logger.warning("database unavailable request_id=%s error=%s", request_id, type(error).__name__)
-        response = problem_response(unavailable(), request)
-    else:
+    refusal = failure_refusal(error)
+    if refusal.status == 500:
         logger.error("request failed request_id=%s", request_id, exc_info=error)
-        response = problem_response(internal_error(), request)
-    response.headers["X-Request-Id"] = request_id
-    return response
+    else:
+        logger.warning("%s request_id=%s error=%s", refusal.code, request_id, type(error).__name__)
+    return problem_response(refusal, request)
 
 
 class SecurityHeaders:

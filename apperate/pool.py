@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 CONNECTIONS_MAX = 10
 WAIT_SECONDS_MAX = 1.0
+ANSWER_SECONDS_MAX = 5.5  # the statement timeout, and a little
 
 # What a lost or overloaded database raises; every one of these becomes 503 with Retry-After.
 UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
@@ -69,7 +70,23 @@ def connection_arguments() -> dict[str, Any]:
 async def fetch_all(
     sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool = True
 ) -> list[tuple[Any, ...]]:
-    """All rows of one statement in one round trip. repeat=False for statements that change something."""
+    """All rows of one statement in one round trip. repeat=False for statements that change something.
+
+    Raises PoolTimeout when the database is silent beyond the statement timeout: then the request is
+    answered, while the connection is given up in the background.
+    """
+    task = asyncio.create_task(_fetch_all(sql, parameters, repeat=repeat))
+    done, _ = await asyncio.wait({task}, timeout=ANSWER_SECONDS_MAX)
+    if done:
+        return task.result()
+    task.add_done_callback(lambda late: late.cancelled() or late.exception())  # Nobody asks it any more.
+    task.cancel()
+    raise PoolTimeout(f"no answer within {ANSWER_SECONDS_MAX} s")
+
+
+async def _fetch_all(
+    sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool
+) -> list[tuple[Any, ...]]:
     pool = await pools.get()
     for last in (not repeat, True):
         try:

@@ -39,11 +39,10 @@ def problem(refusal: Refusal, request: HttpRequest) -> dict[str, Any]:
 
 def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
     """The HTTP answer that says a Refusal."""
-    response = HttpResponse(
-        simplejson.dumps(problem(refusal, request), ensure_ascii=False),
-        status=refusal.status,
-        content_type=PROBLEM,
-    )
+    text = simplejson.dumps(problem(refusal, request), ensure_ascii=False)
+    # Half of a surrogate pair, repeated from what came, is written as its escape.
+    body = text.encode("utf-8", "backslashreplace")
+    response = HttpResponse(body, status=refusal.status, content_type=PROBLEM)
     if refusal.status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE
     if refusal.retry_after_seconds is not None:
@@ -57,6 +56,16 @@ def unavailable() -> Refusal:
         "unavailable",
         "The database does not answer at the moment. Try again in a few seconds.",
         retry_after_seconds=2,
+    )
+
+
+def storage_full() -> Refusal:
+    """The database has no room left; reads go on."""
+    return Refusal(
+        "storage-full",
+        "Nothing was stored, because the disk of the database is full.",
+        retry_after_seconds=60,
+        needed="an operator who makes room",
     )
 
 

@@ -82,8 +82,8 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "apperate.accounts.middleware.CurrentWorkspace",
 ]
+DATA_PLANE_URLCONF = "datasets.api_urls"
 DATA_PLANE_MIDDLEWARE = [
-    "apperate.middleware.AsyncRequestId",
     "tokens.middleware.TokenAuthentication",
 ]
 

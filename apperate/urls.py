@@ -18,7 +18,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("team/", include("apperate.team.urls")),
     path("tokens/", include("tokens.urls")),
     path("", include("datasets.urls")),
-    path("v1/", include("datasets.api_urls")),
 ]
 if settings.ADMIN_ENABLED:
     urlpatterns.append(path("operator/", admin.site.urls))

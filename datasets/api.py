@@ -1,5 +1,6 @@
 """The API on records: read, write, delete, ingest. What stands around a view is in gate.py."""
 
+import asyncio
 from typing import Any
 
 import simplejson
@@ -8,11 +9,13 @@ from django.conf import settings
 from apperate.data_plane import in_thread
 from apperate.problems import JSON
 from apperate.refusals import Refusal
-from datasets import catalog, jobs, renderers, store, writing
+from datasets import jobs, renderers, store, writing
 from datasets import query as queries
-from datasets.gate import Answer, Call, data_endpoint
-from tokens.access import no_dataset
+from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint
 from tokens.permissions import Action
+
+ANSWER_CHARACTERS_MAX = 64_000_000
+SHORT_CHARACTERS = 100_000
 
 
 def said(document: dict[str, Any], **facts: Any) -> Answer:
@@ -26,27 +29,38 @@ def pairs(parameters: Any) -> list[tuple[str, str]]:
 
 
 @data_endpoint(Action.READ)
-async def read_data(call: Call, key: str | None = None, subkey: str | None = None) -> Answer | Refusal:
+async def read_data(
+    call: Call, key: str | None = None, subkey: str | None = None
+) -> Answer | Refusal | Outdated:
     """GET /v1/data/WS/ID[/KEY[/SUBKEY]]: the records a query asks for, one database round trip."""
-    dataset = call.dataset
-    for _ in range(3):
-        if dataset is None:
-            return gone(call)
-        query = queries.parse(
-            pairs(call.request.GET), dataset.schema, now=call.now, path_key=key, path_subkey=subkey
+    dataset = call.metadata
+    query = queries.parse(
+        pairs(call.request.GET), dataset.schema, now=call.now, path_key=key, path_subkey=subkey
+    )
+    if isinstance(query, Refusal):
+        return query
+    content_type = renderers.CONTENT_TYPES[query.format]
+    if query.schema_only:
+        texts, columns = renderers.describe_columns(dataset.schema)
+        return Answer(renderers.render(query.format, texts, columns), content_type, is_free=True)
+    found = await store.read(dataset, query)
+    if found.version != dataset.version:
+        return OUTDATED
+    characters = sum(map(len, found.texts))
+    if characters > ANSWER_CHARACTERS_MAX:
+        return Refusal(
+            "invalid-values",
+            "The answer would be too long. Ask for fewer records, or with filter for fewer properties.",
+            check="query",
+            received=f"{len(found.texts):,} records with {characters:,} characters",
+            needed=f"at most {ANSWER_CHARACTERS_MAX:,} characters in one answer",
         )
-        if isinstance(query, Refusal):
-            return query
-        content_type = renderers.CONTENT_TYPES[query.format]
-        if query.schema_only:
-            texts, columns = renderers.describe_columns(dataset.schema)
-            return Answer(renderers.render(query.format, texts, columns), content_type, is_free=True)
-        found = await store.read(dataset, query)
-        if found.version == dataset.version:
-            body = renderers.render(query.format, found.texts, dataset.schema.names, query.filter)
-            return Answer(body, content_type, records=len(found.texts))
-        dataset = await catalog.find(dataset.workspace, dataset.name, fresh=True)
-    raise RuntimeError("the dataset's metadata changed during three reads in a row")
+    render = (query.format, found.texts, dataset.schema.names, query.filter)
+    if characters > SHORT_CHARACTERS:  # Long work must not keep other requests waiting.
+        body = await asyncio.to_thread(renderers.render, *render)
+    else:
+        body = renderers.render(*render)
+    return Answer(body, content_type, records=len(found.texts))
 
 
 @data_endpoint(Action.WRITE)
@@ -59,7 +73,7 @@ async def write_records(call: Call) -> Answer | Refusal:
     if isinstance(replaces, Refusal):
         return replaces
     count = await in_thread(writing.write_records)(
-        dataset_id=call.dataset_id, body=body, replaces=replaces, now=call.now
+        dataset_id=call.metadata.id, body=body, replaces=replaces, now=call.now
     )
     if isinstance(count, Refusal):
         return count
@@ -75,7 +89,7 @@ async def delete_data(
     if isinstance(selection, Refusal):
         return selection
     count = await in_thread(writing.delete_records)(
-        dataset_id=call.dataset_id, selection=selection, token_id=call.token.token_id, now=call.now
+        dataset_id=call.metadata.id, selection=selection, token_id=call.token.token_id, now=call.now
     )
     if isinstance(count, Refusal):
         return count
@@ -93,15 +107,14 @@ async def ingest_data(call: Call) -> Answer | Refusal:
         if isinstance(options, Refusal):
             return options
         job = await in_thread(jobs.create)(
-            dataset_id=call.dataset_id, file=file, options=options, token_id=call.token.token_id, now=call.now
+            dataset_id=call.metadata.id,
+            file=file,
+            options=options,
+            token_id=call.token.token_id,
+            now=call.now,
         )
     if isinstance(job, Refusal):
         return job
     if options.waits and (answer := await jobs.wait_for(job)):
         return answer
     return said(jobs.created_document(job, workspace=call.target.workspace, dataset=call.target.name))
-
-
-def gone(call: Call) -> Refusal:
-    """The dataset was deleted since the checks; said as if it had never been."""
-    return no_dataset(call.token, call.action, call.target).for_token(call.token.public_id)

@@ -5,7 +5,7 @@ between returns an Answer or a Refusal and knows nothing of either. This decorat
 that turns a Refusal of the data plane into HTTP. Source: product.md, The checks on a request.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
@@ -16,10 +16,10 @@ from django.http import HttpResponse, HttpResponseBase
 
 from apperate.changes import Stale, changes
 from apperate.problems import JSON, problem_response, unavailable
-from apperate.refusals import Refusal
+from apperate.refusals import Refusal, invalid_value
 from datasets import catalog
 from datasets.catalog import Metadata
-from datasets.schema import dataset_id
+from datasets.schema import dataset_id, is_storable
 from tokens import access, credits
 from tokens.access import Allowed, Facts
 from tokens.permissions import CORE, PREMIUM, Action, Snapshot, Target
@@ -50,14 +50,21 @@ class Call:
     now: datetime
 
     @property
-    def dataset_id(self) -> int:
-        """The dataset's id; data_endpoint() lets no call without a dataset pass."""
+    def metadata(self) -> Metadata:
+        """The dataset; data_endpoint() lets no call without one pass."""
         if self.dataset is None:
             raise LookupError("a call of a workspace as a whole has no dataset")
-        return self.dataset.id
+        return self.dataset
 
 
-View = Callable[..., Awaitable["Answer | Refusal"]]
+class Outdated:
+    """What a view returns when it saw that the call was admitted by metadata that is no longer true."""
+
+
+OUTDATED = Outdated()
+ADMISSIONS_MAX = 3
+View = Callable[..., Awaitable["Answer | Refusal | Outdated"]]
+Admit = Callable[[bool], Awaitable[Call | Refusal]]
 
 
 def data_endpoint(action: Action) -> Callable[[View], Callable[..., Awaitable[HttpResponseBase]]]:
@@ -66,16 +73,12 @@ def data_endpoint(action: Action) -> Callable[[View], Callable[..., Awaitable[Ht
     def decorate(view: View) -> Callable[..., Awaitable[HttpResponseBase]]:
         @wraps(view)
         async def endpoint(request: Any, workspace: str, name: str, **rest: str) -> HttpResponseBase:
-            try:
-                call = await admit(request, action, workspace, name)
-                answer = call if isinstance(call, Refusal) else await view(call, **rest)
-                if isinstance(call, Call) and isinstance(answer, Answer):
-                    return await pay(call, answer)
-            except Stale:
-                call = answer = unavailable()
-            except psycopg.errors.QueryCanceled:
-                answer = too_slow()
-            return refuse(request, call, answer, action)
+            async def admitted(is_repeat: bool) -> Call | Refusal:
+                # What is cached serves reads alone: only they notice that it is no longer true.
+                fresh = is_repeat or action is not Action.READ
+                return await admit(request, action, workspace, name, rest, fresh=fresh)
+
+            return await answered(request, action, admitted, view, **rest)
 
         endpoint.policy = "token"  # type: ignore[attr-defined]
         return endpoint
@@ -88,32 +91,56 @@ def workspace_endpoint(view: View) -> Callable[..., Awaitable[HttpResponseBase]]
 
     @wraps(view)
     async def endpoint(request: Any, workspace: str, **rest: str) -> HttpResponseBase:
-        try:
-            call = admit_secret(request, workspace)
-            answer = call if isinstance(call, Refusal) else await view(call, **rest)
-            if isinstance(call, Call) and isinstance(answer, Answer):
-                return await pay(call, answer)
-        except Stale:
-            call = answer = unavailable()
-        return refuse(request, call, answer, Action.WRITE)
+        async def admitted(is_repeat: bool) -> Call | Refusal:
+            return admit_secret(request, workspace)
+
+        return await answered(request, Action.WRITE, admitted, view, **rest)
 
     endpoint.policy = "secret token"  # type: ignore[attr-defined]
     return endpoint
 
 
-def admit_secret(request: Any, workspace: str) -> Call | Refusal:
-    """The checks of workspace_endpoint(). Another workspace and one that does not exist are the same "no"."""
-    token: Snapshot | None = request.token
-    if token is None:
+async def answered(
+    request: Any, action: Action, admitted: Admit, view: View, **rest: str
+) -> HttpResponseBase:
+    """Admit, let the view answer, charge and count. An outdated admission is made again, checks and all."""
+    call: Call | None = None
+    answer: Answer | Refusal | Outdated = unavailable()
+    try:
+        for number in range(ADMISSIONS_MAX):
+            verdict = await admitted(number > 0)
+            if isinstance(verdict, Refusal):
+                return refuse(request, call, verdict, action)
+            call = verdict
+            answer = await view(call, **rest)
+            if not isinstance(answer, Outdated):
+                break
+        if isinstance(answer, Answer) and call is not None:
+            return await pay(call, answer)
+    except Stale:
+        answer = unavailable()
+    except psycopg.errors.QueryCanceled:
+        answer = too_slow()
+    return refuse(request, call, answer if isinstance(answer, Refusal) else unavailable(), action)
+
+
+def first_checks(request: Any, action: Action, *, needs_secret: bool = False) -> Refusal | None:
+    """The checks that need no name: the token, whether it is active, signature and domain."""
+    if request.token is None:
         refusal: Refusal = request.token_refusal
         return refusal
+    facts = facts_of(request, action, None, needs_secret=needs_secret)
+    return access.check_settings(request.token, facts, now=changes.now())
+
+
+def admit_secret(request: Any, workspace: str) -> Call | Refusal:
+    """The checks of workspace_endpoint(). Another workspace and one that does not exist are the same "no"."""
+    if no := first_checks(request, Action.WRITE, needs_secret=True):
+        return no
+    token: Snapshot = request.token
     name = dataset_id(workspace)
     if isinstance(name, Refusal):
         return name
-    now = changes.now()
-    no = access.check_settings(token, facts_of(request, Action.WRITE, None, needs_secret=True), now=now)
-    if no is not None:
-        return no
     if name != token.workspace.name:
         return Refusal(
             "secret-required",
@@ -123,25 +150,32 @@ def admit_secret(request: Any, workspace: str) -> Call | Refusal:
             needed="the workspace's own secret token",
             token=token.public_id,
         )
-    return Call(request, token, Target(name, "", None), None, Action.WRITE, Allowed(), now)
+    return Call(request, token, Target(name, "", None), None, Action.WRITE, Allowed(), changes.now())
 
 
-async def admit(request: Any, action: Action, workspace: str, name: str) -> Call | Refusal:
+async def admit(
+    request: Any, action: Action, workspace: str, name: str, rest: Mapping[str, str], *, fresh: bool
+) -> Call | Refusal:
     """The checks before a view, in order; the first "no" is the answer."""
-    if request.token is None:
-        refusal: Refusal = request.token_refusal
-        return refusal
-    workspace_name = dataset_id(workspace)
-    if isinstance(workspace_name, Refusal):
-        return workspace_name
-    dataset_name = dataset_id(name)
-    if isinstance(dataset_name, Refusal):
-        return dataset_name
-    dataset = await catalog.find(workspace_name, dataset_name)
+    if no := first_checks(request, action):
+        return no
+    names = (dataset_id(workspace), dataset_id(name))
+    for found in names:
+        if isinstance(found, Refusal):
+            return found
+    workspace_name, dataset_name = str(names[0]), str(names[1])
+    for part, text in rest.items():
+        if not is_storable(text):
+            return invalid_value(part, ascii(text)[1:-1], "text without NUL characters")
+    was_cached = not fresh and catalog.catalog.get((workspace_name, dataset_name)) is not None
+    dataset = await catalog.find(workspace_name, dataset_name, fresh=fresh)
     target = Target(workspace_name, dataset_name, dataset.id if dataset else None)
     now = changes.now()
     verdict = await access.check_access(request.token, facts_of(request, action, target), now=now)
     if isinstance(verdict, Refusal):
+        if was_cached and verdict.check == "permission":
+            # A missing name is asked for each time; the answer must not come sooner for one that exists.
+            await catalog.find(workspace_name, dataset_name, fresh=True)
         return verdict
     return Call(request, request.token, target, dataset, action, verdict, now)
 
@@ -205,7 +239,7 @@ def share_with_origin(call: Call, response: HttpResponse) -> None:
         response.headers["Access-Control-Allow-Origin"] = "*"
 
 
-def refuse(request: Any, call: Call | Refusal, refusal: Any, action: Action) -> HttpResponse:
+def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) -> HttpResponse:
     """Count a refusal under its code when the token is known, and say it."""
     token: Snapshot | None = request.token
     if token is not None:
@@ -213,7 +247,7 @@ def refuse(request: Any, call: Call | Refusal, refusal: Any, action: Action) -> 
             now = changes.now()
         except Stale:
             now = None
-        dataset = call.dataset if isinstance(call, Call) else None
+        dataset = call.dataset if call else None
         if now is not None:
             meter.meter(
                 token.token_id,

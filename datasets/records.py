@@ -22,6 +22,7 @@ from datasets.schema import Property, PropertyType, Schema
 
 RECORD_BYTES_MAX = 65_536
 INDEXED_BYTES_MAX = 1_500
+INDEX_BYTES_MAX = 2_600  # a row of the index holds 2,704 bytes, the date and the ids among them
 DEPTH_MAX = 100
 ERRORS_MAX = 20
 GENERATED_KEY_CHARS = 32
@@ -74,6 +75,13 @@ class RecordChecker:
         for name, text in ((schema.key, key), (schema.subkey, subkey)):
             if name is not None and (needed := index_fault(text)):
                 errors.append(f"{shown(name)}: received {_received(text)}, needed {needed}")
+        if schema.key is not None and schema.subkey is not None and not errors:
+            together = len(key.encode()) + len(subkey.encode())
+            if together > INDEX_BYTES_MAX:
+                errors.append(
+                    f"{shown(schema.key)} and {shown(schema.subkey)}: received {together:,} bytes together, "
+                    f"needed at most {INDEX_BYTES_MAX:,}, because they are the record's unique index"
+                )
         moment = self.day if schema.date is None else parse_iso(record[schema.date])
         if moment is None:
             errors.append(f"{shown(schema.date)}: needed an ISO 8601 date")

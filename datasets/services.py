@@ -1,5 +1,6 @@
 """Changing what datasets there are: each function one transaction, with its audit row."""
 
+import json
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,9 +13,12 @@ from django.db import IntegrityError, transaction
 from apperate.accounts import audit
 from apperate.accounts.models import CORE, PREMIUM, User, Workspace
 from apperate.refusals import Refusal, invalid_value
+from datasets.json_text import dumps
 from datasets.models import Dataset
-from datasets.schema import Schema, dataset_id, parse_schema
+from datasets.records import text_fault
+from datasets.schema import Schema, dataset_id, is_storable, parse_schema
 
+ATTRIBUTES_CHARS_MAX = 10_000
 TEXT_MAX = {"title": 200, "description": 5_000, "source": 500, "email": 254}
 
 
@@ -123,7 +127,7 @@ def create_from_document(
 def _checked_details(details: Mapping[str, Any]) -> dict[str, Any] | Refusal:
     for name, length_max in TEXT_MAX.items():
         text = details.get(name, "")
-        if not isinstance(text, str) or len(text) > length_max or "\0" in text:
+        if not isinstance(text, str) or len(text) > length_max or not is_storable(text):
             return invalid_value(name, text, f"text of at most {length_max:,} characters", check="body")
     if email := details.get("email"):
         try:
@@ -131,6 +135,9 @@ def _checked_details(details: Mapping[str, Any]) -> dict[str, Any] | Refusal:
         except ValidationError:
             return invalid_value("email", email, "an e-mail address", check="body")
     attributes = details.get("smart_link_attributes", [])
-    if not isinstance(attributes, list) or len(attributes) > 100:
-        return invalid_value("smartLinkAttributes", attributes, "a list of at most 100 entries", check="body")
-    return dict(details)
+    written = dumps(attributes)
+    if not isinstance(attributes, list) or len(written) > ATTRIBUTES_CHARS_MAX or text_fault(written):
+        needed = f"a list of at most {ATTRIBUTES_CHARS_MAX:,} characters, without NUL"
+        return invalid_value("smartLinkAttributes", ascii(written)[1:-1], needed, check="body")
+    # Numbers came as decimals, to stay as written; this column is PostgreSQL's own JSON.
+    return {**details, "smart_link_attributes": json.loads(written)}

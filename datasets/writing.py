@@ -12,12 +12,13 @@ from datasets import store
 from datasets.catalog import Metadata
 from datasets.json_text import loads_records
 from datasets.models import Deletion
-from datasets.query import ABSENT, parse_flag
-from datasets.ranges import DATES_NEEDED, parse_day_or_moment
+from datasets.query import ABSENT, SELECTING, parse_flag
+from datasets.ranges import DATES_NEEDED, Span, parse_day_or_moment
 from datasets.records import RecordChecker, Row
 from tokens.permissions import Action
 
 ERRORS_MAX = 100
+DELETE_BOUNDS = frozenset({"from", "to"})
 HANDLINGS = {"replace": True, "true": True, "ignore": False, "false": False}
 
 
@@ -125,21 +126,27 @@ def parse_selection(
             received="no key",
             needed="DELETE /v1/data/WORKSPACE/DATASET/KEY",
         )
-    from_at = to_at = None
-    for name, text in (
-        ("date", date),
-        ("from", present(parameters, "from")),
-        ("to", present(parameters, "to")),
-    ):
-        if text is None:
-            continue
+    texts: dict[str, str] = {} if date is None else {"date": date}
+    for name, values in parameters.lists():
+        if name in SELECTING - DELETE_BOUNDS and present(parameters, name) is not None:
+            return invalid_value(
+                name, values[-1], "to be left out: a delete knows the path, from and to alone"
+            )
+        if name in DELETE_BOUNDS:
+            if len(set(values)) > 1:
+                return invalid_value(name, " and ".join(values), "one value")
+            if (text := present(parameters, name)) is not None:
+                texts[name] = text
+    bounds: list[Span] = []
+    for name, text in texts.items():
         span = parse_day_or_moment(text)
         if span is None:
             return invalid_value(name, text, DATES_NEEDED)
-        if name != "to" and span.start is not None:
-            from_at = span.start if from_at is None else max(from_at, span.start)
-        if name != "from" and span.end is not None:
-            to_at = span.end if to_at is None else min(to_at, span.end)
+        bounds.append(Span(span.start if name != "to" else None, span.end if name != "from" else None))
+    from_at = max((span.start for span in bounds if span.start is not None), default=None)
+    to_at = min((span.end for span in bounds if span.end is not None), default=None)
+    if from_at is not None and to_at is not None and from_at >= to_at:
+        return invalid_value("from", texts.get("from", date), "a day or moment that is not after to")
     return Selection(key, subkey, from_at, to_at)
 
 

@@ -8,7 +8,7 @@ import json
 import threading
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from apperate import asgi
 
@@ -57,7 +57,8 @@ class DataPlaneClient:
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers)
         if body and not any(name.lower() == "content-length" for name, _ in pairs):
             pairs.append(("Content-Length", str(len(body))))
-        pairs = [("Host", "testserver"), *pairs]
+        if not any(name == "Host" for name, _ in pairs):
+            pairs.insert(0, ("Host", "testserver"))
         target = urlsplit(url)
         scope = {
             "type": "http",
@@ -65,7 +66,7 @@ class DataPlaneClient:
             "http_version": "1.1",
             "method": method,
             "scheme": scheme,
-            "path": target.path,
+            "path": unquote(target.path),
             "raw_path": target.path.encode(),
             "query_string": target.query.encode(),
             "root_path": "",
@@ -80,7 +81,9 @@ class DataPlaneClient:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
-            return incoming.pop() if incoming else {"type": "http.disconnect"}
+            if not incoming:
+                await asyncio.Event().wait()  # The client stays until it has its answer.
+            return incoming.pop()
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)

@@ -11,7 +11,7 @@ from django.urls import URLPattern
 
 from apperate import settings as product_settings
 from apperate.refusals import REFUSALS, Refusal
-from datasets import api_urls
+from datasets import api_urls, writing
 from datasets.query import IGNORED, PARAMETERS, Parameter, parse
 from datasets.schema import Schema, parse_schema
 
@@ -156,6 +156,7 @@ def test_parameters_without_effect_are_listed() -> None:
 
 def test_parameters_of_writing_and_deleting_are_listed() -> None:
     read = set(re.findall(r'present\(parameters, "(\w+)"\)', (ROOT / "datasets/writing.py").read_text()))
+    read |= writing.DELETE_BOUNDS
 
     rows = table("query-parameters.md", "parameter", "of", "meaning", "accepted")
 

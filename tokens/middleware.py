@@ -18,11 +18,6 @@ from apperate.refusals import Refusal
 from tokens import snapshots, token_format
 
 METHODS = "GET, POST, PUT, PATCH, DELETE"
-EXPOSED = (
-    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, iexcloud-credits-used, "
-    "iexcloud-premium-credits-used, iexcloud-messages-used, iexcloud-premium-messages-used, "
-    "Apperate-Credits-Remaining, Apperate-Next-Cursor, ETag, Link"
-)
 SIGNATURE_SCHEME = "IEX-HMAC-SHA256"
 
 
@@ -44,10 +39,7 @@ class TokenAuthentication:
             request.token_refusal = value
         else:
             await self._look_up(request, value)
-        response = await self.get_response(request)
-        response.headers.setdefault("Access-Control-Allow-Origin", "*")
-        response.headers["Access-Control-Expose-Headers"] = EXPOSED
-        return response
+        return await self.get_response(request)
 
     async def _look_up(self, request: Any, value: str) -> None:
         parsed = token_format.parse(value)
@@ -78,11 +70,12 @@ def credential(request: Any) -> str | Refusal:
     if scheme.lower() == "bearer" and rest.strip():
         found.append(("Authorization: Bearer", rest.strip()))
     elif scheme and scheme.upper() != SIGNATURE_SCHEME:
+        # What came is not repeated: a token without the word Bearer stands here.
         return Refusal(
             "token-invalid",
-            f"Authorization with the scheme {scheme[:30]!r} is not understood.",
+            "The Authorization header is not understood: it begins with neither Bearer nor a signature.",
             check="value",
-            received=f"Authorization: {scheme[:30]} …",
+            received="Authorization with another scheme",
             needed=f"Authorization: Bearer <token>, or a signature with {SIGNATURE_SCHEME}",
         )
     if value := request.headers.get("X-API-Key", "").strip():
@@ -118,11 +111,7 @@ def unknown_token(value: str) -> Refusal:
 
 def https_refusal(request: Any) -> Refusal | None:
     """A token must not cross a network in clear when the installation serves https."""
-    if (
-        not settings.SERVES_HTTPS
-        or request.scheme == "https"
-        or is_loopback(request.META.get("REMOTE_ADDR", ""))
-    ):
+    if not settings.SERVES_HTTPS or request.scheme == "https" or stays_on_this_machine(request):
         return None
     return Refusal(
         "https-required",
@@ -131,6 +120,14 @@ def https_refusal(request: Any) -> Refusal | None:
         received="http",
         needed="https",
     )
+
+
+def stays_on_this_machine(request: Any) -> bool:
+    """Whether a program here asked directly: a proxy here speaks for callers elsewhere."""
+    if any(name.startswith("X-Forwarded-") or name == "Forwarded" for name in request.headers):
+        return False
+    host = request.headers.get("Host", "").rsplit(":", 1)[0].strip("[]")
+    return is_loopback(request.META.get("REMOTE_ADDR", "")) and (host == "localhost" or is_loopback(host))
 
 
 def is_loopback(address: str) -> bool:

@@ -1,0 +1,269 @@
+"""What may be wrong with this installation: each check looks and says, and changes nothing.
+
+    examine() -> list[Finding]        every check in order; after a database that is away, only those without
+
+A finding is "ok", "warn" (it works, and could be better) or "fail" (something will not work), with what to
+do. No finding holds a password, a key or a token.
+"""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import InterfaceError
+from django.http.request import split_domain_port
+from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
+
+from apperate.clock import database_now
+from apperate.context import is_loopback
+from tokens import keyring
+from tokens.models import Secret
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+SERVER_MIN = 150_000
+CLOCK_SECONDS_MAX = 5
+FREE_BYTES_MIN = 2_000_000_000
+HEARTBEAT_SECONDS_MAX = 30
+WAITING_SECONDS_MAX = 60
+SECRETS_TRIED = 1_000
+# Files of the data directory that are for their owner alone.
+PRIVATE_FILES = (keyring.KEY_FILE, "session.key", "demo.json")
+# What the serving role does all day: records stand for every table the migrations made.
+NEEDED = (("INSERT", "records"), ("DELETE", "records"), ("UPDATE", "tokens_token"))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check saw. `advice` says what to do; empty when all is well."""
+
+    level: str
+    subject: str
+    detail: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    findings = [check() for check in WITHOUT_DATABASE]
+    reached = database()
+    findings.append(reached)
+    if reached.level != FAIL:
+        findings += [guarded(check) for check in ON_DATABASE]
+    return findings
+
+
+def guarded(check: Callable[[], Finding]) -> Finding:
+    """The check's finding; a table that is missing is a finding too."""
+    try:
+        return check()
+    except (DatabaseError, InterfaceError) as error:
+        return Finding(
+            FAIL,
+            said(check),
+            first_line(error),
+            "Run `manage.py migrate` with the role that owns the tables.",
+        )
+
+
+def said(check: Callable[[], Finding]) -> str:
+    return check.__name__.replace("_", " ").capitalize()
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+# --- without the database -----------------------------------------------------------------------------
+
+
+def data_directory() -> Finding:
+    """Can it be written, and are its secrets for their owner alone?"""
+    place, subject = Path(settings.DATA_DIR), "Data directory"
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        return Finding(FAIL, subject, f"{place} cannot be written.", "Set APPERATE_DATA_DIR, or its owner.")
+    open_files = [name for name in PRIVATE_FILES if is_open_to_others(place / name)]
+    if open_files:
+        return Finding(
+            FAIL,
+            subject,
+            f"Others can read {', '.join(open_files)} in {place}.",
+            f"Run: chmod 600 {' '.join(str(place / name) for name in open_files)}",
+        )
+    return Finding(OK, subject, str(place))
+
+
+def is_open_to_others(path: Path) -> bool:
+    return path.exists() and bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+
+
+def disk_space() -> Finding:
+    place = Path(settings.DATA_DIR)
+    free = shutil.disk_usage(place if place.exists() else place.parent).free
+    detail = f"{free / 1e9:.1f} GB free beside the data directory."
+    if free < FREE_BYTES_MIN:
+        return Finding(WARN, "Disk space", detail, "Uploads are kept here until they are stored: make room.")
+    return Finding(OK, "Disk space", detail)
+
+
+def public_address() -> Finding:
+    """Do people and programs come over https?"""
+    host = split_domain_port(settings.PUBLIC_URL.partition("://")[2])[0].strip("[]")
+    if settings.SERVES_HTTPS or is_loopback(host):
+        return Finding(OK, "Public address", settings.PUBLIC_URL)
+    return Finding(
+        WARN,
+        "Public address",
+        f"{settings.PUBLIC_URL} is plain http: tokens and passwords cross the network in clear.",
+        "Serve it over https and set APPERATE_PUBLIC_URL=https://….",
+    )
+
+
+def mail() -> Finding:
+    if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
+        return Finding(
+            WARN, "E-mail", "Messages are printed, not sent.", "Set EMAIL_URL to send invitations."
+        )
+    return Finding(OK, "E-mail", "Messages are sent.")
+
+
+def static_files() -> Finding:
+    manifest = Path(settings.STATIC_ROOT) / "staticfiles.json"
+    wants_manifest = "Manifest" in settings.STORAGES["staticfiles"]["BACKEND"]
+    if wants_manifest and not manifest.exists():
+        advice = "`manage.py up` collects them; otherwise run `manage.py collectstatic`."
+        return Finding(FAIL, "Static files", "They are not collected: pages would fail.", advice)
+    return Finding(OK, "Static files", "They are in place.")
+
+
+# --- on the database ----------------------------------------------------------------------------------
+
+
+def database() -> Finding:
+    """Does it answer, and is it new enough?"""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('server_version'), pg_encoding_to_char(encoding) "
+                           "FROM pg_database WHERE datname = current_database()")  # fmt: skip
+            version, encoding = cursor.fetchone()
+            number = connection.pg_version  # type: ignore[attr-defined]
+    except (DatabaseError, InterfaceError, ImproperlyConfigured) as error:
+        return Finding(FAIL, "Database", first_line(error), "Start it, or correct DATABASE_URL.")
+    if number < SERVER_MIN:
+        return Finding(FAIL, "Database", f"PostgreSQL {version} is too old.", "Use PostgreSQL 15 or newer.")
+    if encoding != "UTF8":
+        return Finding(FAIL, "Database", f"Its encoding is {encoding}.", "Make a database with UTF8.")
+    return Finding(OK, "Database", f"PostgreSQL {version} answers.")
+
+
+def tables() -> Finding:
+    executor = MigrationExecutor(connection)
+    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if waiting:
+        names = ", ".join(str(migration) for migration, _ in waiting[:3])
+        return Finding(
+            FAIL, "Tables", f"{len(waiting)} migrations are not applied: {names}.", "Run `manage.py migrate`."
+        )
+    return Finding(OK, "Tables", "Every migration is applied.")
+
+
+def database_role() -> Finding:
+    """May the role that serves requests do what it must, and no more?"""
+    with connection.cursor() as cursor:
+        checks = [f"has_table_privilege('{table}', '{right}')" for right, table in NEEDED]
+        cursor.execute(
+            f"SELECT current_user, has_database_privilege(current_database(), 'TEMP'), "  # noqa: S608
+            f"pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'records'::regclass), 'USAGE'), "
+            f"{', '.join(checks)}"
+        )
+        role, may_make_temporary, owns, *rights = cursor.fetchone()
+    missing = [f"{right} on {table}" for (right, table), has in zip(NEEDED, rights, strict=True) if not has]
+    missing += [] if may_make_temporary else ["TEMP on the database"]
+    if missing:
+        return Finding(FAIL, "Database role", f"{role} lacks {', '.join(missing)}.", "Grant it.")
+    if owns and os.environ.get("APPERATE_DATABASE_ROLE") != "owner":
+        return Finding(
+            WARN,
+            "Database role",
+            f"{role} serves requests and owns the tables, so a fault could change them.",
+            "Give the owner's URL as DATABASE_OWNER_URL and a lesser role's as DATABASE_URL.",
+        )
+    return Finding(OK, "Database role", f"{role} may do what it needs.")
+
+
+def clock() -> Finding:
+    """Times are the database's; a clock far from it only makes logs hard to read."""
+    apart = abs((datetime.now(UTC) - database_now()).total_seconds())
+    if apart > CLOCK_SECONDS_MAX:
+        detail = f"This machine's clock and the database's are {apart:.0f} s apart."
+        return Finding(WARN, "Clock", detail, "Keep both by NTP.")
+    return Finding(OK, "Clock", "It agrees with the database's.")
+
+
+def secrets_at_rest() -> Finding:
+    """Can the key ring decrypt what is stored?"""
+    subject = "Secrets at rest"
+    try:
+        keys = keyring.load(os.environ, settings.DATA_DIR)
+    except (keyring.BadKeys, OSError) as error:
+        return Finding(FAIL, subject, first_line(error), "Put the keys of this database in place.")
+    unreadable = total = 0
+    sealed = Secret.objects.filter(ciphertext__isnull=False).select_related("token").order_by("-pk")
+    for secret in sealed[:SECRETS_TRIED]:
+        total += 1
+        try:
+            keys.decrypt(secret.ciphertext or b"", bound_to=secret.token.public_id)
+        except keyring.UnreadableSecret:
+            unreadable += 1
+    if unreadable:
+        return Finding(
+            FAIL,
+            subject,
+            f"{unreadable} of {total} secrets were encrypted under another key and cannot be shown.",
+            f"Put the old key beside the new ones ({keyring.KEYS_VARIABLE} or the key file).",
+        )
+    return Finding(OK, subject, f"{total} secrets can be decrypted.")
+
+
+def background_work() -> Finding:
+    """Is a worker alive, and does nothing wait for long?"""
+    now, subject = database_now(), "Background work"
+    beats = ProcrastinateWorker.objects.values_list("last_heartbeat", flat=True)
+    alive = sum((now - beat).total_seconds() <= HEARTBEAT_SECONDS_MAX for beat in beats)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT count(*) FROM procrastinate_jobs j JOIN procrastinate_events e ON e.job_id = j.id
+                WHERE j.status = 'todo' AND e.type = 'deferred' AND e.at < now() - make_interval(secs => %s)
+                  AND (j.scheduled_at IS NULL OR j.scheduled_at <= now())""",
+            [WAITING_SECONDS_MAX],
+        )
+        waiting = cursor.fetchone()[0]
+    failed = ProcrastinateJob.objects.filter(status="failed").count()
+    detail = f"{alive} workers alive, {waiting} jobs waiting for more than a minute, {failed} failed."
+    if waiting:
+        return Finding(FAIL, subject, detail, "Start `manage.py up`, or `manage.py procrastinate worker`.")
+    if not alive or failed:
+        return Finding(WARN, subject, detail, "`manage.py up` starts a worker; the log has the faults.")
+    return Finding(OK, subject, detail)
+
+
+WITHOUT_DATABASE: tuple[Callable[[], Finding], ...] = (
+    data_directory,
+    disk_space,
+    public_address,
+    mail,
+    static_files,
+)
+ON_DATABASE: tuple[Callable[[], Finding], ...] = (
+    tables,
+    database_role,
+    clock,
+    secrets_at_rest,
+    background_work,
+)

@@ -1,0 +1,41 @@
+"""Look at the installation and say what is wrong with it and what to do; nothing is changed."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from apperate import diagnosis
+
+
+class Command(BaseCommand):
+    help = "Say what is wrong with this installation. Ends with 1 when something will not work."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON array")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        findings = diagnosis.examine()
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(finding) for finding in findings]))
+        else:
+            self.tell(findings)
+        if any(finding.level == diagnosis.FAIL for finding in findings):
+            sys.exit(1)
+
+    def tell(self, findings: list[diagnosis.Finding]) -> None:
+        styles = {
+            diagnosis.OK: self.style.SUCCESS,
+            diagnosis.WARN: self.style.WARNING,
+            diagnosis.FAIL: self.style.ERROR,
+        }
+        for finding in findings:
+            self.stdout.write(
+                f"{styles[finding.level](f'{finding.level:<5}')} {finding.subject}: {finding.detail}"
+            )
+            if finding.advice:
+                self.stdout.write(f"      {finding.advice}")
