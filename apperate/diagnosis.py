@@ -209,12 +209,17 @@ def clock() -> Finding:
 def secrets_at_rest() -> Finding:
     """Can the key ring decrypt what is stored?"""
     subject = "Secrets at rest"
+    sealed = Secret.objects.filter(ciphertext__isnull=False).select_related("token").order_by("-pk")
+    if not os.environ.get(keyring.KEYS_VARIABLE) and not (settings.DATA_DIR / keyring.KEY_FILE).exists():
+        if sealed.exists():
+            advice = f"Put the file back from a backup, or set {keyring.KEYS_VARIABLE}."
+            return Finding(FAIL, subject, f"{keyring.KEY_FILE} is gone from the data directory.", advice)
+        return Finding(OK, subject, "There are none yet; a key is made with the first one.")
     try:
         keys = keyring.load(os.environ, settings.DATA_DIR)
     except (keyring.BadKeys, OSError) as error:
         return Finding(FAIL, subject, first_line(error), "Put the keys of this database in place.")
     unreadable = total = 0
-    sealed = Secret.objects.filter(ciphertext__isnull=False).select_related("token").order_by("-pk")
     for secret in sealed[:SECRETS_TRIED]:
         total += 1
         try:
