@@ -1,0 +1,138 @@
+"""The dataset pages in a real browser: an upload with its progress, a job that follows itself, no script."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.conf import settings as django_settings
+from django.db import connection
+from playwright.sync_api import Page, expect
+
+from apperate.accounts.models import User
+from datasets import jobs
+from datasets.models import Dataset, IngestJob
+from tests.conftest import signed_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Axe = Callable[[Page], None]
+CSV = "Ticker,Date,Close\nAAPL,2024-01-02,185.64\nAAPL,never,184.25\nMSFT,2024-01-02,370.87\n"
+
+
+@pytest.fixture(autouse=True)
+def ingest_dir(settings: LazySettings, tmp_path: Path) -> Path:
+    settings.INGEST_DIR = tmp_path / "ingest"
+    return tmp_path / "ingest"
+
+
+@pytest.fixture(autouse=True)
+def empty_queue(transactional_db: None) -> Iterator[None]:
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "prices.csv"
+    path.write_text(CSV)
+    return path
+
+
+@pytest.fixture
+def visit(page: Page, live_server: Any, owner: User) -> Callable[[str], Page]:
+    """Open an address as the owner."""
+
+    def open_page(address: str) -> Page:
+        session = signed_in(owner).cookies[django_settings.SESSION_COOKIE_NAME]
+        page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+        page.goto(live_server.url + address)
+        return page
+
+    return open_page
+
+
+def walk(page: Page, file: Path) -> None:
+    """From the empty list to a job that waits."""
+    page.get_by_role("link", name="Create your first dataset").click()
+    page.get_by_label("Dataset ID").fill("prices")
+    page.get_by_label("Choose a CSV").set_input_files(file)
+    page.get_by_role("button", name="Upload and continue").click()
+    expect(page.get_by_role("heading", name="PRICES")).to_be_visible()
+    # "never" is no date, so Date is text: the key is what tells the records apart with nothing else.
+    page.get_by_label("Key", exact=True).select_option("Close")
+    page.get_by_role("button", name="Create dataset").click()
+    expect(page.get_by_role("heading", name="prices.csv into PRICES")).to_be_visible()
+    assert IngestJob.objects.get().status == IngestJob.Status.CREATED
+
+
+def test_an_upload_is_walked_to_its_end_without_a_reload(
+    visit: Callable[[str], Page], file: Path, axe: Axe
+) -> None:
+    page = visit("/datasets/")
+    axe(page)
+
+    walk(page, file)
+
+    page.evaluate("window.stayed = true")
+    expect(page.get_by_text("The job waits for its turn.")).to_be_visible()
+    axe(page)
+    jobs.run(IngestJob.objects.get())
+    expect(page.get_by_text("Complete", exact=True)).to_be_visible()
+    assert page.evaluate("window.stayed")
+    axe(page)
+    page.get_by_role("link", name="Open PRICES").click()
+    expect(page.get_by_label("Example response")).to_contain_text('"Ticker": "MSFT"')
+    axe(page)
+
+
+@pytest.mark.browser_context_args(java_script_enabled=False)
+def test_an_upload_is_walked_to_its_end_without_script(visit: Callable[[str], Page], file: Path) -> None:
+    page = visit("/datasets/")
+
+    walk(page, file)
+
+    jobs.run(IngestJob.objects.get())
+    page.get_by_role("link", name="Refresh").click()
+    expect(page.get_by_text("Complete", exact=True)).to_be_visible()
+
+
+def test_a_mistake_keeps_the_chosen_file_and_is_said_at_its_field(
+    visit: Callable[[str], Page], file: Path, axe: Axe
+) -> None:
+    page = visit("/datasets/new/")
+    page.get_by_label("Dataset ID").fill("it's mine")
+    page.get_by_label("Choose a CSV").set_input_files(file)
+
+    page.get_by_role("button", name="Upload and continue").click()
+
+    field = page.get_by_label("Dataset ID")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_text("Use 1 to 63 letters, digits or underscores")).to_be_visible()
+    assert page.get_by_label("Choose a CSV").evaluate("input => input.files[0].name") == "prices.csv"
+    axe(page)
+    field.fill("mine")
+    page.get_by_role("button", name="Upload and continue").click()
+    expect(page.get_by_role("heading", name="MINE")).to_be_visible()
+    assert not Dataset.objects.exists()
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_nothing_scrolls_sideways_on_a_phone(visit: Callable[[str], Page], file: Path, width: int) -> None:
+    page = visit("/datasets/")
+    walk(page, file)
+    jobs.run(IngestJob.objects.get())
+    job = page.url
+    page.set_viewport_size({"width": width, "height": 800})
+
+    for address in (
+        "/datasets/",
+        "/datasets/new/",
+        "/datasets/PRICES/",
+        "/datasets/PRICES/add/",
+        "/jobs/",
+        job,
+    ):
+        visit(address) if address.startswith("/") else page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
