@@ -16,7 +16,8 @@ from typing import IO, Any
 
 import simplejson
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
+from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from apperate import pool
@@ -34,6 +35,8 @@ WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05
 RECORDS_MAX = 20_000_000
 ENTRY_HOURS = 24
+RETRIES_MAX = 20
+RETRY_SECONDS = 5
 FAULT_CHARS_MAX = 300
 INVALID_FILE = "invalid.csv"
 logger = logging.getLogger("apperate.jobs")
@@ -69,7 +72,7 @@ def create(
         created_at=now,
     )
     place = folder(job)
-    place.mkdir(parents=True)
+    place.mkdir(mode=0o700, parents=True)  # What customers send is for this account alone.
     try:
         with (place / "body").open("wb") as kept:
             shutil.copyfileobj(file, kept, 1 << 20)
@@ -101,12 +104,21 @@ def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:
     return rows if isinstance(rows, Refusal) else None
 
 
-@app.task(name="ingest", queue="ingest")
-def ingest(job_id: int) -> None:
+# What the database says when it is away or busy: the file is still there, so the job can wait.
+AWAY = (OperationalError, InterfaceError)
+
+
+@app.task(
+    name="ingest",
+    queue="ingest",
+    pass_context=True,
+    retry=RetryStrategy(max_attempts=RETRIES_MAX, wait=RETRY_SECONDS, retry_exceptions=AWAY),
+)
+def ingest(context: JobContext, job_id: int) -> None:
     """The queue's entry: run one job, unless its dataset was removed meanwhile."""
     job = IngestJob.objects.select_related("dataset").filter(pk=job_id).first()
     if job is not None:
-        run(job)
+        run(job, may_retry=context.job.attempts < RETRIES_MAX)
 
 
 @app.periodic(cron="* * * * *")
@@ -118,15 +130,20 @@ async def retry_stalled(timestamp: int) -> None:
     await app.job_manager.delete_old_jobs(nb_hours=ENTRY_HOURS, include_failed=True)
 
 
-def run(job: IngestJob) -> None:
-    """Read, check and store the job's file. Every end is a state of the job, never an exception."""
+def run(job: IngestJob, *, may_retry: bool = False) -> None:
+    """Read, check and store the job's file. Every end is a state of the job, never an exception.
+
+    With may_retry=True the error of a database that is away is raised, and the job left as it was.
+    """
     if job.has_ended:
         return
     now = database_now()
     _note(job, IngestJob.Status.PROCESSING, started_at=now)
     try:
         refusal = _store_file(job, now=now)
-    except Exception:  # A fault of ours: the job says so, the log has the rest.
+    except Exception as error:  # A fault of ours: the job says so, the log has the rest.
+        if may_retry and isinstance(error, AWAY):
+            raise
         logger.exception("ingestion job failed job=%s", job.public_id)
         refusal = Refusal("internal-error", "Storing the file failed on our side; nothing was stored.")
     if refusal is not None:

@@ -73,7 +73,7 @@ def keep(
     remove_old(now=now)
     public_id = secrets.token_hex(16)
     place = folder(public_id)
-    place.mkdir(parents=True)
+    place.mkdir(mode=0o700, parents=True)  # What customers send is for this account alone.
     try:
         size_bytes = 0
         with (place / BODY).open("wb") as body:

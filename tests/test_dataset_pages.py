@@ -576,6 +576,7 @@ def test_a_file_keeps_its_bytes_on_the_way(owner: User, workspace: Workspace) ->
     assert isinstance(upload, uploads.Upload)
     assert (uploads.folder(upload.public_id) / uploads.BODY).read_bytes() == CSV
     assert (upload.rows, upload.unreadable, upload.size_bytes) == (3, 0, len(CSV))
+    assert uploads.folder(upload.public_id).stat().st_mode & 0o777 == 0o700
 
 
 # --- operators ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
-from django.db import connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -105,6 +105,7 @@ def until(holds: Callable[[], object], seconds: float = 30) -> None:
 def test_the_worker_stores_a_file(prices: Dataset) -> None:
     job = create(prices, HEADER + "AAPL,2024-01-02,185.64,82488700\nMSFT,2024-01-02,370.87,\n")
     assert counts(job) == ("CREATED", 0, 0, 0, 0)
+    assert jobs.folder(job).stat().st_mode & 0o777 == 0o700
 
     work()
 
@@ -260,6 +261,57 @@ def test_a_fault_in_the_middle_stores_nothing(prices: Dataset, monkeypatch: pyte
     assert records(prices) == 0
 
 
+@pytest.mark.parametrize("error", [OperationalError("away"), InterfaceError("closed")])
+def test_a_database_that_is_away_delays_a_job_and_does_not_fail_it(
+    prices: Dataset, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    job = create(prices, HEADER + "A,2024-01-02,1,\n")
+    real, errors = store.copy_in, [error]
+
+    def away_once(*args: Any, **kwargs: Any) -> Any:
+        copied = real(*args, **kwargs)
+        if errors:
+            raise errors.pop()
+        return copied
+
+    monkeypatch.setattr(store, "copy_in", away_once)
+    with pytest.raises(type(error)):
+        jobs.run(job, may_retry=True)
+    job.refresh_from_db()
+    assert (job.status, records(prices)) == ("PROCESSING", 0)
+
+    work()
+
+    assert counts(ended(job)) == ("INGESTED", 1, 1, 0, 0)
+
+
+def test_the_queue_tries_again_when_the_database_was_away(
+    prices: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(prices, HEADER + "A,2024-01-02,1,\n")
+
+    def away(*args: Any, **kwargs: Any) -> Any:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(store, "copy_in", away)
+    work()
+
+    waiting = ProcrastinateJob.objects.get(task_name="ingest")
+    assert (waiting.status, waiting.attempts) == ("todo", 1)
+
+
+def test_a_job_gives_up_after_its_last_try(prices: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = create(prices, HEADER + "A,2024-01-02,1,\n")
+
+    def away(*args: Any, **kwargs: Any) -> Any:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(store, "copy_in", away)
+    jobs.run(job, may_retry=False)
+
+    assert ended(job).status == "ERROR"
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -362,7 +414,8 @@ def test_a_job_whose_worker_was_killed_is_done_by_the_next_one(prices: Dataset, 
     with connection.cursor() as cursor:  # Half a minute passes without a sign of life.
         cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 seconds'")
 
-    jobs.retry_stalled.defer(timestamp=0)
+    # A lock of its own: the periodic one may have been queued by a minute that has just begun.
+    jobs.retry_stalled.configure(queueing_lock="of this test").defer(timestamp=0)
     work()
     work()
 
