@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock pictures clean dev chromium
+.PHONY: help run test coverage check lock pictures clean dev chromium
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -16,7 +16,11 @@ help:  ## list the targets
 run: $(VENV)/installed  ## start Apperate: database, server and background work (HOST, PORT)
 	@exec $(BIN)/python manage.py up
 
-test: dev chromium  ## run every test, with coverage (PYTEST_ARGS="-k …" for some)
+# Two at a time; the tests of one file stay together, because they share what they start.
+test: dev chromium  ## run every test (PYTEST_ARGS="-k …" for some)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+coverage: dev chromium  ## run every test and show what they cover, by module (slower)
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \
 	$(BIN)/coverage report || true; exit $$status
 

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -115,13 +118,30 @@ class Demo(Installation):
     facts: dict[str, Any]
 
     def environment(self, **changes: str) -> dict[str, str]:
+        given = {"APPERATE_DEMO": "1", "APPERATE_ACTIVATION_SECONDS": "5"}
         # The suite's second run, on a DATABASE_URL, puts this installation there too.
-        url = {"DATABASE_URL": os.environ["DATABASE_URL"]} if "DATABASE_URL" in os.environ else {}
-        return super().environment(APPERATE_DEMO="1", APPERATE_ACTIVATION_SECONDS="5", **url, **changes)
+        if url := os.environ.get("DATABASE_URL"):
+            given["DATABASE_URL"] = urlsplit(url)._replace(path=f"/{self.database}").geturl()
+        return super().environment(**(given | changes))
+
+    @property
+    def database(self) -> str:
+        """The database of this installation on the server of DATABASE_URL."""
+        return f"apperate_demo_{self.port}"
 
     def start(self) -> None:
+        self.on_given_server(f"CREATE DATABASE {self.database}")
         super().start()
         self.facts = json.loads(self.manage("demo", "--json"))
+
+    def end(self) -> None:
+        super().end()
+        self.on_given_server(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
+
+    def on_given_server(self, statement: str) -> None:
+        if url := os.environ.get("DATABASE_URL"):
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(statement)
 
     def manage(self, *arguments: str) -> str:
         """What a management command prints, run beside the server."""

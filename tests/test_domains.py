@@ -437,9 +437,14 @@ def test_any_text_is_answered_and_never_raises(field: str, header: str) -> None:
     match(listed, referer=None, origin=header)
 
 
-@given(st.text("htps:/\\@.?#[]%20aexmplco*-_", max_size=40))
-def test_what_parses_is_in_the_form_browsers_write(text: str) -> None:
-    page = parse_referer(f"https://{text}")
+LABELS = st.lists(st.text("aexmplco0_-", min_size=1, max_size=6), min_size=1, max_size=4)
+
+
+@given(
+    LABELS.map(".".join), st.sampled_from(["", ":443", ":8443", ":80"]), st.text("/aexm?.%20-_*", max_size=20)
+)
+def test_what_parses_is_in_the_form_browsers_write(host: str, port: str, rest: str) -> None:
+    page = parse_referer(f"https://{host}{port}/{rest}")
     assume(page is not None)
     assert isinstance(page, PageAddress)
 
