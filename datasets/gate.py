@@ -175,7 +175,10 @@ async def admit(
     if isinstance(verdict, Refusal):
         if was_cached and verdict.check == "permission":
             # A missing name is asked for each time; the answer must not come sooner for one that exists.
-            await catalog.find(workspace_name, dataset_name, fresh=True)
+            renewed = await catalog.find(workspace_name, dataset_name, fresh=True)
+            if renewed is not None and dataset is not None and renewed.id != dataset.id:
+                # The one that was remembered is gone; its name belongs to another dataset now.
+                return await admit(request, action, workspace, name, rest, fresh=True)
         return verdict
     return Call(request, request.token, target, dataset, action, verdict, now)
 

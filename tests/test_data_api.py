@@ -23,7 +23,7 @@ from datasets import services, store
 from datasets.catalog import catalog
 from datasets.models import Dataset, Deletion, IngestJob
 from tests.data_plane_client import DataPlaneClient, Reply
-from tests.factories import DatasetFactory, TokenFactory
+from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
 from tokens.models import Token
 from tokens.token_format import TokenKind
 
@@ -750,3 +750,18 @@ def test_a_dataset_that_was_made_again_is_read_anew(
     filled.fill([{"x": 1}])
 
     assert filled.get("PRICES").json() == [{"x": 1}]
+
+
+def test_a_token_granted_the_new_dataset_of_an_old_name_is_let_in(
+    filled: Caller, prices: Dataset, workspace: Workspace
+) -> None:
+    assert filled.get("PRICES").status == 200
+    store.erase([prices.pk])
+    Dataset.objects.filter(pk=prices.pk).delete()
+    again = DatasetFactory(workspace=workspace, name="PRICES")
+    token = TokenFactory(workspace=workspace, settings=False)
+    RevisionFactory(token=token, number=1, saved_at=LONG_AGO, effective_at=LONG_AGO, grants={again: "read"})
+
+    reply = filled.api.get(f"/v1/data/ACME/PRICES?token={token.test_value}")
+
+    assert (reply.status, reply.body) == (200, b"[]")
