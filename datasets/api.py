@@ -9,7 +9,7 @@ from django.conf import settings
 from apperate.data_plane import in_thread
 from apperate.problems import JSON
 from apperate.refusals import Refusal
-from datasets import jobs, renderers, store, writing
+from datasets import jobs, parameters, renderers, store, writing
 from datasets import query as queries
 from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint
 from tokens.permissions import Action
@@ -69,11 +69,11 @@ async def write_records(call: Call) -> Answer | Refusal:
     body = await call.request.read_body(bytes_max=settings.RECORD_BODY_BYTES_MAX)
     if isinstance(body, Refusal):
         return body
-    replaces = writing.parse_duplicate_handling(call.request.GET)
-    if isinstance(replaces, Refusal):
-        return replaces
+    values = parameters.values(pairs(call.request.GET), "write")
+    if isinstance(values, Refusal):
+        return values
     count = await in_thread(writing.write_records)(
-        dataset_id=call.metadata.id, body=body, replaces=replaces, now=call.now
+        dataset_id=call.metadata.id, body=body, replaces=writing.replaces_duplicates(values), now=call.now
     )
     if isinstance(count, Refusal):
         return count
@@ -85,7 +85,7 @@ async def delete_data(
     call: Call, key: str | None = None, subkey: str | None = None, date: str | None = None
 ) -> Answer | Refusal:
     """DELETE /v1/data/WS/ID/KEY[/SUBKEY[/DATE]]: to the trash, from where they come back for 24 h."""
-    selection = writing.parse_selection(call.request.GET, key=key, subkey=subkey, date=date)
+    selection = writing.parse_selection(pairs(call.request.GET), key=key, subkey=subkey, date=date)
     if isinstance(selection, Refusal):
         return selection
     count = await in_thread(writing.delete_records)(
@@ -103,7 +103,7 @@ async def ingest_data(call: Call) -> Answer | Refusal:
     if isinstance(file, Refusal):
         return file
     with file:
-        options = writing.parse_ingest_options(call.request.GET)
+        options = writing.parse_ingest_options(pairs(call.request.GET))
         if isinstance(options, Refusal):
             return options
         job = await in_thread(jobs.create)(

@@ -16,7 +16,8 @@ from django.db import connection, transaction
 
 from apperate import pool
 from datasets.catalog import COLUMNS, Metadata, metadata
-from datasets.query import LIMIT_MAX, Query
+from datasets.parameters import LIMIT_MAX
+from datasets.query import Query
 from datasets.records import Row
 
 SHARDS = 32

@@ -3,44 +3,28 @@
 The changes are synchronous, each one transaction: all or nothing.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from apperate.refusals import Refusal, invalid_value
-from datasets import store
+from datasets import parameters, store
 from datasets.catalog import Metadata
 from datasets.json_text import loads_records
 from datasets.models import Deletion
-from datasets.query import ABSENT, SELECTING, parse_flag
+from datasets.parameters import ABSENT, SELECTING
 from datasets.ranges import DATES_NEEDED, Span, parse_day_or_moment
 from datasets.records import RecordChecker, Row
 from tokens.permissions import Action
 
 ERRORS_MAX = 100
-DELETE_BOUNDS = frozenset({"from", "to"})
-HANDLINGS = {"replace": True, "true": True, "ignore": False, "false": False}
+Pairs = Sequence[tuple[str, str]]
 
 
-def present(parameters: Any, name: str) -> str | None:
-    """A parameter's value; None when it is absent, as clients say that in several ways."""
-    value: str | None = parameters.get(name)
-    return None if value is None or value.lower() in ABSENT else value
-
-
-def parse_duplicate_handling(parameters: Any) -> bool | Refusal:
+def replaces_duplicates(values: Mapping[str, Any]) -> bool:
     """Whether a record replaces the one with the same unique index. Default: the old one stays."""
-    overwrite = present(parameters, "overwrite")
-    if overwrite is not None:
-        parsed = parse_flag(overwrite)
-        return invalid_value("overwrite", overwrite, "true or false") if parsed is None else parsed
-    handling = present(parameters, "duplicateKeyHandling")
-    if handling is None:
-        return False
-    replaces = HANDLINGS.get(handling.lower())
-    return (
-        invalid_value("duplicateKeyHandling", handling, "replace or ignore") if replaces is None else replaces
-    )
+    return bool(values.get("overwrite", values.get("duplicateKeyHandling", False)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +36,13 @@ class IngestOptions:
     invalid_max: int | None = None
 
 
-def parse_ingest_options(parameters: Any) -> IngestOptions | Refusal:
-    replaces = parse_duplicate_handling(parameters)
-    if isinstance(replaces, Refusal):
-        return replaces
-    wait = present(parameters, "wait")
-    waits = parse_flag(wait) if wait is not None else False
-    if waits is None:
-        return invalid_value("wait", wait, "true or false")
-    text = present(parameters, "maximumValidationErrors")
-    if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 12):
-        return invalid_value("maximumValidationErrors", text, "a whole number from 0")
-    return IngestOptions(replaces, waits, None if text is None else int(text))
+def parse_ingest_options(pairs: Pairs) -> IngestOptions | Refusal:
+    values = parameters.values(pairs, "ingest")
+    if isinstance(values, Refusal):
+        return values
+    return IngestOptions(
+        replaces_duplicates(values), values.get("wait", False), values.get("maximumValidationErrors")
+    )
 
 
 def check_records(dataset: Metadata, body: bytes, *, now: datetime) -> list[Row] | Refusal:
@@ -115,7 +94,7 @@ class Selection:
 
 
 def parse_selection(
-    parameters: Any, *, key: str | None, subkey: str | None, date: str | None
+    pairs: Pairs, *, key: str | None, subkey: str | None, date: str | None
 ) -> Selection | Refusal:
     """The records named by /KEY[/SUBKEY[/DATE]] and `from`, `to`. Without a key nothing is selected."""
     if not key:
@@ -126,27 +105,25 @@ def parse_selection(
             received="no key",
             needed="DELETE /v1/data/WORKSPACE/DATASET/KEY",
         )
-    texts: dict[str, str] = {} if date is None else {"date": date}
-    for name, values in parameters.lists():
-        if name in SELECTING - DELETE_BOUNDS and present(parameters, name) is not None:
-            return invalid_value(
-                name, values[-1], "to be left out: a delete knows the path, from and to alone"
-            )
-        if name in DELETE_BOUNDS:
-            if len(set(values)) > 1:
-                return invalid_value(name, " and ".join(values), "one value")
-            if (text := present(parameters, name)) is not None:
-                texts[name] = text
-    bounds: list[Span] = []
-    for name, text in texts.items():
-        span = parse_day_or_moment(text)
-        if span is None:
-            return invalid_value(name, text, DATES_NEEDED)
-        bounds.append(Span(span.start if name != "to" else None, span.end if name != "from" else None))
+    for name, text in pairs:
+        if name in SELECTING - parameters.of("delete").keys() and text.lower() not in ABSENT:
+            return invalid_value(name, text, "to be left out: a delete knows the path, from and to alone")
+    values = parameters.values(pairs, "delete")
+    if isinstance(values, Refusal):
+        return values
+    spans = dict(values)
+    if date is not None:
+        spans["date"] = parse_day_or_moment(date)
+        if spans["date"] is None:
+            return invalid_value("date", date, DATES_NEEDED)
+    bounds = [
+        Span(span.start if name != "to" else None, span.end if name != "from" else None)
+        for name, span in spans.items()
+    ]
     from_at = max((span.start for span in bounds if span.start is not None), default=None)
     to_at = min((span.end for span in bounds if span.end is not None), default=None)
     if from_at is not None and to_at is not None and from_at >= to_at:
-        return invalid_value("from", texts.get("from", date), "a day or moment that is not after to")
+        return invalid_value("from", dict(pairs).get("from", date), "a day or moment that is not after to")
     return Selection(key, subkey, from_at, to_at)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datasets.cells import FORMULA_STARTS, escape_cell, unescape_cell
 from datasets.json_text import dumps
-from datasets.query import FORMATS
+from datasets.parameters import FORMATS
 from datasets.renderers import CONTENT_TYPES, describe_columns, render, render_csv, render_json
 from datasets.schema import Schema, parse_schema
 

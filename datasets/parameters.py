@@ -1,0 +1,229 @@
+"""Every parameter of the query string that means something: ONE table for parsing and docs.
+
+    PARAMETERS                                  name, operations, meaning, example, what is accepted, parser
+    of(operation) -> {name: Parameter}          those of one operation, in order
+    values(pairs, operation) -> dict | Refusal  the parsed value of each that is present, by name
+    IGNORED                                     names that older clients send and that change nothing
+    SELECTING                                   names that choose records; a dataset is not deleted with one
+
+`undefined`, `null` and empty values are absent, unknown names are ignored, enum values may have any case.
+A bad value of a known name is a Refusal that names it, and so is one name with two different values.
+The docs and the OpenAPI document are made from, or compared with, this table. Pure.
+Source: http-api.md, Reading records and Endpoints.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from apperate.refusals import Refusal, invalid_value
+from datasets.ranges import DATES_NEEDED, RANGES_NEEDED, parse_day, parse_day_or_moment
+
+LIMIT_MAX = 5_000
+COUNT_MAX = 1_000_000_000
+FORMATS = ("json", "csv", "psv", "ndjson")
+ABSENT = frozenset({"", "undefined", "null"})
+HANDLINGS = {"replace": True, "true": True, "ignore": False, "false": False}
+
+_COUNT = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One name of the query string.
+
+    `of` names the operations that know it. `parse` gives the value, or None when the text is not what
+    is `needed`. `schema` describes it as JSON Schema. `selects`: it chooses records.
+    """
+
+    name: str
+    of: tuple[str, ...]
+    meaning: str
+    example: str
+    needed: str
+    parse: Callable[[str], Any]
+    schema: Mapping[str, Any]
+    selects: bool = False
+
+
+def parse_flag(text: str) -> bool | None:
+    """The truth value a client wrote, `True`, `true` or `1` as Python, JavaScript and curl users do."""
+    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
+
+
+def count_from(lowest: int) -> Callable[[str], int | None]:
+    """A parser of whole numbers from `lowest` to a thousand million."""
+
+    def parse_count(text: str) -> int | None:
+        count = int(text) if _COUNT.fullmatch(text) else -1
+        return count if lowest <= count <= COUNT_MAX else None
+
+    return parse_count
+
+
+def one_of(*values: str) -> Callable[[str], str | None]:
+    """A parser of the given lower-case words, in any case."""
+    return lambda text: text.lower() if text.lower() in values else None
+
+
+def parse_names(text: str) -> tuple[str, ...] | None:
+    """Comma-separated names, each once, in the order given."""
+    return tuple(dict.fromkeys(filter(None, text.split(",")))) or None
+
+
+def parse_separator(text: str) -> str | None:
+    """What stands between the keys of a batch: anything but letters and digits."""
+    return None if any(char.isalnum() for char in text) else text
+
+
+def refuse_unsupported(text: str) -> None:
+    """Nothing is accepted: answering as if the parameter were absent would give other records."""
+
+
+def parse_handling(text: str) -> bool | None:
+    """Whether a record replaces the one with the same unique index."""
+    return HANDLINGS.get(text.lower())
+
+
+_COUNTED = f"a whole number from 1 to {COUNT_MAX:,}; at most {LIMIT_MAX:,} records are returned"
+_FLAG = "true or false"
+_UNSUPPORTED = "to be left out, it is not supported"
+
+TEXT: dict[str, Any] = {"type": "string"}
+FLAG: dict[str, Any] = {"type": "boolean"}
+COUNT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": COUNT_MAX}
+
+READ = ("read",)
+STORING = ("write", "ingest")
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        "last", READ, "the latest n records, newest first; overrides limit", "5", _COUNTED, count_from(1),
+        COUNT, selects=True,
+    ),
+    Parameter(
+        "first", READ, "the earliest n records, oldest first; overrides limit", "5", _COUNTED, count_from(1),
+        COUNT, selects=True,
+    ),
+    Parameter(
+        "next", READ, "the next n records after now, soonest first; overrides limit", "5", _COUNTED,
+        count_from(1), COUNT, selects=True,
+    ),
+    Parameter(
+        "limit", READ, f"at most n records; 1 unless a date is asked for, then {LIMIT_MAX:,}", "100",
+        _COUNTED, count_from(1), COUNT, selects=True,
+    ),
+    Parameter(
+        "offset", READ, "skip n records first", "100", f"a whole number from 0 to {COUNT_MAX:,}",
+        count_from(0), COUNT | {"minimum": 0}, selects=True,
+    ),
+    Parameter(
+        "on", READ, "the records of one UTC day", "2024-02-29", DATES_NEEDED, parse_day, TEXT, selects=True
+    ),
+    Parameter(
+        "from", (*READ, "delete"), "records on or after this day or moment", "2024-01-01", DATES_NEEDED,
+        parse_day_or_moment, TEXT, selects=True,
+    ),
+    Parameter(
+        "to", (*READ, "delete"), "records on or before this day or moment", "2024-01-31", DATES_NEEDED,
+        parse_day_or_moment, TEXT, selects=True,
+    ),
+    Parameter(
+        "range", READ, f"records of a span: {RANGES_NEEDED}", "last-month", RANGES_NEEDED, str, TEXT,
+        selects=True,
+    ),
+    Parameter(
+        "calendar", READ, "ranges reach forward from today; oldest first", "true", _FLAG, parse_flag, FLAG,
+        selects=True,
+    ),
+    Parameter(
+        "sort", READ, "order by date; newest first unless said", "asc", "asc or desc", one_of("asc", "desc"),
+        TEXT | {"enum": ["asc", "desc", "ASC", "DESC"]}, selects=True,
+    ),
+    Parameter(
+        "filter", READ, "only these properties, in this order", "day,close", "names of properties",
+        parse_names, TEXT,
+    ),
+    Parameter(
+        "format", READ, "the form of the answer", "csv", "one of " + ", ".join(FORMATS), one_of(*FORMATS),
+        TEXT | {"enum": list(FORMATS)},
+    ),
+    Parameter(
+        "schema", READ, "the columns and their types instead of records", "true", _FLAG, parse_flag, FLAG
+    ),
+    Parameter(
+        "batchSeparator", READ, "what separates the keys in the path, a comma unless said", "|",
+        "no letters and no digits", parse_separator, TEXT | {"minLength": 1},
+    ),
+    Parameter(
+        "interval", READ, "every n-th record", "2", _UNSUPPORTED, refuse_unsupported, COUNT, selects=True
+    ),
+    Parameter(
+        "dateField", READ, "apply dates to another property", "paidOn", _UNSUPPORTED, refuse_unsupported,
+        TEXT, selects=True,
+    ),
+    Parameter(
+        "subattribute", READ, "only records with that value", "sector|IT", _UNSUPPORTED, refuse_unsupported,
+        TEXT, selects=True,
+    ),
+    Parameter(
+        "where", READ, "only records that meet a condition", "close gt 1", _UNSUPPORTED, refuse_unsupported,
+        TEXT, selects=True,
+    ),
+    Parameter(
+        "queryId", READ, "only what is new since the last use", "a1", _UNSUPPORTED, refuse_unsupported, TEXT,
+        selects=True,
+    ),
+    Parameter(
+        "export", READ, "all matching records", "true", _UNSUPPORTED, refuse_unsupported, FLAG, selects=True
+    ),
+    Parameter("callback", READ, "answer as JSONP", "show", _UNSUPPORTED, refuse_unsupported, TEXT),
+    Parameter(
+        "duplicateKeyHandling", STORING,
+        "what happens to a record whose unique index exists; ignored unless said", "replace",
+        "replace or true, ignore or false", parse_handling, TEXT | {"enum": sorted(HANDLINGS)},
+    ),
+    Parameter(
+        "overwrite", STORING, "true means replace; counts before duplicateKeyHandling", "true", _FLAG,
+        parse_flag, FLAG,
+    ),
+    Parameter(
+        "wait", ("ingest",), "answer when the job has ended, or after a minute", "true", _FLAG, parse_flag,
+        FLAG,
+    ),
+    Parameter(
+        "maximumValidationErrors", ("ingest",),
+        "more invalid lines than this store nothing; any number unless said", "10", "a whole number from 0",
+        count_from(0), COUNT | {"minimum": 0},
+    ),
+)  # fmt: skip
+SELECTING = frozenset(found.name for found in PARAMETERS if found.selects) | {"key", "subkey", "date"}
+IGNORED = frozenset(
+    {"token", "cache", "cacheTTL", "forward", "future", "updated", "collectionName", "transform"}
+)
+
+
+@cache
+def of(operation: str) -> Mapping[str, Parameter]:
+    """The parameters of one operation by name, in the order of the table."""
+    return {found.name: found for found in PARAMETERS if operation in found.of}
+
+
+def values(pairs: Iterable[tuple[str, str]], operation: str) -> dict[str, Any] | Refusal:
+    """The parsed value of each parameter of an operation that is present, or the first thing wrong."""
+    known = of(operation)
+    texts: dict[str, str] = {}
+    for name, text in pairs:
+        if name not in known or text.lower() in ABSENT:
+            continue
+        if texts.setdefault(name, text) != text:
+            return invalid_value(name, f"{texts[name]} and {text}", "one value")
+    parsed: dict[str, Any] = {}
+    for name, text in texts.items():
+        value = known[name].parse(text)
+        if value is None:
+            return invalid_value(name, text, known[name].needed)
+        parsed[name] = value
+    return parsed
