@@ -216,12 +216,15 @@ def values(pairs: Iterable[tuple[str, str]], operation: str) -> dict[str, Any] |
     known = of(operation)
     texts: dict[str, str] = {}
     for name, text in pairs:
-        if name not in known or text.lower() in ABSENT:
+        # An absent value beside a present one is forgiven, but not in a delete: half of what was asked is not done.
+        if name not in known or (text.lower() in ABSENT and operation != "delete"):
             continue
         if texts.setdefault(name, text) != text:
             return invalid_value(name, f"{texts[name]} and {text}", "one value")
     parsed: dict[str, Any] = {}
     for name, text in texts.items():
+        if text.lower() in ABSENT:
+            continue
         value = known[name].parse(text)
         if value is None:
             return invalid_value(name, text, known[name].needed)
