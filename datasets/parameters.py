@@ -216,7 +216,7 @@ def values(pairs: Iterable[tuple[str, str]], operation: str) -> dict[str, Any] |
     known = of(operation)
     texts: dict[str, str] = {}
     for name, text in pairs:
-        # An absent value beside a present one is forgiven, but not in a delete: half of what was asked is not done.
+        # An absent value beside a present one is forgiven, but not in a delete, which takes what it is given.
         if name not in known or (text.lower() in ABSENT and operation != "delete"):
             continue
         if texts.setdefault(name, text) != text:
