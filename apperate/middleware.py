@@ -1,5 +1,6 @@
 """What every answer carries: a request id, security headers; and what htmx needs of the dashboard."""
 
+import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -50,6 +51,8 @@ class RequestId:
 
 def failure_refusal(error: Exception) -> Refusal:
     """What an exception that nothing else handled is for the caller: away, full, or a fault of ours."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return storage_full()
     if not isinstance(error, UNAVAILABLE):
         return internal_error()
     cause = error if isinstance(error, psycopg.Error) else error.__cause__

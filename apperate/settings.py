@@ -194,3 +194,5 @@ elif PUBLIC_URL.startswith("http://") is False:
 
 LOGGING = LOGGING_CONFIGURATION
 PROCRASTINATE_ON_APP_READY = None
+# A killed worker is noticed by its silence, so it says often that it lives.
+PROCRASTINATE_WORKER_DEFAULTS = {"update_heartbeat_interval": 2.0, "stalled_worker_timeout": 15.0}

@@ -17,6 +17,7 @@ from typing import NamedTuple, TextIO
 
 from apperate.refusals import Refusal
 from datasets.cells import unescape_cell
+from datasets.file_text import open_text
 from datasets.json_text import bad_body, shown
 from datasets.schema import PROPERTIES_MAX, name_fault
 
@@ -75,11 +76,6 @@ class Table:
                     yield number, InvalidLine(number, f"received {came}, needed {len(self.header)}")
                 else:
                     yield number, cells
-
-
-def open_text(path: Path) -> TextIO:
-    """The file as UTF-8 text, without a byte order mark, line ends untouched."""
-    return path.open(encoding="utf-8-sig", newline="")
 
 
 def read_csv(path: Path, delimiter: str) -> Table | Refusal:

@@ -1,7 +1,10 @@
 """Whether a file is text that can be stored, decided on all of it before a row is read. Pure."""
 
 import codecs
+import io
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, TextIO
 
 from apperate.refusals import Refusal
 from datasets.json_text import bad_body
@@ -10,13 +13,54 @@ SAMPLE_BYTES = 65_536
 CHUNK_BYTES = 1 << 20
 PARQUET_MAGIC = b"PAR1"
 # First bytes of what people send in place of text, and what to do about it.
-_OTHER_FORMS = (
+_COMPRESSED = (
     (b"PK\x03\x04", "a ZIP archive or a workbook", "Save it as CSV and send that."),
-    (b"\x1f\x8b", "compressed with gzip", "Send it uncompressed."),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Send it uncompressed."),
+    (b"\x1f\x8b", "compressed with gzip twice", "Compress it once."),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Use gzip, or send it uncompressed."),
+    (b"BZh", "compressed with bzip2", "Use gzip, or send it uncompressed."),
+    (b"\xfd7zXZ\0", "compressed with xz", "Use gzip, or send it uncompressed."),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Use gzip, or send it uncompressed."),
+)
+_OTHER_FORMS = (
     (codecs.BOM_UTF16_LE, "UTF-16 text", "Save it as UTF-8."),
     (codecs.BOM_UTF16_BE, "UTF-16 text", "Save it as UTF-8."),
 )
+
+
+READ_BUFFER_BYTES = 256 * 1024
+
+
+class Position:
+    """How far a file was read; others may look at it from another thread."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+# Set by whoever wants to know how far the file being read is.
+position: ContextVar[Position | None] = ContextVar("position", default=None)
+
+
+class _Watched(io.FileIO):
+    """A file that notes how far it was read."""
+
+    def __init__(self, path: Path, seen: Position) -> None:
+        super().__init__(path)
+        self._seen = seen
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer) or 0
+        self._seen.bytes = self.tell()
+        return count
+
+
+def open_text(path: Path) -> TextIO:
+    """The file as UTF-8 text, without a byte order mark, line ends untouched."""
+    seen = position.get()
+    if seen is None:
+        return path.open(encoding="utf-8-sig", newline="")
+    buffered = io.BufferedReader(_Watched(path, seen), READ_BUFFER_BYTES)
+    return io.TextIOWrapper(buffered, encoding="utf-8-sig", newline="")
 
 
 def is_parquet(path: Path) -> bool:
@@ -40,6 +84,15 @@ def file_fault(path: Path) -> Refusal | None:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             if offset == 0:
+                for magic, what, advice in _COMPRESSED:
+                    if chunk.startswith(magic):
+                        return Refusal(
+                            "unsupported-encoding",
+                            f"The file is {what}. {advice}",
+                            check="body",
+                            received=what,
+                            needed="CSV, JSON or Parquet, as it is or in gzip",
+                        )
                 for magic, what, advice in _OTHER_FORMS:
                     if chunk.startswith(magic):
                         return bad_body(f"The file is {what}. {advice}", needed="CSV or JSON as UTF-8 text")

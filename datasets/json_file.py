@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from datasets.csv_file import InvalidLine, Lines, LineTooLong, open_text
+from datasets.csv_file import InvalidLine, Lines, LineTooLong
+from datasets.file_text import open_text
 from datasets.json_text import DECODE_ERRORS, DECODER, explain, kind_of
 
 ELEMENT_CHARS_MAX = 1_000_000

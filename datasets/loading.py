@@ -86,7 +86,7 @@ def _run_job(
         )  # fmt: skip
     if isinstance(job, Refusal):
         return job
-    jobs.run(job)
+    jobs.run(job, is_watched=False)
     if job.status == IngestJob.Status.INGESTED:
         return job
     shutil.rmtree(jobs.folder(job), ignore_errors=True)

@@ -132,6 +132,7 @@ class IngestJob(models.Model):
         ERROR = "ERROR", "Failed"
         CANCELLED = "CANCELLED", "Cancelled"
 
+    RUNNING = (Status.VALIDATING, Status.PROCESSING)
     ENDED = (Status.INGESTED, Status.ERROR, Status.CANCELLED)
 
     public_id = models.CharField(max_length=32, unique=True, default=new_job_id)
@@ -154,6 +155,12 @@ class IngestJob(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
+    # How far it is, told about every second while it runs; never true of what is stored.
+    rows_done = models.BigIntegerField(default=0)
+    bytes_done = models.BigIntegerField(default=0)
+    # Each run of the job takes the next number; only the last one may store and end it.
+    run_number = models.PositiveIntegerField(default=0)
+    cancel_requested_at = models.DateTimeField(null=True)
 
     class Meta:
         indexes = [models.Index(fields=["dataset", "-created_at"], name="datasets_job_newest_first")]

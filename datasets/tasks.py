@@ -1,5 +1,5 @@
 """What the queue can run. Every process imports this module, so a worker knows each task by name."""
 
-from datasets.jobs import ingest, retry_stalled
+from datasets.job_queue import ingest, purge_files, retry_stalled
 
-__all__ = ["ingest", "retry_stalled"]
+__all__ = ["ingest", "purge_files", "retry_stalled"]

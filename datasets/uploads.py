@@ -21,10 +21,12 @@ from django.conf import settings
 from django.db import transaction
 
 from apperate.accounts.models import User, Workspace
+from apperate.problems import storage_full
 from apperate.refusals import Refusal
-from datasets import jobs, services
+from datasets import job_files, jobs, services
 from datasets.csv_file import InvalidLine, Table
 from datasets.inference import infer_file
+from datasets.job_run import is_full
 from datasets.json_text import bad_body, shown
 from datasets.loading import with_index
 from datasets.models import IngestJob
@@ -35,7 +37,7 @@ from datasets.writing import IngestOptions
 KEPT_SECONDS = 86_400
 SAMPLE_CHARS = 80
 ID_FORM = re.compile(r"[0-9a-f]{32}")
-BODY, FACTS = "body", "upload.json"
+BODY, FACTS = job_files.BODY, "upload.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +77,24 @@ def keep(
     place = folder(public_id)
     place.mkdir(mode=0o700, parents=True)  # What customers send is for this account alone.
     try:
-        size_bytes = 0
-        with (place / BODY).open("wb") as body:
+        with (place / job_files.PACKED).open("wb") as body:
             for chunk in chunks:
-                size_bytes += body.write(chunk)
-        schema = infer_file(place / BODY)
-        if isinstance(schema, Refusal):
+                body.write(chunk)
+        size_bytes = job_files.unpack(place)
+        schema = size_bytes if isinstance(size_bytes, Refusal) else infer_file(place / BODY)
+        if isinstance(schema, Refusal) or isinstance(size_bytes, Refusal):
             shutil.rmtree(place)
-            return schema
+            return schema if isinstance(schema, Refusal) else bad_body("The file cannot be read.")
         rows, unreadable, sample = _counted(place / BODY)
         upload = Upload(
             public_id, workspace.pk, by.pk, name, file_name[:255], size_bytes, rows, unreadable,
             schema.to_json(), schema.column_mapping(), sample,
         )  # fmt: skip
         (place / FACTS).write_text(json.dumps(asdict(upload)), encoding="utf-8")
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(place, ignore_errors=True)
+        if is_full(error):
+            return storage_full()
         raise
     return upload
 

@@ -1,6 +1,8 @@
 """Ingestion jobs: whole or not at all, run by the real worker, every invalid line told with its reason."""
 
 import csv
+import errno
+import gzip
 import io
 import os
 import signal
@@ -9,18 +11,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import psycopg
 import pytest
 from django.conf import LazySettings
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections
+from django.db.models import F
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from datasets import jobs, store
+from datasets import job_files, job_queue, job_run, jobs, store
 from datasets.models import Dataset, IngestJob
 from datasets.writing import IngestOptions
 from tests.factories import DatasetFactory
@@ -203,7 +209,7 @@ def test_a_file_that_breaks_in_the_middle(prices: Dataset, body: str, said: str 
         assert counts(job) == ("INGESTED", 4, 1, 2, 1)
         return
     assert counts(job) == ("ERROR", 2, 0, 0, 0)
-    assert job.last_good_status == "PROCESSING"
+    assert job.last_good_status == "VALIDATING"
     assert said in job.message and "Nothing was stored." in job.message
     assert records(prices) == 0
 
@@ -234,7 +240,7 @@ def test_a_file_without_any_valid_line_is_an_error(prices: Dataset) -> None:
 def test_more_records_than_a_job_may_hold_store_nothing(
     prices: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "RECORDS_MAX", 2)
+    monkeypatch.setattr(job_run, "RECORDS_MAX", 2)
 
     job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(3)))
     jobs.run(job)
@@ -278,7 +284,7 @@ def test_a_database_that_is_away_delays_a_job_and_does_not_fail_it(
     with pytest.raises(type(error)):
         jobs.run(job, may_retry=True)
     job.refresh_from_db()
-    assert (job.status, records(prices)) == ("PROCESSING", 0)
+    assert (job.status, records(prices)) == ("VALIDATING", 0)
 
     work()
 
@@ -325,7 +331,7 @@ def test_a_job_gives_up_after_its_last_try(prices: Dataset, monkeypatch: pytest.
         ("[object Object]", "forgot to serialise"),
         (b"ticker,date\nA\0,2024-01-02\n", "holds a NUL byte: byte 14, in line 2"),
         (b"ticker,date\n\xff,2024-01-02\n", "is not UTF-8: byte 13, in line 2"),
-        (b"\x1f\x8b\x08\0rest", "compressed with gzip"),
+        (b"\x1f\x8b\x08\0rest", "cut off or damaged"),
     ],
     ids=lambda value: ascii(value)[:20],
 )
@@ -410,38 +416,263 @@ def test_a_job_whose_worker_was_killed_is_done_by_the_next_one(prices: Dataset, 
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     job.refresh_from_db()
-    assert (job.status, records(prices)) == ("PROCESSING", 0)
+    assert (job.status, records(prices)) == ("VALIDATING", 0)
     with connection.cursor() as cursor:  # Half a minute passes without a sign of life.
         cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 seconds'")
 
     # A lock of its own: the periodic one may have been queued by a minute that has just begun.
-    jobs.retry_stalled.configure(queueing_lock="of this test").defer(timestamp=0)
+    job_queue.retry_stalled.configure(queueing_lock="of this test").defer(timestamp=0)
     work()
     work()
 
     assert counts(ended(job)) == ("INGESTED", 100, 100, 0, 0)
 
 
-def test_a_job_that_another_worker_is_at_is_left_alone(prices: Dataset) -> None:
+def test_a_job_that_another_worker_has_taken_over_stores_nothing(
+    prices: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was taken for dead may still be at it; only the last run of a job may end it."""
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
-    held, release = threading.Event(), threading.Event()
+    real = store.copy_in
 
-    def hold() -> None:
-        with transaction.atomic():
-            IngestJob.objects.select_for_update().get(pk=job.pk)
-            held.set()
-            release.wait(timeout=30)
-        connections.close_all()
+    def taken_over(*args: Any, **kwargs: Any) -> Any:
+        copied = real(*args, **kwargs)
+        other = threading.Thread(
+            target=lambda: (IngestJob.objects.update(run_number=F("run_number") + 1), connections.close_all())
+        )
+        other.start()
+        other.join(timeout=30)
+        return copied
 
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(timeout=30)
-    try:
-        assert jobs._store_file(job, now=database_now()) is None
-        assert records(prices) == 0
-    finally:
-        release.set()
-        holder.join(timeout=30)
+    monkeypatch.setattr(store, "copy_in", taken_over)
+    jobs.run(job)
+
+    job.refresh_from_db()
+    assert (job.status, job.run_number, records(prices)) == ("VALIDATING", 2, 0)
+
+
+def test_a_waiting_job_is_cancelled_at_once(prices: Dataset) -> None:
+    job = create(prices, HEADER + "A,2024-01-02,1,\n")
+
+    cancelled = jobs.cancel(job, now=database_now())
+    work()
+
+    assert isinstance(cancelled, IngestJob)
+    assert counts(ended(job)) == ("CANCELLED", 0, 0, 0, 0)
+    assert records(prices) == 0
+    refused = jobs.cancel(job, now=database_now())
+    assert isinstance(refused, Refusal) and refused.code == "already-done"
+
+
+@pytest.mark.parametrize("is_at", ["a line", "a statement"])
+def test_a_running_job_is_cancelled_within_about_a_second(
+    prices: Dataset, monkeypatch: pytest.MonkeyPatch, is_at: str
+) -> None:
+    """Also while the database is at its statement; the dataset is as it was, and a retry brings it whole."""
+    create(prices, HEADER + "OLD,2024-01-02,1,\n")
+    work()
+    job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(300)))
+    real, stopping, waits = store.copy_in, threading.Event(), [True]
+
+    def slowly(rows: Any) -> Any:
+        for row in rows:
+            while waits[0] and is_at == "a line" and not stopping.wait(0.01):
+                yield row
+            yield row
+
+    def slow(dataset: Any, rows: Any, **kwargs: Any) -> Any:
+        copied = real(dataset, slowly(rows), **kwargs)
+        if waits[0]:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(60)")
+        return copied
+
+    monkeypatch.setattr(store, "copy_in", slow)
+    worker = threading.Thread(target=work)
+    worker.start()
+    until(lambda: IngestJob.objects.get(pk=job.pk).status in IngestJob.RUNNING)
+    begun = time.monotonic()
+    jobs.cancel(job, now=database_now())
+    until(lambda: IngestJob.objects.get(pk=job.pk).has_ended, seconds=5)
+    assert time.monotonic() - begun < 3
+    stopping.set()
+    worker.join(timeout=30)
+
+    assert ended(job).status == "CANCELLED"
+    assert records(prices) == 1
+
+    waits[0] = False
+    assert isinstance(jobs.retry(job, by=None, now=database_now()), IngestJob)
+    work()
+    assert counts(ended(job)) == ("INGESTED", 300, 300, 0, 0)
+    assert records(prices) == 301
+
+
+def test_progress_is_seen_while_the_job_runs(prices: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(2_000)))
+    real, seen = store.copy_in, []
+
+    def watched(dataset: Any, rows: Any, **kwargs: Any) -> Any:
+        copied = real(dataset, rows, **kwargs)
+
+        def look() -> None:
+            until(lambda: IngestJob.objects.get(pk=job.pk).rows_done)
+            found = IngestJob.objects.get(pk=job.pk)
+            seen.append((found.status, found.rows_done, found.bytes_done, records(prices)))
+            assert 0 < jobs.progress(found) < 1
+            connections.close_all()
+
+        other = threading.Thread(target=look)
+        other.start()
+        other.join(timeout=30)
+        return copied
+
+    monkeypatch.setattr(store, "copy_in", watched)
+    size = job.size_bytes
+    jobs.run(job)
+
+    assert seen == [("PROCESSING", 2_000, size, 0)]
+    assert counts(ended(job)) == ("INGESTED", 2_000, 2_000, 0, 0)
+
+
+def test_records_are_never_older_than_the_start_of_their_job(prices: Dataset) -> None:
+    job = create(prices, HEADER + "A,2024-01-02,1,\n")
+    work()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT updated FROM records WHERE dataset_id = %s", [prices.pk])
+        updated = cursor.fetchone()[0]
+    assert ended(job).started_at is not None and job.started_at <= updated
+
+
+def test_a_failed_job_is_tried_again_with_the_same_file(
+    prices: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = create(prices, HEADER + "A,2024-01-02,1,\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "copy_in", lambda *_, **__: 1 / 0)
+        work()
+    assert ended(job).status == "ERROR"
+
+    again = jobs.retry(job, by=None, now=database_now())
+    assert isinstance(again, IngestJob) and again.status == "CREATED"
+    work()
+
+    assert counts(ended(job)) == ("INGESTED", 1, 1, 0, 0)
+    refused = jobs.retry(job, by=None, now=database_now())
+    assert isinstance(refused, Refusal) and refused.code == "already-done"
+
+
+def test_a_job_whose_file_is_gone_says_so(prices: Dataset) -> None:
+    job = create(prices, HEADER + "A,2024-01-02,1,\n")
+    (jobs.folder(job) / "body").unlink()
+
+    work()
+
+    assert ended(job).status == "ERROR"
+    assert "The file of this job is no longer there" in job.message
+    refused = jobs.retry(job, by=None, now=database_now())
+    assert isinstance(refused, Refusal) and "removed" in refused.detail
+
+
+def test_the_file_of_a_failed_job_is_kept_for_a_day(prices: Dataset) -> None:
+    job = create(prices, HEADER + "A,x,1,\n")
+    waiting = create(prices, HEADER + "A,2024-01-02,1,\n")
+    jobs.run(job)
+    assert ended(job).status == "ERROR"
+    now = database_now()
+
+    assert job_files.purge(now=now + timedelta(hours=23)) == 0
+    assert job_files.purge(now=now + timedelta(hours=25)) == 1
+    assert not job_files.body(job).exists() and jobs.invalid_lines(job).count(b"\n") == 2
+    assert job_files.body(waiting).exists(), "the file of a job that waits stays"
+
+
+def test_a_full_disk_is_an_error_of_the_job(prices: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = create(prices, HEADER + "A,2024-01-02,1,\n")
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        raise OperationalError("no room") from psycopg.errors.DiskFull("no room")
+
+    monkeypatch.setattr(store, "copy_in", full)
+    work()
+
+    assert ended(job).status == "ERROR"
+    assert "disk" in job.message and records(prices) == 0
+
+
+def test_a_full_disk_refuses_an_upload(
+    prices: Dataset, ingest_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(job_files, "keep", full)
+    refused = outcome(prices, HEADER + "A,2024-01-02,1,\n")
+
+    assert isinstance(refused, Refusal) and (refused.code, refused.status) == ("storage-full", 507)
+    assert list(ingest_dir.iterdir()) == []
+
+
+LINES = HEADER + "A,2024-01-02,1.5,10\nB,2024-01-03,2.5,20\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        LINES,
+        LINES.replace(",", "\t"),
+        LINES.replace(",", "|"),
+        '[{"ticker": "A", "date": "2024-01-02"}, {"ticker": "B", "date": "2024-01-03"}]',
+        '{"ticker": "A", "date": "2024-01-02"}\n{"ticker": "B", "date": "2024-01-03"}\n',
+        None,
+    ],
+    ids=["comma", "tab", "pipe", "json", "jsonl", "parquet"],
+)
+def test_every_form_is_taken_from_gzip(prices: Dataset, tmp_path: Path, body: str | None) -> None:
+    if body is None:
+        path = tmp_path / "made.parquet"
+        rows = "SELECT 'A' AS ticker, '2024-01-02' AS date UNION ALL SELECT 'B', '2024-01-03'"
+        duckdb.sql(f"COPY ({rows}) TO '{path}' (FORMAT parquet)")
+        plain = path.read_bytes()
+    else:
+        plain = body.encode()
+    half = len(plain) // 2
+
+    one = create(prices, gzip.compress(plain))
+    two = create(prices, gzip.compress(plain[:half]) + gzip.compress(plain[half:]), replaces=True)
+    work()
+
+    assert counts(ended(one)) == ("INGESTED", 2, 2, 0, 0)
+    assert counts(ended(two)) == ("INGESTED", 2, 2, 0, 0), "several members are one file"
+    assert records(prices) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (gzip.compress(gzip.compress(b"ticker,date\n")), "unsupported-encoding"),
+        (b"PK\x03\x04rest", "unsupported-encoding"),
+        (b"BZh91AY", "unsupported-encoding"),
+        (b"\xfd7zXZ\0rest", "unsupported-encoding"),
+        (b"\x28\xb5\x2f\xfdrest", "unsupported-encoding"),
+        (gzip.compress(LINES.encode())[:-9], "invalid-values"),
+        (gzip.compress(LINES.encode()) + b"rest", "invalid-values"),
+        (b"\x1f\x8b", "invalid-values"),
+        (gzip.compress(b"a" * 40_000_000), "body-too-large"),
+    ],
+    ids=["twice", "zip", "bzip2", "xz", "zstd", "cut", "text after", "head alone", "bomb"],
+)
+def test_other_compression_is_refused(prices: Dataset, ingest_dir: Path, body: bytes, code: str) -> None:
+    refused = outcome(prices, body)
+
+    assert isinstance(refused, Refusal) and refused.code == code, refused
+    assert list(ingest_dir.iterdir()) == []
+
+
+def test_what_is_in_gzip_has_a_greatest_size(prices: Dataset, settings: LazySettings) -> None:
+    settings.UPLOAD_BYTES_MAX = 10
+    refused = outcome(prices, gzip.compress(LINES.encode()))
+    assert isinstance(refused, Refusal) and refused.code == "body-too-large"
 
 
 def test_readers_never_see_half_a_file(prices: Dataset) -> None:

@@ -1,0 +1,54 @@
+"""What the queue runs: jobs, and the upkeep that takes up what a dead worker left."""
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from procrastinate import JobContext, RetryStrategy
+from procrastinate.contrib.django import app
+
+from apperate.clock import database_now
+from datasets import job_files, job_run
+from datasets.models import IngestJob
+
+ENTRY_HOURS = 24
+UPKEEP_HOURS = 1
+RETRIES_MAX = 20
+RETRY_SECONDS = 5
+# A worker says every 2 s that it lives (settings.py); one that was silent for so long is dead.
+STALLED_SECONDS = 15
+
+
+@app.task(
+    name="ingest",
+    queue="ingest",
+    pass_context=True,
+    retry=RetryStrategy(max_attempts=RETRIES_MAX, wait=RETRY_SECONDS, retry_exceptions=job_run.AWAY),
+)
+def ingest(context: JobContext, job_id: int) -> None:
+    """The queue's entry: run one job, unless its dataset was removed meanwhile."""
+    job = IngestJob.objects.select_related("dataset").filter(pk=job_id).first()
+    if job is not None:
+        job_run.run(job, may_retry=context.job.attempts < RETRIES_MAX)
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(name="retry_stalled", queue="upkeep", queueing_lock="retry_stalled", priority=10)
+async def retry_stalled(timestamp: int) -> None:
+    """Every ten seconds: what a worker had begun that has died since waits again; old entries are dropped."""
+    for stalled in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
+        await app.job_manager.retry_job(stalled)
+    await app.job_manager.delete_old_jobs(nb_hours=ENTRY_HOURS, include_failed=True)
+    await app.job_manager.delete_old_jobs(nb_hours=UPKEEP_HOURS, queue="upkeep", include_failed=True)
+
+
+@app.periodic(cron="17 * * * *")
+@app.task(name="purge_files", queue="upkeep", queueing_lock="purge_files")
+async def purge_files(timestamp: int) -> None:
+    """Every hour: files that were kept a day for another try go."""
+
+    def purge() -> None:
+        try:
+            job_files.purge(now=database_now())
+        finally:
+            connections.close_all()
+
+    await sync_to_async(purge, thread_sensitive=False)()

@@ -1,0 +1,236 @@
+"""One run of an ingestion job: its file becomes records, whole or not at all.
+
+The records and the job's final counts are committed in one transaction. Each run takes the job's next
+number first, and its last statement holds only while that number is still its own: a worker that was
+taken for dead, and a job that was cancelled, end without a trace.
+"""
+
+import csv
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import F
+
+from apperate.clock import database_now
+from apperate.problems import storage_full
+from apperate.refusals import Refusal
+from datasets import job_files, parsing, store
+from datasets.file_text import position
+from datasets.job_watch import Stopped, Watch
+from datasets.json_text import bad_body
+from datasets.models import IngestJob
+from datasets.records import Row
+from datasets.writing import dataset_gone
+
+RECORDS_MAX = 20_000_000
+FAULT_CHARS_MAX = 300
+CHECK_ROWS = 256
+Status = IngestJob.Status
+# What the database says when it is away or busy: the file is still there, so the job can wait.
+AWAY = (OperationalError, InterfaceError)
+logger = logging.getLogger("apperate.jobs")
+
+
+class TooManyInvalid(Exception):
+    """More invalid lines than the job allows."""
+
+
+class TooManyRecords(Exception):
+    """More records than one job may hold."""
+
+
+class BrokenFile(Exception):
+    """The file's syntax broke, at the place that is said: what follows cannot be read."""
+
+
+def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> None:
+    """Read, check and store the job's file. Every end is a state of the job, never an exception.
+
+    With may_retry=True the error of a database that is away is raised, and the job waits as it was.
+    With is_watched=False nobody is told how far it is: for a job that is part of a larger transaction.
+    """
+    now = database_now()
+    if not _begin(job, now=now):
+        return
+    watch = Watch(job)
+    try:
+        with ExitStack() as stack:
+            if is_watched:
+                stack.enter_context(watch)
+            refusal = _store_file(job, watch, now=now)
+    except Exception as error:
+        watch.end()
+        if watch.is_stopped or isinstance(error, Stopped):
+            _end_cancelled(job)
+            return
+        if may_retry and isinstance(error, AWAY) and not is_full(error):
+            raise
+        logger.exception("ingestion job failed job=%s", job.public_id)
+        refusal = storage_full() if is_full(error) else _our_fault()
+    if refusal is not None:
+        _end_badly(job, watch, refusal)
+    elif job.status == Status.INGESTED:
+        job_files.body(job).unlink(missing_ok=True)
+
+
+def _begin(job: IngestJob, *, now: datetime) -> bool:
+    """Take the job's next number and say when it began, before its first record is read."""
+    jobs = IngestJob.objects.filter(pk=job.pk).exclude(status__in=IngestJob.ENDED)
+    jobs.filter(cancel_requested_at__isnull=False).update(status=Status.CANCELLED, ended_at=now)
+    begun = jobs.update(
+        status=Status.VALIDATING, last_good_status=Status.VALIDATING, started_at=now,
+        run_number=F("run_number") + 1, rows_done=0, bytes_done=0,
+    )  # fmt: skip
+    # The caller's object goes on; its relations stay loaded.
+    job.refresh_from_db(fields=["status", "last_good_status", "started_at", "run_number", "ended_at"])
+    job.lines = job.invalid = 0
+    return bool(begun)
+
+
+def _end_cancelled(job: IngestJob) -> None:
+    """The end of a job that somebody stopped; nothing when another worker has it now."""
+    mine = IngestJob.objects.filter(pk=job.pk, run_number=job.run_number, cancel_requested_at__isnull=False)
+    mine.exclude(status__in=IngestJob.ENDED).update(status=Status.CANCELLED, ended_at=database_now())
+    job.refresh_from_db()
+
+
+def _end_badly(job: IngestJob, watch: Watch, refusal: Refusal) -> None:
+    mine = IngestJob.objects.filter(pk=job.pk, run_number=job.run_number)
+    mine.exclude(status__in=IngestJob.ENDED).update(
+        status=Status.ERROR, last_good_status=watch.phase, ended_at=database_now(),
+        message=sentence(refusal), lines=job.lines, invalid=job.invalid, rows_done=watch.rows,
+    )  # fmt: skip
+    job.refresh_from_db()
+
+
+def sentence(refusal: Refusal) -> str:
+    """A refusal in one line for the job's page."""
+    parts = [refusal.detail]
+    if refusal.received:
+        parts.append(f"Received: {refusal.received}.")
+    if refusal.needed:
+        parts.append(f"Needed: {refusal.needed}.")
+    return " ".join(parts)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk has no room left, the database's or this machine's."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(error, psycopg.errors.DiskFull)
+
+
+def _our_fault() -> Refusal:
+    return Refusal("internal-error", "Storing the file failed on our side; nothing was stored.")
+
+
+def _gone() -> Refusal:
+    return bad_body("The file of this job is no longer there; nothing was stored.", needed="the file again")
+
+
+def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
+    """One transaction: the records and the job's counts, or nothing and the reason."""
+    if not job_files.body(job).exists():
+        return _gone()
+    with ExitStack() as stack:
+        dataset = stack.enter_context(store.locked(job.dataset_id))
+        if dataset is None:
+            return dataset_gone()
+        # Looking through a large file takes longer than a transaction may otherwise stand still.
+        store.lift_time_limits()
+        token = position.set(watch.position)
+        stack.callback(position.reset, token)
+        rows = parsing.open_rows(job_files.body(job), dataset.schema, now)
+        if isinstance(rows, Refusal):
+            return rows
+        first_fault: list[str] = []
+        path = job_files.folder(job) / job_files.INVALID
+        log = stack.enter_context(path.open("w", newline="", encoding="utf-8"))
+        try:
+            valid = _valid(job, rows, csv.writer(log), first_fault, watch)
+            copied = store.copy_in(dataset, valid, replaces=job.replaces_duplicates, now=now)
+        except (TooManyInvalid, TooManyRecords, BrokenFile) as fault:
+            transaction.set_rollback(True)
+            return _in_words(fault, job)
+        log.flush()
+        if job.invalid == job.lines:
+            return bad_body(f"None of the {job.lines:,} lines is valid; nothing was stored. {first_fault[0]}")
+        watch.end()
+        watch.check()
+        _end_well(job, watch, copied)
+    return None
+
+
+def _in_words(fault: Exception, job: IngestJob) -> Refusal:
+    """Why a file was given up in the middle."""
+    if isinstance(fault, TooManyInvalid):
+        return Refusal(
+            "invalid-values",
+            f"More than {job.invalid_max:,} lines are not valid; nothing was stored.",
+            check="body",
+            needed="fewer invalid lines, or a higher maximumValidationErrors",
+        )
+    if isinstance(fault, TooManyRecords):
+        return bad_body(
+            f"The file has more than {RECORDS_MAX:,} records; nothing was stored.",
+            needed="several smaller files",
+        )
+    return bad_body(f"The file is {fault}. Nothing was stored.")
+
+
+def _end_well(job: IngestJob, watch: Watch, copied: store.Copied) -> None:
+    """The job's counts, in the transaction of its records. Raises Stopped when it is not ours any more."""
+    mine = IngestJob.objects.filter(
+        pk=job.pk, run_number=job.run_number, cancel_requested_at=None, status__in=IngestJob.RUNNING
+    )
+    facts = {
+        "status": Status.INGESTED, "last_good_status": Status.INGESTED, "ended_at": database_now(),
+        "lines": job.lines, "stored": copied.stored, "duplicates": copied.duplicates, "invalid": job.invalid,
+        "rows_done": watch.rows, "bytes_done": job_files.body(job).stat().st_size, "message": "",
+    }  # fmt: skip
+    if not mine.update(**facts):
+        raise Stopped
+    for name, value in facts.items():
+        setattr(job, name, value)
+
+
+def _valid(
+    job: IngestJob,
+    rows: Iterator[tuple[int, Any]],
+    log: Any,
+    first_fault: list[str],
+    watch: Watch,
+) -> Iterator[Row]:
+    """The valid rows; the others go to the log with line number and reason."""
+    log.writerow(("jobId", "lineNumber", "error"))
+    for line_number, row in rows:
+        job.lines += 1
+        if not job.lines % CHECK_ROWS:
+            watch.rows = job.lines
+            watch.check()
+            if job.lines > RECORDS_MAX:
+                raise TooManyRecords
+        if isinstance(row, Row):
+            yield row
+            continue
+        if row.ends:
+            raise BrokenFile(row.reason)
+        job.invalid += 1
+        if not first_fault:
+            first_fault.append(f"Line {line_number:,}: {row.reason}."[:FAULT_CHARS_MAX])
+        log.writerow((job.public_id, line_number, row.reason))
+        if job.invalid_max is not None and job.invalid > job.invalid_max:
+            raise TooManyInvalid
+    if job.lines > RECORDS_MAX:
+        raise TooManyRecords
+    watch.rows = job.lines
+    watch.check()
+    watch.phase = Status.PROCESSING
