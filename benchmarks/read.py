@@ -62,13 +62,13 @@ async def measure(facts: dict[str, str], seconds: float) -> None:
     from datetime import UTC, datetime
 
     from apperate import pool
-    from datasets import catalog, query, store
+    from datasets import catalog, query, reads
 
     dataset = await catalog.find("DEMO", "STOCKS", fresh=True)
     assert dataset is not None
     asked = query.parse([("last", "1")], dataset.schema, now=datetime.now(UTC), path_key="AAPL")
     assert isinstance(asked, query.Query)
-    statement, parameters = store.read_statement(dataset, asked)
+    statement, parameters = reads.read_statement(dataset, asked)
 
     async def database_caller() -> Callable[[], Awaitable[None]]:
         async def call() -> None:

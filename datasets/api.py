@@ -1,21 +1,25 @@
-"""The API on records: read, write, delete, ingest. What stands around a view is in gate.py."""
+"""The API on records: reading them. What stands around a view is in gate.py."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import simplejson
-from django.conf import settings
 
-from apperate.data_plane import in_thread
+from apperate.data_plane import raw_path_of
 from apperate.problems import JSON
 from apperate.refusals import Refusal
-from datasets import jobs, parameters, renderers, store, writing
 from datasets import query as queries
+from datasets import reads, renderers, system_properties
+from datasets.catalog import Metadata
+from datasets.cursors import write_cursor
 from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint
-from tokens.permissions import Action
+from datasets.query import Query
+from tokens.permissions import CORE, PREMIUM, Action
 
-ANSWER_CHARACTERS_MAX = 64_000_000
 SHORT_CHARACTERS = 100_000
+LINK_CHARS_MAX = 8_000
 
 
 def said(document: dict[str, Any], **facts: Any) -> Answer:
@@ -34,87 +38,88 @@ async def read_data(
 ) -> Answer | Refusal | Outdated:
     """GET /v1/data/WS/ID[/KEY[/SUBKEY]]: the records a query asks for, one database round trip."""
     dataset = call.metadata
-    query = queries.parse(
-        pairs(call.request.GET), dataset.schema, now=call.now, path_key=key, path_subkey=subkey
-    )
+    query = parse(call, dataset, key, subkey)
     if isinstance(query, Refusal):
         return query
-    content_type = renderers.CONTENT_TYPES[query.format]
     if query.schema_only:
         texts, columns = renderers.describe_columns(dataset.schema)
-        return Answer(renderers.render(query.format, texts, columns), content_type, is_free=True)
-    found = await store.read(dataset, query)
+        return Answer(
+            renderers.render(query.format, texts, columns),
+            renderers.CONTENT_TYPES[query.format],
+            is_free=True,
+        )
+    found = await reads.read(dataset, query)
     if found.version != dataset.version:
         return OUTDATED
-    characters = sum(map(len, found.texts))
-    if characters > ANSWER_CHARACTERS_MAX:
-        return Refusal(
-            "invalid-values",
-            "The answer would be too long. Ask for fewer records, or with filter for fewer properties.",
-            check="query",
-            received=f"{len(found.texts):,} records with {characters:,} characters",
-            needed=f"at most {ANSWER_CHARACTERS_MAX:,} characters in one answer",
-        )
-    render = (query.format, found.texts, dataset.schema.names, query.filter)
-    if characters > SHORT_CHARACTERS:  # Long work must not keep other requests waiting.
-        body = await asyncio.to_thread(renderers.render, *render)
+    body = await rendered(query, texts_of(dataset, query, found), columns_of([dataset], query))
+    headers = paging_headers(call, write_cursor(found.next, query.question)) if found.next else {}
+    return Answer(body, content_type(query), records=len(found.texts), headers=headers)
+
+
+def parse(call: Call, dataset: Metadata, key: str | None, subkey: str | None) -> Query | Refusal:
+    """What the request asks of a dataset."""
+    return queries.parse(
+        pairs(call.request.GET),
+        dataset.schema,
+        now=call.now,
+        path_key=key,
+        path_subkey=subkey,
+        name=f"{dataset.workspace}/{dataset.name}",
+        answer_format=renderers.accepted(call.request.headers.get("Accept", "")),
+        more_names=inline_names(dataset),
+    )
+
+
+def inline_names(dataset: Metadata) -> tuple[str, ...]:
+    """The platform's properties that records of CORE and PREMIUM carry; a schema's own names come first."""
+    if dataset.workspace not in (CORE, PREMIUM):
+        return ()
+    return tuple(name for name in system_properties.INLINE if dataset.schema.get(name) is None)
+
+
+def texts_of(dataset: Metadata, query: Query, found: reads.Found) -> list[str]:
+    """The records of an answer, the platform's properties among them where they are asked for."""
+    if not found.systems:
+        return found.texts
+    return system_properties.added(
+        found.texts,
+        found.systems,
+        dataset=dataset.name,
+        inline=inline_names(dataset),
+        nested=query.with_system,
+    )
+
+
+def columns_of(datasets: Sequence[Metadata], query: Query) -> tuple[str, ...]:
+    """The names of the properties that an answer may have, in order, each once."""
+    if query.filter is not None:
+        names = list(query.filter)
     else:
-        body = renderers.render(*render)
-    return Answer(body, content_type, records=len(found.texts))
+        names = [name for found in datasets for name in (*found.schema.names, *inline_names(found))]
+    if query.with_system:
+        names.append(system_properties.SYSTEM)
+    return tuple(dict.fromkeys(names))
 
 
-@data_endpoint(Action.WRITE)
-async def write_records(call: Call) -> Answer | Refusal:
-    """POST /v1/record/WS/ID: a JSON object or array of objects, all stored or none."""
-    body = await call.request.read_body(bytes_max=settings.RECORD_BODY_BYTES_MAX)
-    if isinstance(body, Refusal):
-        return body
-    values = parameters.values(pairs(call.request.GET), "write")
-    if isinstance(values, Refusal):
-        return values
-    count = await in_thread(writing.write_records)(
-        dataset_id=call.metadata.id, body=body, replaces=writing.replaces_duplicates(values), now=call.now
-    )
-    if isinstance(count, Refusal):
-        return count
-    return said({"success": True, "message": f"wrote {count} messages"}, records=count, is_free=True)
+async def rendered(query: Query, texts: Sequence[str], columns: Sequence[str]) -> bytes:
+    """The body of an answer; long ones are made off the event loop, so that they keep nobody waiting."""
+    keeps = columns if query.filter is not None else None
+    if sum(map(len, texts)) > SHORT_CHARACTERS:
+        body = await asyncio.to_thread(renderers.render, query.format, texts, columns, keeps)
+    else:
+        body = renderers.render(query.format, texts, columns, keeps)
+    return renderers.jsonp(body, query.callback) if query.callback else body
 
 
-@data_endpoint(Action.DELETE)
-async def delete_data(
-    call: Call, key: str | None = None, subkey: str | None = None, date: str | None = None
-) -> Answer | Refusal:
-    """DELETE /v1/data/WS/ID/KEY[/SUBKEY[/DATE]]: to the trash, from where they come back for 24 h."""
-    selection = writing.parse_selection(pairs(call.request.GET), key=key, subkey=subkey, date=date)
-    if isinstance(selection, Refusal):
-        return selection
-    count = await in_thread(writing.delete_records)(
-        dataset_id=call.metadata.id, selection=selection, token_id=call.token.token_id, now=call.now
-    )
-    if isinstance(count, Refusal):
-        return count
-    return said({"success": True, "message": f"deleted {count} records"}, records=count, is_free=True)
+def content_type(query: Query) -> str:
+    return renderers.JSONP if query.callback else renderers.CONTENT_TYPES[query.format]
 
 
-@data_endpoint(Action.WRITE)
-async def ingest_data(call: Call) -> Answer | Refusal:
-    """POST /v1/data/WS/ID: a CSV or JSON file becomes an ingestion job; `wait=true` waits for its end."""
-    file = await call.request.spool(bytes_max=settings.UPLOAD_BYTES_MAX)
-    if isinstance(file, Refusal):
-        return file
-    with file:
-        options = writing.parse_ingest_options(pairs(call.request.GET))
-        if isinstance(options, Refusal):
-            return options
-        job = await in_thread(jobs.create)(
-            dataset_id=call.metadata.id,
-            file=file,
-            options=options,
-            token_id=call.token.token_id,
-            now=call.now,
-        )
-    if isinstance(job, Refusal):
-        return job
-    if options.waits and (answer := await jobs.wait_for(job)):
-        return answer
-    return said(jobs.created_document(job, workspace=call.target.workspace, dataset=call.target.name))
+def paging_headers(call: Call, cursor: str) -> dict[str, str]:
+    """Where the next page of an answer is. The link names no token: clients send theirs again."""
+    asked = [(name, value) for name, value in pairs(call.request.GET) if name not in ("token", "cursor")]
+    # The path is repeated as it was sent; what could end the link is escaped.
+    path = quote(raw_path_of(call.request.scope), safe="/%:@!$&'()*+,;=~-._")
+    link = f'<{path}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
+    headers = {"Apperate-Next-Cursor": cursor}
+    return headers | {"Link": link} if len(link) <= LINK_CHARS_MAX else headers

@@ -10,7 +10,7 @@ from django.urls import path, re_path, register_converter
 from apperate.data_plane import Segment
 from apperate.problems import problem_response
 from apperate.refusals import Refusal
-from datasets import api, api_catalog, api_status
+from datasets import api, api_catalog, api_jobs, api_status, api_writing
 
 register_converter(Segment, "segment")
 View = Callable[..., Awaitable[HttpResponseBase]]
@@ -44,15 +44,19 @@ DATA = "data/<segment:workspace>/<segment:name>"
 urlpatterns = [
     path("status", ByMethod(GET=api_status.status)),
     path("datasets/<segment:workspace>", ByMethod(POST=api_catalog.create_dataset)),
-    path(DATA, ByMethod(GET=api.read_data, POST=api.ingest_data, DELETE=api.delete_data)),
-    path(f"{DATA}/<segment:key>", ByMethod(GET=api.read_data, DELETE=api.delete_data)),
-    path(f"{DATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data, DELETE=api.delete_data)),
-    path(f"{DATA}/<segment:key>/<segment:subkey>/<segment:date>", ByMethod(DELETE=api.delete_data)),
-    path("record/<segment:workspace>/<segment:name>", ByMethod(POST=api.write_records)),
-    path("jobs/<segment:workspace>/ingest/<segment:job_id>", ByMethod(GET=api_catalog.read_job)),
+    path(DATA, ByMethod(GET=api.read_data, POST=api_jobs.ingest_data, DELETE=api_writing.delete_data)),
+    path(f"{DATA}/<segment:key>", ByMethod(GET=api.read_data, DELETE=api_writing.delete_data)),
+    path(
+        f"{DATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data, DELETE=api_writing.delete_data)
+    ),
+    path(f"{DATA}/<segment:key>/<segment:subkey>/<segment:date>", ByMethod(DELETE=api_writing.delete_data)),
+    path("record/<segment:workspace>/<segment:name>", ByMethod(POST=api_writing.write_records)),
+    path("jobs/<segment:workspace>/ingest", ByMethod(GET=api_jobs.read_jobs, POST=api_jobs.create_job)),
+    path("jobs/<segment:workspace>/ingest/<segment:job_id>", ByMethod(GET=api_jobs.read_job)),
     re_path(
         r"^jobs/(?P<workspace>[^/]+)/ingest/(?P<job_id>[^/]+)/(?P<log>invalid-records-log)$",
-        ByMethod(GET=api_catalog.read_job),
+        ByMethod(GET=api_jobs.read_job),
     ),
+    path("jobs/<segment:workspace>/<segment:job_id>", ByMethod(GET=api_jobs.cancel_job)),
     re_path(r"^", api_status.no_such_route),
 ]

@@ -113,7 +113,7 @@ def cancel(job: IngestJob, *, now: datetime) -> IngestJob | Refusal:
         )
         if job.has_ended:
             return Refusal(
-                "already-done",
+                "invalid-values",
                 "The job has ended and cannot be cancelled any more.",
                 received=job.status,
                 needed="a job that waits or runs",
@@ -135,7 +135,7 @@ def retry(job: IngestJob, *, by: Any, now: datetime) -> IngestJob | Refusal:
         )
         if job.status not in {IngestJob.Status.ERROR, IngestJob.Status.CANCELLED}:
             return Refusal(
-                "already-done",
+                "invalid-values",
                 "Only a job that failed or was cancelled can be tried again.",
                 received=job.status,
                 needed="a job in the state ERROR or CANCELLED",

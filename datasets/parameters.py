@@ -19,15 +19,19 @@ from functools import cache
 from typing import Any
 
 from apperate.refusals import Refusal, invalid_value
+from datasets.conditions import SUBATTRIBUTE_NEEDED, WHERE_NEEDED
+from datasets.cursors import CURSOR_NEEDED
 from datasets.ranges import DATES_NEEDED, RANGES_NEEDED, parse_day, parse_day_or_moment
 
 LIMIT_MAX = 5_000
 COUNT_MAX = 1_000_000_000
 FORMATS = ("json", "csv", "psv", "ndjson")
+CALLBACK_CHARS_MAX = 100
 ABSENT = frozenset({"", "undefined", "null"})
 HANDLINGS = {"replace": True, "true": True, "ignore": False, "false": False}
 
 _COUNT = re.compile(r"[0-9]{1,18}")
+_CALLBACK = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*){0,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +86,20 @@ def refuse_unsupported(text: str) -> None:
     """Nothing is accepted: answering as if the parameter were absent would give other records."""
 
 
+def parse_callback(text: str) -> str | None:
+    """The name of a JavaScript function, members included."""
+    return text if len(text) <= CALLBACK_CHARS_MAX and _CALLBACK.fullmatch(text) else None
+
+
 def parse_handling(text: str) -> bool | None:
     """Whether a record replaces the one with the same unique index."""
     return HANDLINGS.get(text.lower())
 
 
 _COUNTED = f"a whole number from 1 to {COUNT_MAX:,}; at most {LIMIT_MAX:,} records are returned"
+_NUMBERED = f"a whole number from 1 to {COUNT_MAX:,}"
 _FLAG = "true or false"
+DATE_FIELD_NEEDED = "the name of a date property of this dataset"
 _UNSUPPORTED = "to be left out, it is not supported"
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -96,23 +107,24 @@ FLAG: dict[str, Any] = {"type": "boolean"}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": COUNT_MAX}
 
 READ = ("read",)
+LISTED = ("read", "jobs")  # records are read by them, and lists of ingestion jobs
 STORING = ("write", "ingest")
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
-        "last", READ, "the latest n records, newest first; overrides limit", "5", _COUNTED, count_from(1),
+        "last", LISTED, "the latest n records, newest first; overrides limit", "5", _COUNTED, count_from(1),
         COUNT, selects=True,
     ),
     Parameter(
-        "first", READ, "the earliest n records, oldest first; overrides limit", "5", _COUNTED, count_from(1),
-        COUNT, selects=True,
+        "first", LISTED, "the earliest n records, oldest first; overrides limit", "5", _COUNTED,
+        count_from(1), COUNT, selects=True,
     ),
     Parameter(
         "next", READ, "the next n records after now, soonest first; overrides limit", "5", _COUNTED,
         count_from(1), COUNT, selects=True,
     ),
     Parameter(
-        "limit", READ, f"at most n records; 1 unless a date is asked for, then {LIMIT_MAX:,}", "100",
+        "limit", LISTED, f"at most n records; 1 unless a date is asked for, then {LIMIT_MAX:,}", "100",
         _COUNTED, count_from(1), COUNT, selects=True,
     ),
     Parameter(
@@ -123,11 +135,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         "on", READ, "the records of one UTC day", "2024-02-29", DATES_NEEDED, parse_day, TEXT, selects=True
     ),
     Parameter(
-        "from", (*READ, "delete"), "records on or after this day or moment", "2024-01-01", DATES_NEEDED,
+        "from", (*LISTED, "delete"), "records on or after this day or moment", "2024-01-01", DATES_NEEDED,
         parse_day_or_moment, TEXT, selects=True,
     ),
     Parameter(
-        "to", (*READ, "delete"), "records on or before this day or moment", "2024-01-31", DATES_NEEDED,
+        "to", (*LISTED, "delete"), "records on or before this day or moment", "2024-01-31", DATES_NEEDED,
         parse_day_or_moment, TEXT, selects=True,
     ),
     Parameter(
@@ -139,8 +151,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         selects=True,
     ),
     Parameter(
-        "sort", READ, "order by date; newest first unless said", "asc", "asc or desc", one_of("asc", "desc"),
-        TEXT | {"enum": ["asc", "desc", "ASC", "DESC"]}, selects=True,
+        "sort", LISTED, "order by date; newest first unless said", "asc", "asc or desc",
+        one_of("asc", "desc"), TEXT | {"enum": ["asc", "desc", "ASC", "DESC"]}, selects=True,
     ),
     Parameter(
         "filter", READ, "only these properties, in this order", "day,close", "names of properties",
@@ -158,19 +170,32 @@ PARAMETERS: tuple[Parameter, ...] = (
         "no letters and no digits", parse_separator, TEXT | {"minLength": 1},
     ),
     Parameter(
-        "interval", READ, "every n-th record", "2", _UNSUPPORTED, refuse_unsupported, COUNT, selects=True
+        "interval", READ, "every n-th of the records asked for", "5", _NUMBERED, count_from(1), COUNT,
+        selects=True,
     ),
     Parameter(
-        "dateField", READ, "apply dates to another property", "paidOn", _UNSUPPORTED, refuse_unsupported,
+        "dateField", READ, "apply dates, and the order, to this date property", "day", DATE_FIELD_NEEDED, str,
         TEXT, selects=True,
     ),
     Parameter(
-        "subattribute", READ, "only records with that value", "sector|IT", _UNSUPPORTED, refuse_unsupported,
-        TEXT, selects=True,
+        "subattribute", READ, "only records with these values, name|value equal, name~value not equal",
+        "ticker|AAPL", SUBATTRIBUTE_NEEDED, str, TEXT, selects=True,
     ),
     Parameter(
-        "where", READ, "only records that meet a condition", "close gt 1", _UNSUPPORTED, refuse_unsupported,
-        TEXT, selects=True,
+        "where", READ, "only records that meet a condition", "close gt 100 and ticker in (AAPL, MSFT)",
+        WHERE_NEEDED, str, TEXT, selects=True,
+    ),
+    Parameter(
+        "includeSystemRecordProperties", READ,
+        "adds _systemRecordProperties with id, key, subkey, date and updated", "true", _FLAG, parse_flag,
+        FLAG,
+    ),
+    Parameter(
+        "cursor", READ, "go on where an answer ended", "WyJkMmY4", CURSOR_NEEDED, str, TEXT, selects=True
+    ),
+    Parameter(
+        "callback", READ, "answer as JSONP, a call of this function", "show",
+        f"the name of a JavaScript function of at most {CALLBACK_CHARS_MAX} characters", parse_callback, TEXT,
     ),
     Parameter(
         "queryId", READ, "only what is new since the last use", "a1", _UNSUPPORTED, refuse_unsupported, TEXT,
@@ -179,7 +204,6 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "export", READ, "all matching records", "true", _UNSUPPORTED, refuse_unsupported, FLAG, selects=True
     ),
-    Parameter("callback", READ, "answer as JSONP", "show", _UNSUPPORTED, refuse_unsupported, TEXT),
     Parameter(
         "duplicateKeyHandling", STORING,
         "what happens to a record whose unique index exists; ignored unless said", "replace",

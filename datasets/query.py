@@ -14,9 +14,11 @@ from typing import Any
 
 from apperate.refusals import Refusal, invalid_value
 from datasets import parameters
-from datasets.parameters import LIMIT_MAX
+from datasets.conditions import All, Condition, parse_subattribute, parse_where
+from datasets.cursors import CURSOR_NEEDED, Place, question_of, read_cursor
+from datasets.parameters import DATE_FIELD_NEEDED, LIMIT_MAX
 from datasets.ranges import MOMENT, RANGES_NEEDED, Span, later, needs_calendar, parse_range
-from datasets.schema import Schema
+from datasets.schema import PropertyType, Schema
 
 KEYS_MAX = 2_000
 _COUNTS = ("last", "first", "next")
@@ -27,7 +29,12 @@ class Query:
     """What to read. `keys` empty means every key; dates are the half-open span [from_at, to_at) in UTC.
 
     Select `limit` records after skipping `offset`, in `order` of date, for each key; then turn the
-    selection round if `turned` (as in `last=5&sort=asc`). `filter` names the properties to keep, in order.
+    selection round if `turned` (as in `last=5&sort=asc`). Of what was selected every `interval`-th is
+    returned. `is_paged`: limit is the size of a page, and what comes after it is on the next one. `after`
+    is where the page before ended, `records_max` what one page holds at most. `date_field` is the date
+    property that dates and order are about, when it is not the indexed one. `filter` names the properties
+    to keep, in order. `reads_system`: the platform's facts of each record are read along, and shown in a
+    property of their own if `with_system`.
     """
 
     keys: tuple[str, ...] = ()
@@ -41,6 +48,16 @@ class Query:
     filter: tuple[str, ...] | None = None
     format: str = "json"
     schema_only: bool = False
+    interval: int = 1
+    date_field: str | None = None
+    condition: Condition | None = None
+    with_system: bool = False
+    reads_system: bool = False
+    callback: str | None = None
+    is_paged: bool = False
+    question: str = ""
+    after: Place | None = None
+    records_max: int = LIMIT_MAX
 
 
 def parse(
@@ -50,12 +67,19 @@ def parse(
     now: datetime,
     path_key: str | None = None,
     path_subkey: str | None = None,
+    name: str = "",
+    answer_format: str = "json",
+    more_names: Sequence[str] = (),
 ) -> Query | Refusal:
-    """The Query that decoded name-value pairs and the path mean, or the first thing wrong with them."""
+    """The Query that decoded name-value pairs and the path mean, or the first thing wrong with them.
+
+    `name` is the dataset's, `answer_format` the one that counts when the pairs name none, `more_names`
+    are properties beside the schema's that `filter` may keep.
+    """
     values = parameters.values(pairs, "read")
     if isinstance(values, Refusal):
         return values
-    if refusal := _conflict(values, schema):
+    if refusal := _conflict(values, schema, more_names):
         return refusal
     span = _span(values, now)
     if isinstance(span, Refusal):
@@ -63,7 +87,16 @@ def parse(
     keys = _keys(path_key, values.get("batchSeparator", ","))
     if isinstance(keys, Refusal):
         return keys
+    condition = _condition(values, schema)
+    if isinstance(condition, Refusal):
+        return condition
+    question = question_of(name, (path_key, path_subkey), pairs)
+    after = read_cursor(values["cursor"], question) if "cursor" in values else None
+    if "cursor" in values and (after is None or after.key_number >= max(1, len(keys))):
+        return invalid_value("cursor", values["cursor"], CURSOR_NEEDED)
     counted = next((name for name in _COUNTS if name in values), None)
+    interval = values.get("interval", 1)
+    date_field = values.get("dateField")
     dated = any(name in values for name in ("on", "from", "to", "range"))
     limit = values.get(counted or "limit", LIMIT_MAX if dated else 1)
     natural = "asc" if counted in ("first", "next") or values.get("calendar") else "desc"
@@ -75,28 +108,55 @@ def parse(
         subkey=path_subkey,
         order=order,
         turned=order != sort,
-        limit=min(limit, LIMIT_MAX),
+        limit=min(limit, LIMIT_MAX * interval) if counted is None else limit,
         offset=values.get("offset", 0),
         from_at=span.start,
         to_at=span.end,
         filter=values.get("filter"),
-        format=values.get("format", "json"),
+        format=values.get("format", "json" if "callback" in values else answer_format),
         schema_only=values.get("schema", False),
+        interval=interval,
+        date_field=None if date_field == schema.date else date_field,
+        condition=condition,
+        with_system=values.get("includeSystemRecordProperties", False),
+        reads_system=bool(more_names) or values.get("includeSystemRecordProperties", False),
+        callback=values.get("callback"),
+        is_paged=counted is None and len(keys) <= 1,
+        question=question,
+        after=after,
     )
 
 
-def _conflict(values: Mapping[str, Any], schema: Schema) -> Refusal | None:
+def _conflict(values: Mapping[str, Any], schema: Schema, more_names: Sequence[str]) -> Refusal | None:
     """What single values cannot show: counts that exclude each other, names the schema does not have."""
     counted = [name for name in _COUNTS if name in values]
     if len(counted) > 1:
         return invalid_value(counted[1], values[counted[1]], f"{counted[0]} or {counted[1]}, not both")
     for name in values.get("filter", ()):
-        if schema.get(name) is None:
+        if schema.get(name) is None and name not in more_names:
             return invalid_value("filter", name, "names of properties of this dataset")
+    if "dateField" in values:
+        found = schema.get(values["dateField"])
+        if found is None or found.type is not PropertyType.DATE:
+            return invalid_value("dateField", values["dateField"], DATE_FIELD_NEEDED)
+    if "callback" in values and values.get("format", "json") != "json":
+        return invalid_value("callback", values["callback"], "format=json with it, or no callback")
     start, end = values.get("from"), values.get("to")
     if start and end and end.end is not None and start.start >= end.end:
         return invalid_value("from", start.start.isoformat(), "a day or moment that is not after to")
     return None
+
+
+def _condition(values: Mapping[str, Any], schema: Schema) -> Condition | None | Refusal:
+    """What `where` and `subattribute` ask for together."""
+    parts: list[Condition] = []
+    for name, parse_condition in (("where", parse_where), ("subattribute", parse_subattribute)):
+        if name in values:
+            condition = parse_condition(values[name], schema)
+            if isinstance(condition, str):
+                return invalid_value(name, values[name], condition)
+            parts.append(condition)
+    return All(tuple(parts)) if parts else None
 
 
 def _span(values: Mapping[str, Any], now: datetime) -> Span | Refusal:

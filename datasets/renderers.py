@@ -5,8 +5,10 @@
     render_json(texts, filter=None) -> bytes                  joined without parsing unless filtered
     render_csv(texts, columns, delimiter=",") -> bytes        RFC 4180 with a header line
     describe_columns(schema) -> (texts, columns)              the rows of schema=true
+    accepted(header) -> str                                   the format that an Accept header prefers
+    jsonp(body, callback) -> bytes                            a JSON body as a call of a function
 
-`texts` are JSON objects as store.py reads them, `columns` the names and the order of CSV columns.
+`texts` are JSON objects as reads.py reads them, `columns` the names and the order of CSV columns.
 """
 
 import csv
@@ -24,6 +26,19 @@ CONTENT_TYPES: Mapping[str, str] = {
     "csv": "text/csv; charset=utf-8",
     "psv": "text/plain; charset=utf-8",
     "ndjson": "application/x-ndjson; charset=utf-8",
+}
+JSONP = "application/javascript; charset=utf-8"
+# What clients call the formats in Accept. Whoever accepts anything gets JSON.
+MEDIA_TYPES = {
+    "application/json": "json",
+    "application/*": "json",
+    "*/*": "json",
+    "text/csv": "csv",
+    "text/psv": "psv",
+    "text/pipe-separated-values": "psv",
+    "application/x-ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/x-jsonlines": "ndjson",
 }
 SCHEMA_COLUMNS = ("name", "type", "nullable", "index", "description")
 
@@ -80,6 +95,29 @@ def cell(value: Any) -> str:
             return str(value)
         case _:
             return dumps(value)
+
+
+def accepted(header: str) -> str:
+    """The format of an Accept header's highest weight, the first named of equals; json when none is known."""
+    best, best_weight = "json", 0.0
+    for part in header.split(","):
+        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        found = MEDIA_TYPES.get(media_type)
+        weights = [text[2:] for text in parameters if text.startswith("q=")]
+        try:
+            weight = float(weights[0]) if weights else 1.0
+        except ValueError:
+            continue
+        if found is not None and best_weight < weight <= 1:
+            best, best_weight = found, weight
+    return best
+
+
+def jsonp(body: bytes, callback: str) -> bytes:
+    """A call of `callback`, whose name was checked, with a JSON body. The comment guards against sniffing."""
+    # Both are valid in JSON and end a line in older JavaScript.
+    text = body.decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return f"/**/{callback}({text});".encode()
 
 
 def describe_columns(schema: Schema) -> tuple[list[str], tuple[str, ...]]:

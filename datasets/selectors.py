@@ -15,7 +15,7 @@ from apperate.accounts.models import Workspace
 from apperate.clock import month_of
 from apperate.refusals import Refusal
 from datasets import query as queries
-from datasets import store
+from datasets import reads, store
 from datasets.catalog import Metadata
 from datasets.json_text import DECODER
 from datasets.models import Dataset, IngestJob
@@ -168,7 +168,7 @@ def last_record(dataset: Dataset, *, now: datetime) -> str | None:
     query = queries.parse([("last", "1")], known.schema, now=now)
     if isinstance(query, Refusal):
         return None
-    texts = store.read_sync(known, query).texts
+    texts = reads.read_sync(known, query).texts
     return texts[0] if texts else None
 
 

@@ -1,104 +1,26 @@
-"""The SQL of records: read, write, delete, copy in. The only place that knows the table's shape.
+"""The SQL of changing records: write, delete, copy in. Reading them is in reads.py.
 
-Reads are one statement, which also brings the dataset's metadata version. Writes run inside the
-caller's transaction, under a share lock on the dataset's row: writers run side by side, and exclude
-dropping and editing the dataset. Source: architecture.md, Storage.
+Writes run inside the caller's transaction, under a share lock on the dataset's row: writers run side by
+side, and exclude dropping and editing the dataset. Source: architecture.md, Storage.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from zlib import crc32
 
 from django.db import connection, transaction
 
-from apperate import pool
 from datasets.catalog import COLUMNS, Metadata, metadata
-from datasets.parameters import LIMIT_MAX
-from datasets.query import Query
 from datasets.records import Row
 
 SHARDS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a read found: the metadata version it was made with, and JSON texts in the asked order."""
-
-    version: int | None  # None: the dataset is gone
-    texts: list[str]
-
-
 def shard_of(dataset_id: int, key: str, *, is_wide: bool) -> int:
     """Where a record lives: by dataset, or for wide datasets by dataset and key."""
     return crc32(f"{dataset_id}/{key}".encode()) % SHARDS if is_wide else dataset_id % SHARDS
-
-
-def read_statement(dataset: Metadata, query: Query) -> tuple[str, dict[str, Any]]:
-    """The statement of a read: at least one row (version, text or NULL), at most LIMIT_MAX with text.
-
-    query.limit counts for each key. With a key the primary key serves the order, without one
-    records_by_date does.
-    """
-    conditions = ["r.dataset_id = d.id"]
-    if query.subkey is not None:
-        conditions.append("r.subkey = %(subkey)s")
-    if query.from_at is not None:
-        conditions.append("r.date >= %(from_at)s")
-    if query.to_at is not None:
-        conditions.append("r.date < %(to_at)s")
-    direction = "ASC" if query.order == "asc" else "DESC"
-    columns = ("date", "subkey", "shard") if query.keys else ("date", "key", "subkey", "shard")
-    order = ", ".join(f"r.{column} {direction}" for column in columns)
-    if query.keys:
-        conditions.append('r.key = k.key COLLATE "C"')
-    sql = f"""
-        SELECT d.version, f.data
-          FROM datasets_dataset d
-          LEFT JOIN LATERAL (
-               SELECT f.data::text AS data, k.n AS key_n, f.n
-                 FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS k(key, n)
-                CROSS JOIN LATERAL (
-                      SELECT r.data, row_number() OVER (ORDER BY {order}) AS n
-                        FROM records r WHERE {" AND ".join(conditions)}
-                       ORDER BY {order} LIMIT %(limit)s OFFSET %(offset)s) f
-                ORDER BY k.n, f.n LIMIT {LIMIT_MAX}) f ON true
-         WHERE d.id = %(dataset)s AND d.deleted_at IS NULL
-         ORDER BY f.key_n, f.n"""  # noqa: S608  the pieces are constants of this function
-    return sql, _parameters(dataset, query)
-
-
-def _parameters(dataset: Metadata, query: Query) -> dict[str, Any]:
-    return {
-        "dataset": dataset.id,
-        "keys": list(query.keys) or [None],  # one turn of the loop when no key is asked for
-        "subkey": query.subkey,
-        "from_at": query.from_at,
-        "to_at": query.to_at,
-        "limit": query.limit,
-        "offset": query.offset,
-    }
-
-
-def _found(rows: Sequence[tuple[Any, ...]], query: Query) -> Found:
-    texts = [text for _, text in rows if text is not None]
-    if query.turned:
-        texts.reverse()
-    return Found(rows[0][0] if rows else None, texts)
-
-
-async def read(dataset: Metadata, query: Query) -> Found:
-    """The records a query asks for. One round trip; raises QueryCanceled after the statement timeout."""
-    return _found(await pool.fetch_all(*read_statement(dataset, query)), query)
-
-
-def read_sync(dataset: Metadata, query: Query) -> Found:
-    """read() on Django's connection, for pages."""
-    with connection.cursor() as cursor:
-        cursor.execute(*read_statement(dataset, query))
-        return _found(cursor.fetchall(), query)
 
 
 @contextmanager

@@ -270,14 +270,21 @@ def test_the_first_failing_check_answers_before_names_are_looked_at(
     assert api.post(f"/v1/datasets/a-b?token={reader.test_value}").code == "token-disabled"
 
 
-def test_a_long_answer_is_refused_before_it_is_built(
+def test_a_long_answer_is_cut_into_pages(
     api: DataPlaneClient, filled: Dataset, reader: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.api.ANSWER_CHARACTERS_MAX", 100)
-    url = f"/v1/data/ACME/PRICES?token={reader.test_value}"
+    monkeypatch.setattr("datasets.reads.ANSWER_CHARACTERS_MAX", 100)
+    monkeypatch.setattr("datasets.reads.SURELY_SHORT", 0)
+    url = f"/v1/data/ACME/PRICES?token={reader.test_value}&limit=1000&sort=asc"
 
-    assert api.get(f"{url}&last=1").status == 200
-    assert api.get(f"{url}&last=5").code == "invalid-values"
+    pages, cursor = [], ""
+    while cursor is not None:
+        reply = api.get(url + (f"&cursor={cursor}" if cursor else ""))
+        pages.append(reply.json())
+        cursor = reply.headers.get("apperate-next-cursor")
+
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [record for page in pages for record in page] == RECORDS
 
 
 def test_core_reads_of_a_changed_price_cost_the_new_price(
@@ -310,7 +317,7 @@ def test_what_the_database_raises_is_said_in_words(
 ) -> None:
     """The server itself raises each state, in place of the read."""
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
-    monkeypatch.setattr("datasets.store.read_statement", lambda *args: (raising, None))
+    monkeypatch.setattr("datasets.reads.read_statement", lambda *args: (raising, None))
 
     reply = api.get(f"/v1/data/ACME/PRICES?token={reader.test_value}")
 
