@@ -5,6 +5,7 @@ between returns an Answer or a Refusal and knows nothing of either. This decorat
 that turns a Refusal of the data plane into HTTP. Source: product.md, The checks on a request.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ from django.http import HttpResponse, HttpResponseBase
 from apperate.changes import Stale, changes
 from apperate.problems import JSON, problem_response, unavailable
 from apperate.refusals import Refusal, invalid_value
-from datasets import catalog
+from datasets import catalog, delivery
 from datasets.catalog import Metadata
 from datasets.schema import dataset_id, is_storable
 from tokens import access, credits
@@ -28,13 +29,18 @@ from tokens.usage import meter
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a view wants to say: always 200. `records` is what is charged and counted."""
+    """What a view wants to say: 200, or 304 to whoever has it. `records` is what is charged and counted."""
 
     body: bytes
     content_type: str = JSON
     records: int = 0
     is_free: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def etag(self) -> str:
+        """Names the bytes of the answer, and the next page it leads to."""
+        return delivery.etag_of(self.body, self.content_type, self.headers.get("Apperate-Next-Cursor", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Outdated:
 
 
 OUTDATED = Outdated()
+SHORT_BYTES = 100_000
 ADMISSIONS_MAX = 3
 View = Callable[..., Awaitable["Answer | Refusal | Outdated"]]
 Admit = Callable[[bool], Awaitable[Call | Refusal]]
@@ -198,7 +205,9 @@ def facts_of(request: Any, action: Action, target: Target | None, *, needs_secre
 async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     """Charge what the answer costs, count it, and send it; 402 sends nothing and charges nothing."""
     dataset, token = call.dataset, call.token
-    is_free = answer.is_free or call.request.method == "HEAD" or dataset is None
+    etag = await aside(answer, lambda: answer.etag) if call.action is Action.READ else ""
+    is_unchanged = bool(etag) and delivery.is_unchanged(call.request.headers.get("If-None-Match", ""), etag)
+    is_free = answer.is_free or is_unchanged or call.request.method == "HEAD" or dataset is None
     cost = 0 if is_free or dataset is None else answer.records * dataset.credits_per_record
     on_core = dataset is not None and dataset.workspace == CORE
     limit, used = call.allowed.limit, call.allowed.used
@@ -213,12 +222,14 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
         operation=call.action,
         outcome="ok",
         now=call.now,
-        records=answer.records,
+        records=0 if is_unchanged else answer.records,
         credits=cost,
         core_credits=cost if on_core else 0,
         is_charged=limit is not None,
     )
-    response = HttpResponse(answer.body, content_type=answer.content_type, headers=answer.headers)
+    response = HttpResponse(status=304) if is_unchanged else await packed(call, answer)
+    if etag:
+        response.headers["ETag"] = etag
     premium = cost if dataset is not None and dataset.workspace == PREMIUM else 0
     for name, figure in (("credits", cost - premium), ("premium-credits", premium)):
         response.headers[f"iexcloud-{name}-used"] = str(figure)
@@ -229,6 +240,21 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     response.headers["Vary"] = "Accept, Accept-Encoding"
     share_with_origin(call, response)
     return response
+
+
+async def packed(call: Call, answer: Answer) -> HttpResponse:
+    """The answer with its headers, compressed when it is long enough and the client takes that."""
+    response = HttpResponse(answer.body, content_type=answer.content_type, headers=answer.headers)
+    encoding = delivery.encoding_for(call.request.headers.get("Accept-Encoding", ""))
+    if encoding and len(answer.body) >= delivery.COMPRESSED_BYTES_MIN:
+        response.content = await aside(answer, lambda: delivery.compressed(answer.body, encoding))
+        response.headers["Content-Encoding"] = encoding
+    return response
+
+
+async def aside(answer: Answer, work: Callable[[], Any]) -> Any:
+    """The result of `work` on an answer's body, made off the event loop when the body is long."""
+    return await asyncio.to_thread(work) if len(answer.body) > SHORT_BYTES else work()
 
 
 def share_with_origin(call: Call, response: HttpResponse) -> None:

@@ -1,0 +1,52 @@
+"""How the bytes of an answer travel: what names them (ETag) and how they are compressed. Pure.
+
+    etag_of(body, *more) -> str                     weak, from the content
+    is_unchanged(if_none_match, etag) -> bool       whether the client has these bytes
+    encoding_for(accept_encoding) -> str            "zstd", "gzip" or "" (as it is)
+    compressed(body, encoding) -> bytes
+
+Source: http-api.md, Reading records; RFC 9110, 8.8.3 and 12.5.3.
+"""
+
+import gzip
+import hashlib
+
+import zstandard
+
+COMPRESSED_BYTES_MIN = 1_024
+ZSTD_LEVEL, GZIP_LEVEL = 3, 5
+ENCODINGS = ("zstd", "gzip")  # the better one first
+
+
+def etag_of(body: bytes, *more: str) -> str:
+    """The weak ETag of a body, and of what else the answer says (its content type, its next page)."""
+    digest = hashlib.blake2b(body, digest_size=16)
+    for text in more:
+        digest.update(b"\0" + text.encode())
+    return f'W/"{digest.hexdigest()}"'
+
+
+def is_unchanged(if_none_match: str, etag: str) -> bool:
+    """Whether an If-None-Match header names this ETag; weak and strong forms count as equal."""
+    named = {text.strip().removeprefix("W/") for text in if_none_match.split(",")}
+    return "*" in named or etag.removeprefix("W/") in named
+
+
+def encoding_for(accept_encoding: str) -> str:
+    """The encoding a client accepts with the highest weight; of equals the one that is better here."""
+    weights: dict[str, float] = {}
+    for part in accept_encoding.lower().split(","):
+        name, _, parameter = (piece.strip() for piece in part.partition(";"))
+        try:
+            weights[name] = float(parameter.removeprefix("q=")) if parameter else 1.0
+        except ValueError:
+            continue
+    best = max(ENCODINGS, key=lambda name: weights.get(name, 0.0))
+    return best if weights.get(best, 0.0) > 0 else ""
+
+
+def compressed(body: bytes, encoding: str) -> bytes:
+    """The body in one of ENCODINGS."""
+    if encoding == "zstd":
+        return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
+    return gzip.compress(body, GZIP_LEVEL, mtime=0)
