@@ -11,6 +11,7 @@ from apperate.data_plane import Segment
 from apperate.problems import problem_response
 from apperate.refusals import Refusal
 from datasets import api, api_catalog, api_jobs, api_status, api_writing
+from tokens.permissions import CORE
 
 register_converter(Segment, "segment")
 View = Callable[..., Awaitable[HttpResponseBase]]
@@ -40,17 +41,58 @@ class ByMethod:
         return response
 
 
-DATA = "data/<segment:workspace>/<segment:name>"
+WORKSPACE = "<segment:workspace>"
+DATASET = f"{WORKSPACE}/<segment:name>"
+DATA = f"data/{DATASET}"
+# Old names of reads; without a workspace they mean CORE.
+TIME_SERIES = "time-series/<segment:name>"
+CORE_DATA = {"workspace": CORE}
+INVENTORIES = ("metadata/time-series", "meta")
 urlpatterns = [
     path("status", ByMethod(GET=api_status.status)),
-    path("datasets/<segment:workspace>", ByMethod(POST=api_catalog.create_dataset)),
+    path("data", ByMethod(GET=api_catalog.read_datasets)),
+    path(f"data/{WORKSPACE}", ByMethod(GET=api_catalog.read_datasets)),
+    path(f"datasets/{WORKSPACE}", ByMethod(GET=api_catalog.read_datasets, POST=api_catalog.create_dataset)),
+    path(
+        f"datasets/{DATASET}",
+        ByMethod(
+            GET=api_catalog.read_dataset,
+            POST=api_catalog.edit_dataset,
+            PATCH=api_catalog.edit_dataset,
+            DELETE=api_catalog.delete_dataset,
+            PUT=api_jobs.ingest_data,
+        ),
+    ),
+    path(
+        f"datasets/{DATASET}/<segment:key>",
+        ByMethod(PUT=api_catalog.rename_dataset, DELETE=api_writing.delete_data),
+    ),
+    path(f"datasets/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(DELETE=api_writing.delete_data)),
     path(DATA, ByMethod(GET=api.read_data, POST=api_jobs.ingest_data, DELETE=api_writing.delete_data)),
     path(f"{DATA}/<segment:key>", ByMethod(GET=api.read_data, DELETE=api_writing.delete_data)),
     path(
         f"{DATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data, DELETE=api_writing.delete_data)
     ),
     path(f"{DATA}/<segment:key>/<segment:subkey>/<segment:date>", ByMethod(DELETE=api_writing.delete_data)),
-    path("record/<segment:workspace>/<segment:name>", ByMethod(POST=api_writing.write_records)),
+    path(f"record/{DATASET}", ByMethod(POST=api_writing.write_records)),
+    path(f"write/{DATASET}", ByMethod(POST=api_writing.write_records)),
+    path(f"query/{DATASET}", ByMethod(GET=api.read_data)),
+    path(f"query/{DATASET}/<segment:key>", ByMethod(GET=api.read_data)),
+    path(f"query/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data)),
+    path("time-series", ByMethod(GET=api_catalog.read_inventories), CORE_DATA),
+    path(TIME_SERIES, ByMethod(GET=api.read_data), CORE_DATA),
+    path(f"{TIME_SERIES}/<segment:key>", ByMethod(GET=api.read_data), CORE_DATA),
+    path(f"{TIME_SERIES}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data), CORE_DATA),
+    *(
+        path(f"{prefix}{rest}", ByMethod(GET=view), CORE_DATA)
+        for prefix in INVENTORIES
+        for rest, view in (
+            ("", api_catalog.read_inventories),
+            ("/<segment:name>", api_catalog.read_inventory),
+            ("/<segment:name>/<segment:key>", api_catalog.read_inventory),
+            ("/<segment:name>/<segment:key>/<segment:subkey>", api_catalog.read_inventory),
+        )
+    ),
     path("jobs/<segment:workspace>/ingest", ByMethod(GET=api_jobs.read_jobs, POST=api_jobs.create_job)),
     path("jobs/<segment:workspace>/ingest/<segment:job_id>", ByMethod(GET=api_jobs.read_job)),
     re_path(

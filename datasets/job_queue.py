@@ -6,7 +6,7 @@ from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from apperate.clock import database_now
-from datasets import job_files, job_run
+from datasets import job_files, job_run, trash
 from datasets.models import IngestJob
 
 ENTRY_HOURS = 24
@@ -43,11 +43,12 @@ async def retry_stalled(timestamp: int) -> None:
 @app.periodic(cron="17 * * * *")
 @app.task(name="purge_files", queue="upkeep", queueing_lock="purge_files")
 async def purge_files(timestamp: int) -> None:
-    """Every hour: files that were kept a day for another try go."""
+    """Every hour: what was kept a day for second thoughts goes, files of failed jobs and deleted data."""
 
     def purge() -> None:
         try:
             job_files.purge(now=database_now())
+            trash.purge(now=database_now())
         finally:
             connections.close_all()
 

@@ -108,6 +108,7 @@ COUNT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": COUNT_MAX}
 
 READ = ("read",)
 LISTED = ("read", "jobs")  # records are read by them, and lists of ingestion jobs
+COUNTED = (*LISTED, "list")  # lists of datasets, too
 STORING = ("write", "ingest")
 
 PARAMETERS: tuple[Parameter, ...] = (
@@ -124,7 +125,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         count_from(1), COUNT, selects=True,
     ),
     Parameter(
-        "limit", LISTED, f"at most n records; 1 unless a date is asked for, then {LIMIT_MAX:,}", "100",
+        "limit", COUNTED, f"at most n records; 1 unless a date is asked for, then {LIMIT_MAX:,}", "100",
         _COUNTED, count_from(1), COUNT, selects=True,
     ),
     Parameter(

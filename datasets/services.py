@@ -52,7 +52,7 @@ def create_dataset(
     stored_name = dataset_id(name)
     if isinstance(stored_name, Refusal):
         return stored_name
-    texts = _checked_details(details or {})
+    texts = checked_details(details or {})
     if isinstance(texts, Refusal):
         return texts
     with transaction.atomic():
@@ -124,7 +124,11 @@ def create_from_document(
     return create_dataset(workspace=workspace, name=name, schema=schema, by=by, now=now, details=details)
 
 
-def _checked_details(details: Mapping[str, Any]) -> dict[str, Any] | Refusal:
+def checked_details(details: Mapping[str, Any], *, only_given: bool = False) -> dict[str, Any] | Refusal:
+    """The texts and attributes of a dataset as they are stored, or the first one that cannot be.
+
+    With only_given=True nothing is added that `details` does not name.
+    """
     for name, length_max in TEXT_MAX.items():
         text = details.get(name, "")
         if not isinstance(text, str) or len(text) > length_max or not is_storable(text):
@@ -134,6 +138,8 @@ def _checked_details(details: Mapping[str, Any]) -> dict[str, Any] | Refusal:
             validate_email(email)
         except ValidationError:
             return invalid_value("email", email, "an e-mail address", check="body")
+    if only_given and "smart_link_attributes" not in details:
+        return dict(details)
     attributes = details.get("smart_link_attributes", [])
     written = dumps(attributes)
     if not isinstance(attributes, list) or len(written) > ATTRIBUTES_CHARS_MAX or text_fault(written):

@@ -19,6 +19,7 @@ PURE = "Pure rules know neither Django nor the database driver"
 DATA_PLANE = "The data plane imports no views, forms or services"
 DATA_PLANE_MODULES = {
     "datasets.api",
+    "datasets.reads",
     "datasets.renderers",
     "datasets.store",
     "tokens.access",

@@ -1,0 +1,107 @@
+"""What was deleted of a dataset's records: listed, put back within 24 hours, then removed for good."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+from django.db.models import QuerySet
+
+from apperate.accounts import audit
+from apperate.accounts.models import User
+from apperate.refusals import Refusal, invalid_value
+from datasets import store
+from datasets.catalog import Metadata
+from datasets.editing import KEPT_HOURS
+from datasets.json_text import DECODER
+from datasets.models import Dataset, Deletion
+from datasets.records import RecordChecker, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Records that are back, and those that stay away because their unique index is in use again."""
+
+    records: int
+    kept: int
+
+
+def deletions_of(dataset: Dataset, *, now: datetime) -> QuerySet[Deletion]:
+    """The deletes whose records can still be put back, newest first."""
+    since = now - timedelta(hours=KEPT_HOURS)
+    return dataset.deletions.filter(deleted_at__gt=since).order_by("-deleted_at", "-pk")
+
+
+def restore_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> Restored | Refusal:
+    """Put the records of one delete back. What was written meanwhile under the same index stays."""
+    with store.locked(deletion.dataset_id) as dataset:
+        found = Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
+        if dataset is None or found is None or found.deleted_at <= now - timedelta(hours=KEPT_HOURS):
+            needed = f"a delete of the last {KEPT_HOURS} hours that was not restored yet"
+            return invalid_value("deletion", deletion.pk, needed)
+        misfits, reason = _misfits(dataset, found, now)
+        if misfits:
+            return Refusal(
+                "invalid-values",
+                f"{misfits:,} of the records do not fit the schema as it is now; nothing was restored. "
+                f"{reason}",
+                check="body",
+                received=f"{misfits:,} records",
+                needed="the schema that they were written under",
+            )
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
+                   SELECT dataset_id, shard, key, subkey, date, %s, data FROM deleted_records
+                    WHERE deletion_id = %s ORDER BY key, date, subkey
+                   ON CONFLICT (dataset_id, key, date, subkey, shard) DO NOTHING""",
+                [now, found.pk],
+            )
+            records = cursor.rowcount
+            cursor.execute("DELETE FROM deleted_records WHERE deletion_id = %s", [found.pk])
+            total = cursor.rowcount
+        owner = Dataset.objects.select_related("workspace").get(pk=dataset.id)
+        audit.record(
+            "records.restore",
+            workspace=owner.workspace,
+            by=by,
+            now=now,
+            target=owner.name,
+            after={"key": found.key, "records": records, "kept": total - records},
+        )
+        found.delete()
+        return Restored(records, total - records)
+
+
+def purge(*, now: datetime) -> int:
+    """Remove what was deleted a day ago or earlier: datasets with all they held, and records; how many."""
+    before = now - timedelta(hours=KEPT_HOURS)
+    count = 0
+    for dataset in Dataset.objects.filter(deleted_at__lte=before):
+        with transaction.atomic():
+            store.lift_time_limits()
+            locked = Dataset.objects.select_for_update().filter(pk=dataset.pk, deleted_at__lte=before).first()
+            if locked is not None:
+                store.erase([locked.pk])
+                locked.delete()
+                count += 1
+    for deletion in Deletion.objects.filter(deleted_at__lte=before):
+        with transaction.atomic(), connection.cursor() as cursor:
+            store.lift_time_limits()
+            cursor.execute("DELETE FROM deleted_records WHERE deletion_id = %s", [deletion.pk])
+            Deletion.objects.filter(pk=deletion.pk).delete()
+            count += 1
+    return count
+
+
+def _misfits(dataset: Metadata, deletion: Deletion, now: datetime) -> tuple[int, str]:
+    """How many of a delete's records the schema of today does not take, and why the first one."""
+    checker = RecordChecker(dataset.schema, now=now)
+    count, reason = 0, ""
+    with connection.chunked_cursor() as cursor:
+        cursor.execute("SELECT data::text FROM deleted_records WHERE deletion_id = %s", [deletion.pk])
+        while rows := cursor.fetchmany(1_000):
+            for (text,) in rows:
+                checked = checker.check(DECODER.decode(text))
+                if not isinstance(checked, Row):
+                    count, reason = count + 1, reason or checked[0]
+    return count, reason
