@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import UploadedFile
 from apperate.accounts.models import Workspace
 from apperate.forms import Choices
 from apperate.refusals import Refusal
+from datasets.models import Dataset
 from datasets.schema import KEY_TYPES, PropertyType, Schema, dataset_id
 from datasets.selectors import size_words
 from datasets.uploads import Upload
@@ -143,3 +144,24 @@ class AddForm(forms.Form):
         help_text="A record exists already when its key, subkey and date do.",
         widget=Choices,
     )
+
+
+class DeleteForm(forms.Form):
+    """The dataset's id, typed again, so that a slip of the hand deletes nothing."""
+
+    name = forms.CharField(
+        max_length=63, widget=forms.TextInput(attrs={"autocomplete": "off", "class": "input mono"})
+    )
+
+    def __init__(self, *args: Any, dataset: Dataset, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataset = dataset
+        field = self.fields["name"]
+        field.label = f"Type {dataset.name} to delete it"
+        field.error_messages["required"] = f"Type the ID, {dataset.name}."
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if name.upper() != self.dataset.name:
+            raise forms.ValidationError(f"That is another ID. Type {self.dataset.name}.")
+        return name

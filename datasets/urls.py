@@ -1,6 +1,6 @@
 from django.urls import path
 
-from datasets import views
+from datasets import trash_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -9,6 +9,13 @@ urlpatterns = [
     path("datasets/new/<str:upload_id>/", views.dataset_review, name="review"),
     path("datasets/<str:name>/", views.dataset_detail, name="detail"),
     path("datasets/<str:name>/add/", views.dataset_add, name="add"),
+    path("datasets/<str:name>/delete/", trash_views.dataset_delete, name="delete"),
+    path("datasets/<str:name>/restore/", trash_views.dataset_restore, name="restore"),
+    path(
+        "datasets/<str:name>/deletions/<int:deletion_id>/restore/",
+        trash_views.records_restore,
+        name="restore_records",
+    ),
     path("jobs/", views.job_list, name="jobs"),
     path("jobs/<str:job_id>/", views.job_detail, name="job"),
     path("jobs/<str:job_id>/invalid.csv", views.job_invalid_lines, name="job_invalid_lines"),

@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from datasets import examples, jobs, selectors, services, uploads
+from datasets import editing, examples, jobs, selectors, services, trash, uploads
 from datasets.forms import AddForm, IndexForm, UploadForm
 from datasets.models import Dataset, IngestJob
 from datasets.writing import IngestOptions
@@ -25,7 +25,12 @@ def dataset_list(request: MemberRequest) -> HttpResponseBase:
     words = request.GET.get("q", "").strip()[:100]
     datasets = selectors.matching(request.workspace.datasets.kept(), words).order_by("name")
     page = Paginator(datasets, selectors.PAGE_ROWS).get_page(request.GET.get("page"))
-    context = {"page": page, "rows": selectors.rows_of(page), "words": words}
+    context = {
+        "page": page,
+        "rows": selectors.rows_of(page),
+        "words": words,
+        "deleted": editing.deleted_datasets(request.workspace, now=database_now()),
+    }
     return render(request, "datasets/list.html", context)
 
 
@@ -96,6 +101,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
         "example": examples.of_dataset(dataset, language=request.GET.get("lang", ""), now=now),
         "jobs": with_states(selectors.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
         "storage": storage_words(request),
+        "deletions": trash.deletions_of(dataset, now=now)[: selectors.JOBS_SHOWN],
     }
     return render(request, "datasets/detail.html", context)
 

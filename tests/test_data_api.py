@@ -589,7 +589,7 @@ def test_a_dataset_that_cannot_be_is_refused(
 
 
 def test_a_body_for_a_dataset_over_its_limit_is_too_large(call: Caller, workspace: Workspace) -> None:
-    refused(call.post("datasets/ACME", b" " * 1_000_001), 413, "body-too-large")
+    refused(call.post("datasets/ACME", b" " * 10_000_001), 413, "body-too-large")
 
 
 def test_only_the_secret_token_creates_datasets(api: DataPlaneClient, secret: Token) -> None:

@@ -513,7 +513,8 @@ def test_deleted_datasets_are_not_shown(as_owner: Client, addresses: dict[str, s
 
     assert as_owner.get(addresses["detail"]).status_code == 404
     assert as_owner.get(addresses["job"]).status_code == 404
-    assert "PRICES" not in as_owner.get(addresses["list"]).content.decode()
+    html = as_owner.get(addresses["list"]).content.decode()
+    assert f'href="{addresses["detail"]}"' not in html and "Restore PRICES" in html
 
 
 # --- what stands behind the pages ---------------------------------------------------------------------
