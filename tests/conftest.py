@@ -1,5 +1,6 @@
 """Fixtures for all tests: the cast, a browser, and a client of the data plane. PostgreSQL is real."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
@@ -8,6 +9,7 @@ from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from apperate.accounts.models import Membership, Role, User, Workspace
@@ -42,6 +44,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("database")
         if "page" in fixtures:
             item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test database, which at the end is left by everybody: a killed worker's session may linger."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT pid, state, left(query, 200), pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user"""
+        )
+        for pid, state, query, _ in cursor.fetchall():
+            print(f"a session was left: pid={pid} state={state} query={query}", file=sys.stderr)
+        connection.close()
 
 
 @pytest.fixture
