@@ -2,10 +2,13 @@
 
 import os
 import tempfile
+import zlib
 
 os.environ.setdefault("APPERATE_DATABASE_ROLE", "owner")
+# A place for each checkout: the tests of two would stop each other's database.
 os.environ.setdefault(
-    "APPERATE_DATA_DIR", os.path.join(tempfile.gettempdir(), f"apperate-tests-{os.getuid()}")
+    "APPERATE_DATA_DIR",
+    os.path.join(tempfile.gettempdir(), f"apperate-tests-{os.getuid()}-{zlib.crc32(__file__.encode()):08x}"),
 )
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # Playwright runs an event loop in the test's thread.
 
