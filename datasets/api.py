@@ -15,11 +15,13 @@ from datasets import reads, renderers, system_properties
 from datasets.catalog import Metadata
 from datasets.cursors import write_cursor
 from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint
+from datasets.json_text import dumps
 from datasets.query import Query
 from tokens.permissions import CORE, PREMIUM, Action
 
 SHORT_CHARACTERS = 100_000
 LINK_CHARS_MAX = 8_000
+SYSTEM_ERROR = "_system_error"
 
 
 def said(document: dict[str, Any], **facts: Any) -> Answer:
@@ -56,10 +58,12 @@ async def read_data(
     return Answer(body, content_type(query), records=len(found.texts), headers=headers)
 
 
-def parse(call: Call, dataset: Metadata, key: str | None, subkey: str | None) -> Query | Refusal:
-    """What the request asks of a dataset."""
+def parse(
+    call: Call, dataset: Metadata, key: str | None, subkey: str | None, *, without: Sequence[str] = ()
+) -> Query | Refusal:
+    """What the request asks of a dataset; the parameters of `without` are left out."""
     return queries.parse(
-        pairs(call.request.GET),
+        [(name, value) for name, value in pairs(call.request.GET) if name not in without],
         dataset.schema,
         now=call.now,
         path_key=key,
@@ -101,9 +105,15 @@ def columns_of(datasets: Sequence[Metadata], query: Query) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-async def rendered(query: Query, texts: Sequence[str], columns: Sequence[str]) -> bytes:
-    """The body of an answer; long ones are made off the event loop, so that they keep nobody waiting."""
+async def rendered(query: Query, texts: Sequence[str], columns: Sequence[str], *, failure: str = "") -> bytes:
+    """The body of an answer; long ones are made off the event loop, so that they keep nobody waiting.
+
+    `failure` says why records are missing, in a last element of its own that no `filter` leaves out.
+    """
     keeps = columns if query.filter is not None else None
+    if failure:
+        texts, keeps = [*renderers.keep(texts, keeps), dumps({SYSTEM_ERROR: failure})], None
+        columns = (*columns, SYSTEM_ERROR)
     if sum(map(len, texts)) > SHORT_CHARACTERS:
         body = await asyncio.to_thread(renderers.render, query.format, texts, columns, keeps)
     else:

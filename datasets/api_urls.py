@@ -10,7 +10,7 @@ from django.urls import path, re_path, register_converter
 from apperate.data_plane import Segment
 from apperate.problems import problem_response
 from apperate.refusals import Refusal
-from datasets import api, api_catalog, api_jobs, api_status, api_writing
+from datasets import api_batch, api_catalog, api_jobs, api_status, api_writing
 from tokens.permissions import CORE
 
 register_converter(Segment, "segment")
@@ -68,21 +68,21 @@ urlpatterns = [
         ByMethod(PUT=api_catalog.rename_dataset, DELETE=api_writing.delete_data),
     ),
     path(f"datasets/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(DELETE=api_writing.delete_data)),
-    path(DATA, ByMethod(GET=api.read_data, POST=api_jobs.ingest_data, DELETE=api_writing.delete_data)),
-    path(f"{DATA}/<segment:key>", ByMethod(GET=api.read_data, DELETE=api_writing.delete_data)),
+    path(DATA, ByMethod(GET=api_batch.read, POST=api_jobs.ingest_data, DELETE=api_writing.delete_data)),
+    path(f"{DATA}/<segment:key>", ByMethod(GET=api_batch.read, DELETE=api_writing.delete_data)),
     path(
-        f"{DATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data, DELETE=api_writing.delete_data)
+        f"{DATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api_batch.read, DELETE=api_writing.delete_data)
     ),
     path(f"{DATA}/<segment:key>/<segment:subkey>/<segment:date>", ByMethod(DELETE=api_writing.delete_data)),
     path(f"record/{DATASET}", ByMethod(POST=api_writing.write_records)),
     path(f"write/{DATASET}", ByMethod(POST=api_writing.write_records)),
-    path(f"query/{DATASET}", ByMethod(GET=api.read_data)),
-    path(f"query/{DATASET}/<segment:key>", ByMethod(GET=api.read_data)),
-    path(f"query/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data)),
+    path(f"query/{DATASET}", ByMethod(GET=api_batch.read)),
+    path(f"query/{DATASET}/<segment:key>", ByMethod(GET=api_batch.read)),
+    path(f"query/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=api_batch.read)),
     path("time-series", ByMethod(GET=api_catalog.read_inventories), CORE_DATA),
-    path(TIME_SERIES, ByMethod(GET=api.read_data), CORE_DATA),
-    path(f"{TIME_SERIES}/<segment:key>", ByMethod(GET=api.read_data), CORE_DATA),
-    path(f"{TIME_SERIES}/<segment:key>/<segment:subkey>", ByMethod(GET=api.read_data), CORE_DATA),
+    path(TIME_SERIES, ByMethod(GET=api_batch.read), CORE_DATA),
+    path(f"{TIME_SERIES}/<segment:key>", ByMethod(GET=api_batch.read), CORE_DATA),
+    path(f"{TIME_SERIES}/<segment:key>/<segment:subkey>", ByMethod(GET=api_batch.read), CORE_DATA),
     *(
         path(f"{prefix}{rest}", ByMethod(GET=view), CORE_DATA)
         for prefix in INVENTORIES

@@ -28,14 +28,31 @@ from tokens.usage import meter
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The records of an answer that are of one dataset, which says what one costs."""
+
+    dataset: Metadata
+    records: int
+
+    @property
+    def cost(self) -> int:
+        """In credits."""
+        return self.records * self.dataset.credits_per_record
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a view wants to say: 200, or 304 to whoever has it. `records` is what is charged and counted."""
+    """What a view wants to say: 200, or 304 to whoever has it. `records` is what is charged and counted.
+
+    `parts` says of which dataset they are when it is not the call's alone.
+    """
 
     body: bytes
     content_type: str = JSON
     records: int = 0
     is_free: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
 
     @property
     def etag(self) -> str:
@@ -204,33 +221,38 @@ def facts_of(request: Any, action: Action, target: Target | None, *, needs_secre
 
 async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     """Charge what the answer costs, count it, and send it; 402 sends nothing and charges nothing."""
-    dataset, token = call.dataset, call.token
+    token = call.token
     etag = await aside(answer, lambda: answer.etag) if call.action is Action.READ else ""
     is_unchanged = bool(etag) and delivery.is_unchanged(call.request.headers.get("If-None-Match", ""), etag)
-    is_free = answer.is_free or is_unchanged or call.request.method == "HEAD" or dataset is None
-    cost = 0 if is_free or dataset is None else answer.records * dataset.credits_per_record
-    on_core = dataset is not None and dataset.workspace == CORE
+    is_free = answer.is_free or is_unchanged or call.request.method == "HEAD"
+    parts = answer.parts or ((Part(call.dataset, answer.records),) if call.dataset else ())
+    costs = [0 if is_free else part.cost for part in parts]
+    cost = sum(costs)
+    workspace = parts[0].dataset.workspace if parts else ""  # All parts are of one.
     limit, used = call.allowed.limit, call.allowed.used
-    if cost and on_core and limit is not None:
+    if cost and workspace == CORE and limit is not None:
         charged = await credits.charge(token.token_id, cost, limit=limit, now=call.now)
         if isinstance(charged, Refusal):
             return refuse(call.request, call, charged.for_token(token.public_id), call.action)
         used = charged.used
-    meter.meter(
-        token.token_id,
-        dataset_id=dataset.id if dataset else 0,
-        operation=call.action,
-        outcome="ok",
-        now=call.now,
-        records=0 if is_unchanged else answer.records,
-        credits=cost,
-        core_credits=cost if on_core else 0,
-        is_charged=limit is not None,
-    )
+    for part, part_cost in zip(parts, costs, strict=True):
+        meter.meter(
+            token.token_id,
+            dataset_id=part.dataset.id,
+            operation=call.action,
+            outcome="ok",
+            now=call.now,
+            records=0 if is_unchanged else part.records,
+            credits=part_cost,
+            core_credits=part_cost if workspace == CORE else 0,
+            is_charged=limit is not None,
+        )
+    if not parts:
+        meter.meter(token.token_id, dataset_id=0, operation=call.action, outcome="ok", now=call.now)
     response = HttpResponse(status=304) if is_unchanged else await packed(call, answer)
     if etag:
         response.headers["ETag"] = etag
-    premium = cost if dataset is not None and dataset.workspace == PREMIUM else 0
+    premium = cost if workspace == PREMIUM else 0
     for name, figure in (("credits", cost - premium), ("premium-credits", premium)):
         response.headers[f"iexcloud-{name}-used"] = str(figure)
         response.headers[f"iexcloud-{name.replace('credits', 'messages')}-used"] = str(figure)
