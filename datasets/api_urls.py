@@ -10,7 +10,7 @@ from django.urls import path, re_path, register_converter
 from apperate.data_plane import Segment
 from apperate.problems import problem_response
 from apperate.refusals import Refusal
-from datasets import api_batch, api_catalog, api_jobs, api_status, api_writing
+from datasets import api_account, api_batch, api_catalog, api_jobs, api_status, api_writing
 from tokens.permissions import CORE
 
 register_converter(Segment, "segment")
@@ -100,5 +100,18 @@ urlpatterns = [
         ByMethod(GET=api_jobs.read_job),
     ),
     path("jobs/<segment:workspace>/<segment:job_id>", ByMethod(GET=api_jobs.cancel_job)),
+    path("account/metadata", ByMethod(GET=api_account.read_metadata)),
+    path("account/usage", ByMethod(GET=api_account.read_usage)),
+    path("account/usage/<segment:usage_type>", ByMethod(GET=api_account.read_usage)),
+    path(
+        "account/messagebudget",
+        ByMethod(GET=api_account.set_message_budget, POST=api_account.set_message_budget),
+    ),
+    path(
+        "account/payasyougo", ByMethod(GET=api_account.set_pay_as_you_go, POST=api_account.set_pay_as_you_go)
+    ),
+    path("logs/<segment:workspace>", ByMethod(GET=api_account.read_logs)),
+    path("generate-schema/<segment:workspace>", ByMethod(POST=api_account.generate_schema)),
+    path(f"generate-schema/{DATASET}", ByMethod(GET=api_account.read_schema)),
     re_path(r"^", api_status.no_such_route),
 ]

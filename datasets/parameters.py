@@ -15,6 +15,7 @@ Source: http-api.md, Reading records and Endpoints.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,8 @@ ABSENT = frozenset({"", "undefined", "null"})
 HANDLINGS = {"replace": True, "true": True, "ignore": False, "false": False}
 
 _COUNT = re.compile(r"[0-9]{1,18}")
+_PERIOD = re.compile(r"([0-9]{1,4})([hdw])")
+_HOURS = {"h": 1, "d": 24, "w": 168}
 _CALLBACK = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*){0,9}")
 
 
@@ -94,6 +97,15 @@ def parse_callback(text: str) -> str | None:
 def parse_handling(text: str) -> bool | None:
     """Whether a record replaces the one with the same unique index."""
     return HANDLINGS.get(text.lower())
+
+
+def parse_period(text: str) -> timedelta | None:
+    """A span of time back from now: 12h, 7d, 2w; at most a year."""
+    match = _PERIOD.fullmatch(text.lower())
+    if match is None:
+        return None
+    period = int(match[1]) * timedelta(hours=_HOURS[match[2]])
+    return period if timedelta(0) < period <= timedelta(days=366) else None
 
 
 _COUNTED = f"a whole number from 1 to {COUNT_MAX:,}; at most {LIMIT_MAX:,} records are returned"
@@ -222,6 +234,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         "maximumValidationErrors", ("ingest",),
         "more invalid lines than this store nothing; any number unless said", "10", "a whole number from 0",
         count_from(0), COUNT | {"minimum": 0},
+    ),
+    Parameter(
+        "totalMessages", ("messagebudget",), "the credits a month is meant to cost; 0 means no budget",
+        "500000", f"a whole number from 0 to {COUNT_MAX:,}", count_from(0), COUNT | {"minimum": 0},
+    ),
+    Parameter(
+        "allow", ("payasyougo",), "whether the owner agrees to pay for more", "true", _FLAG, parse_flag, FLAG
+    ),
+    Parameter(
+        "period", ("logs",), "how far back the log is read; a day unless said", "7d",
+        "a number with h, d or w, at most a year", parse_period, TEXT,
     ),
 )  # fmt: skip
 SELECTING = frozenset(found.name for found in PARAMETERS if found.selects) | {"key", "subkey", "date"}

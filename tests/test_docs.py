@@ -206,6 +206,7 @@ SEGMENTS = {
     "subkey": "SUBKEY",
     "date": "DATE",
     "job_id": "JOBID",
+    "usage_type": "TYPE",
 }
 
 

@@ -5,6 +5,7 @@ No session is looked at: a cookie never authorises the API. Source: http-api.md,
 """
 
 import ipaddress
+import json
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
@@ -19,6 +20,7 @@ from tokens import snapshots, token_format
 
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 SIGNATURE_SCHEME = "IEX-HMAC-SHA256"
+TOKEN_BODY_BYTES_MAX = 65_536
 
 
 class TokenAuthentication:
@@ -35,6 +37,8 @@ class TokenAuthentication:
             return preflight(request)
         request.token, request.token_refusal = None, None
         value = credential(request)
+        if isinstance(value, Refusal) and value.code == "token-missing" and may_be_in_body(request):
+            value = await in_body(request) or value
         if isinstance(value, Refusal):
             request.token_refusal = value
         else:
@@ -97,6 +101,24 @@ def credential(request: Any) -> str | Refusal:
             needed="one token in one place",
         )
     return found[0][1]
+
+
+def may_be_in_body(request: Any) -> bool:
+    """Older clients send the token of their account calls in the body."""
+    return request.method == "POST" and request.path.startswith("/account/")
+
+
+async def in_body(request: Any) -> str | Refusal | None:
+    """The "token" of a JSON body of at most 64 KB, if there is one."""
+    body = await request.read_body(bytes_max=TOKEN_BODY_BYTES_MAX)
+    if isinstance(body, Refusal):
+        return body
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    value = document.get("token") if isinstance(document, dict) else None
+    return value if isinstance(value, str) and value else None
 
 
 def unknown_token(value: str) -> Refusal:

@@ -78,6 +78,9 @@ class Workspace(models.Model):
     has_premium = models.BooleanField(default=False, help_text="Has a Premium data subscription.")
     allows_secret_in_browser = models.BooleanField(default=False)
     is_system = models.BooleanField(default=False, help_text="Filled by operators: CORE and PREMIUM.")
+    # What older clients set through /v1/account/…: told again, and without effect on what a token may spend.
+    pays_as_it_goes = models.BooleanField(default=False)
+    message_budget = models.BigIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
     # Stamped by a database trigger with the transaction that last wrote the row (snapshots.py polls it).
     changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)

@@ -1,0 +1,122 @@
+"""What the account endpoints of older clients tell and take: subscription facts, usage, two settings.
+
+    metadata(workspace, now=…) -> dict          GET /v1/account/metadata
+    usage(workspace, now=…) -> dict             GET /v1/account/usage and /usage/messages
+    set_budget(), set_pay_as_you_go()           kept and told; what stops a token is its own credit limit
+
+"Messages" is the older word for credits. Secret tokens are masked. Source: http-api.md, Endpoints.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from apperate.accounts import audit
+from apperate.accounts.models import Workspace
+from apperate.clock import month_of
+from tokens.models import Token
+
+TOKENS_MAX = 10_000
+
+# Credits by UTC day, dataset and token since the month began. Index: tokens_usage_once.
+SPENT = """
+SELECT to_char(u.minute AT TIME ZONE 'UTC', 'YYYYMMDD') AS day, u.dataset_id, u.token_id, sum(u.credits)
+  FROM tokens_usagecounter u
+ WHERE u.token_id = ANY(%(tokens)s) AND u.minute >= %(since)s AND u.minute <= %(now)s AND u.credits > 0
+ GROUP BY 1, 2, 3
+"""
+
+
+def metadata(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
+    """The subscription: nothing is billed here, so what the older service sold is told as not limited."""
+    spent = sum(cost for *_, cost in _spent(workspace, now))
+    budget = workspace.message_budget
+    return {
+        "payAsYouGoEnabled": workspace.pays_as_it_goes,
+        "overagesEnabled": False,
+        "effectiveDate": int(workspace.created_at.timestamp() * 1000),
+        "endDateEffective": None,
+        "subscriptionTermType": "monthly",
+        "tierName": workspace.plan,
+        "messageLimit": budget or 0,
+        "creditLimit": budget or 0,
+        "messagesUsed": spent,
+        "creditsUsed": spent,
+        "circuitBreaker": budget,
+    }
+
+
+def usage(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
+    """The credits of this UTC month by day, token and dataset."""
+    spent = _spent(workspace, now)
+    names = _names(spent)
+    shown = _shown(workspace)
+    return {
+        "dailyUsage": _summed((day, cost) for day, _, _, cost in spent),
+        "monthlyUsage": sum(cost for *_, cost in spent),
+        "monthlyPayAsYouGo": 0,
+        "tokenUsage": _summed((shown[token], cost) for _, _, token, cost in spent),
+        "keyUsage": _summed((names.get(dataset, str(dataset)), cost) for _, dataset, _, cost in spent),
+    }
+
+
+def set_pay_as_you_go(workspace_id: int, *, allowed: bool, now: datetime) -> None:
+    """Keep what an owner says of paying for more; it is told by metadata() and lifts no limit."""
+    _keep(workspace_id, "pays_as_it_goes", allowed, now)
+
+
+def set_budget(workspace_id: int, *, messages: int, now: datetime) -> None:
+    """Keep the monthly budget an owner names; 0 takes it away."""
+    _keep(workspace_id, "message_budget", messages or None, now)
+
+
+def _keep(workspace_id: int, name: str, value: Any, now: datetime) -> None:
+    with transaction.atomic():
+        workspace = Workspace.objects.select_for_update().get(pk=workspace_id)
+        before = getattr(workspace, name)
+        setattr(workspace, name, value)
+        workspace.save(update_fields=[name])
+        audit.record(
+            "account.edit",
+            workspace=workspace,
+            by=None,
+            now=now,
+            target=workspace.name,
+            before={name: before},
+            after={name: value},
+        )
+
+
+def _spent(workspace: Workspace, now: datetime) -> list[tuple[str, int, int, int]]:
+    """(day, dataset id, token id, credits), in the order of the days."""
+    tokens = list(Token.objects.filter(workspace=workspace).values_list("pk", flat=True)[:TOKENS_MAX])
+    with connection.cursor() as cursor:
+        cursor.execute(SPENT, {"tokens": tokens, "since": month_of(now), "now": now})
+        return sorted((day, dataset, token, int(cost)) for day, dataset, token, cost in cursor.fetchall())
+
+
+def _names(spent: Iterable[tuple[str, int, int, int]]) -> dict[int, str]:
+    """The names of the datasets by id; this module knows no model of theirs."""
+    ids = [dataset for _, dataset, *_ in spent]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, name FROM datasets_dataset WHERE id = ANY(%s)", [ids])
+        return dict(cursor.fetchall())
+
+
+def _shown(workspace: Workspace) -> dict[int, str]:
+    """How each token is written: a publishable one whole, a secret one masked."""
+    found = Token.objects.filter(workspace=workspace).prefetch_related("secrets")[:TOKENS_MAX]
+    values = {}
+    for token in found:
+        current = max(token.secrets.all(), key=lambda secret: (secret.created_at, secret.pk), default=None)
+        values[token.pk] = (current.clear or current.masked) if current else str(token.pk)
+    return values
+
+
+def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for name, cost in pairs:
+        total[name] = total.get(name, 0) + cost
+    return total
