@@ -151,13 +151,19 @@ async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -
         response.headers.setdefault("Content-Length", str(len(content)))
     headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    if response.streaming and not is_head:
-        async for part in response:  # type: ignore[attr-defined]
+    if not response.streaming:
+        await send({"type": "http.response.body", "body": b"" if is_head else content})
+        response.close()
+        return
+    parts: Any = response.__aiter__()  # type: ignore[attr-defined]
+    try:
+        # Whatever fails on the way cuts the connection: a part is never taken for the whole.
+        while not is_head and (part := await anext(parts, None)) is not None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-    else:
-        await send({"type": "http.response.body", "body": b"" if is_head or response.streaming else content})
-    await sync_to_async(response.close)() if response.streaming else response.close()
+    finally:
+        await parts.aclose()
+        await sync_to_async(response.close)()
 
 
 def raw_path_of(scope: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -9,14 +11,15 @@ import simplejson
 
 from apperate.data_plane import raw_path_of
 from apperate.problems import JSON
-from apperate.refusals import Refusal
+from apperate.refusals import Refusal, invalid_value
+from datasets import delivery, exports, parquet_output, query_marks, reads, renderers, system_properties
 from datasets import query as queries
-from datasets import reads, renderers, system_properties
 from datasets.catalog import Metadata
 from datasets.cursors import write_cursor
 from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint
 from datasets.json_text import dumps
 from datasets.query import Query
+from datasets.schema import PropertyType
 from tokens.permissions import CORE, PREMIUM, Action
 
 SHORT_CHARACTERS = 100_000
@@ -45,17 +48,58 @@ async def read_data(
         return query
     if query.schema_only:
         texts, columns = renderers.describe_columns(dataset.schema)
+        if query.format == "parquet":
+            return invalid_value("schema", "true", "another format: a Parquet file has its schema inside")
         return Answer(
             renderers.render(query.format, texts, columns),
             renderers.CONTENT_TYPES[query.format],
             is_free=True,
         )
+    if query.exports:
+        return await export(call, dataset, query)
+    mark = None
+    if query.query_id is not None:
+        mark = await query_marks.begin(call.token.token_id, dataset.id, query.query_id, now=call.now)
+        query = replace(query, updated_from=mark.updated_from)
     found = await reads.read(dataset, query)
     if found.version != dataset.version:
         return OUTDATED
-    body = await rendered(query, texts_of(dataset, query, found), columns_of([dataset], query))
+    body = await rendered(query, texts_of(dataset, query, found), [dataset])
+    if isinstance(body, Refusal):
+        return body
     headers = paging_headers(call, write_cursor(found.next, query.question)) if found.next else {}
-    return Answer(body, content_type(query), records=len(found.texts), headers=headers)
+    settled = None
+    if mark is not None:
+        settled = partial(query_marks.settle, mark, is_first=query.after is None, is_last=found.next is None)
+    return Answer(body, content_type(query), records=len(found.texts), headers=headers, settled=settled)
+
+
+async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusal | Outdated:
+    """All matching records as a file that is sent with its length."""
+    encoding = delivery.encoding_for(call.request.headers.get("Accept-Encoding", ""))
+    if query.format == "parquet":
+        encoding = ""  # It is compressed inside.
+    form = exports.Form(
+        columns=column_types([dataset], query),
+        keeps=query.filter is not None,
+        encoding=encoding,
+        texts_of=lambda texts, systems: texts_of(
+            dataset, query, reads.Found(None, texts, systems if query.reads_system else [])
+        ),
+    )
+    made = await asyncio.to_thread(exports.spool, dataset, query, form, token_id=call.token.token_id)
+    if isinstance(made, Refusal):
+        return made
+    if made.file is None:
+        return OUTDATED
+    name = f"{dataset.name}.{renderers.EXTENSIONS[query.format]}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    if encoding:
+        headers["Content-Encoding"] = encoding
+    return Answer(
+        b"", content_type(query), records=made.records, headers=headers, file=made.file,
+        file_bytes=made.size_bytes,
+    )  # fmt: skip
 
 
 def parse(
@@ -94,30 +138,43 @@ def texts_of(dataset: Metadata, query: Query, found: reads.Found) -> list[str]:
     )
 
 
-def columns_of(datasets: Sequence[Metadata], query: Query) -> tuple[str, ...]:
-    """The names of the properties that an answer may have, in order, each once."""
+def column_types(datasets: Sequence[Metadata], query: Query) -> dict[str, PropertyType]:
+    """The properties that an answer may have, in order, each once, with its type in all of the datasets."""
+    found: dict[str, PropertyType] = {}
+    for dataset in datasets:
+        kinds = {known.name: known.type for known in dataset.schema.properties}
+        kinds |= {name: system_properties.TYPES[name] for name in inline_names(dataset)}
+        for name, kind in kinds.items():
+            found[name] = kind if found.get(name, kind) is kind else PropertyType.ANY
     if query.filter is not None:
-        names = list(query.filter)
-    else:
-        names = [name for found in datasets for name in (*found.schema.names, *inline_names(found))]
+        found = {name: found[name] for name in query.filter}
     if query.with_system:
-        names.append(system_properties.SYSTEM)
-    return tuple(dict.fromkeys(names))
+        found[system_properties.SYSTEM] = PropertyType.OBJECT
+    return found
 
 
-async def rendered(query: Query, texts: Sequence[str], columns: Sequence[str], *, failure: str = "") -> bytes:
+async def rendered(
+    query: Query, texts: Sequence[str], datasets: Sequence[Metadata], *, failure: str = ""
+) -> bytes | Refusal:
     """The body of an answer; long ones are made off the event loop, so that they keep nobody waiting.
 
     `failure` says why records are missing, in a last element of its own that no `filter` leaves out.
     """
-    keeps = columns if query.filter is not None else None
+    columns = column_types(datasets, query)
+    keeps = tuple(columns) if query.filter is not None else None
     if failure:
         texts, keeps = [*renderers.keep(texts, keeps), dumps({SYSTEM_ERROR: failure})], None
-        columns = (*columns, SYSTEM_ERROR)
+        columns[SYSTEM_ERROR] = PropertyType.STRING
+    if query.format == "parquet":
+        try:
+            return await asyncio.to_thread(parquet_output.parquet_bytes, texts, columns)
+        except parquet_output.NotRepresentable as error:
+            return invalid_value("format", "parquet", f"another format, because {error}")
+    names = tuple(columns)
     if sum(map(len, texts)) > SHORT_CHARACTERS:
-        body = await asyncio.to_thread(renderers.render, query.format, texts, columns, keeps)
+        body = await asyncio.to_thread(renderers.render, query.format, texts, names, keeps)
     else:
-        body = renderers.render(query.format, texts, columns, keeps)
+        body = renderers.render(query.format, texts, names, keeps)
     return renderers.jsonp(body, query.callback) if query.callback else body
 
 

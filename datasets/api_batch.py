@@ -15,7 +15,7 @@ from django.http import HttpResponseBase
 
 from apperate.refusals import Refusal, invalid_value
 from datasets import reads
-from datasets.api import columns_of, content_type, paging_headers, pairs, parse, read_data, rendered, texts_of
+from datasets.api import content_type, paging_headers, pairs, parse, read_data, rendered, texts_of
 from datasets.cursors import CURSOR_NEEDED, question_of, read_cursor, write_cursor
 from datasets.gate import OUTDATED, Answer, Call, Outdated, Part, admit, answered
 from datasets.parameters import LIMIT_MAX, parse_separator
@@ -123,7 +123,7 @@ def keys_of(query: Query | None) -> int:
     return max(1, len(query.keys)) if query else 1
 
 
-async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> Answer | Outdated:
+async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> Answer | Refusal | Outdated:
     """Read dataset by dataset until the answer is full. Of what was read each dataset charges its own."""
     texts: list[str] = []
     parts: list[Part] = []
@@ -151,8 +151,9 @@ async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> A
             place = replace(found.next, key_number=found.next.key_number + number * keys_of(query))
             headers = paging_headers(calls[0], write_cursor(place, asked))
             break
-    columns = columns_of([call.metadata for call in calls], shown)
-    body = await rendered(shown, texts, columns, failure=error)
+    body = await rendered(shown, texts, [call.metadata for call in calls], failure=error)
+    if isinstance(body, Refusal):
+        return body
     return Answer(
         body, content_type(shown), records=sum(part.records for part in parts), headers=dict(headers),
         parts=tuple(parts),

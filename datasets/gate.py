@@ -6,14 +6,14 @@ that turns a Refusal of the data plane into HTTP. Source: product.md, The checks
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
-from typing import Any
+from typing import IO, Any
 
 import psycopg
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from apperate.changes import Stale, changes
 from apperate.problems import JSON, problem_response, unavailable
@@ -44,7 +44,8 @@ class Part:
 class Answer:
     """What a view wants to say: 200, or 304 to whoever has it. `records` is what is charged and counted.
 
-    `parts` says of which dataset they are when it is not the call's alone.
+    `parts` says of which dataset they are when it is not the call's alone. `file` has the body instead, from
+    where it stands, with that many bytes left; it is closed here. `settled` runs when the answer is paid for.
     """
 
     body: bytes
@@ -53,6 +54,9 @@ class Answer:
     is_free: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    file: IO[bytes] | None = None
+    file_bytes: int = 0
+    settled: Callable[[], Awaitable[None]] | None = None
 
     @property
     def etag(self) -> str:
@@ -86,6 +90,7 @@ class Outdated:
 
 OUTDATED = Outdated()
 SHORT_BYTES = 100_000
+FILE_PART_BYTES = 256 * 1024
 ADMISSIONS_MAX = 3
 View = Callable[..., Awaitable["Answer | Refusal | Outdated"]]
 Admit = Callable[[bool], Awaitable[Call | Refusal]]
@@ -222,7 +227,8 @@ def facts_of(request: Any, action: Action, target: Target | None, *, needs_secre
 async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     """Charge what the answer costs, count it, and send it; 402 sends nothing and charges nothing."""
     token = call.token
-    etag = await aside(answer, lambda: answer.etag) if call.action is Action.READ else ""
+    has_etag = call.action is Action.READ and answer.file is None
+    etag = await aside(answer, lambda: answer.etag) if has_etag else ""
     is_unchanged = bool(etag) and delivery.is_unchanged(call.request.headers.get("If-None-Match", ""), etag)
     is_free = answer.is_free or is_unchanged or call.request.method == "HEAD"
     parts = answer.parts or ((Part(call.dataset, answer.records),) if call.dataset else ())
@@ -233,6 +239,8 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     if cost and workspace == CORE and limit is not None:
         charged = await credits.charge(token.token_id, cost, limit=limit, now=call.now)
         if isinstance(charged, Refusal):
+            if answer.file is not None:
+                answer.file.close()
             return refuse(call.request, call, charged.for_token(token.public_id), call.action)
         used = charged.used
     for part, part_cost in zip(parts, costs, strict=True):
@@ -249,7 +257,9 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
         )
     if not parts:
         meter.meter(token.token_id, dataset_id=0, operation=call.action, outcome="ok", now=call.now)
-    response = HttpResponse(status=304) if is_unchanged else await packed(call, answer)
+    if answer.settled is not None and call.request.method != "HEAD":
+        await answer.settled()
+    response: HttpResponseBase = HttpResponse(status=304) if is_unchanged else await packed(call, answer)
     if etag:
         response.headers["ETag"] = etag
     premium = cost if workspace == PREMIUM else 0
@@ -264,8 +274,14 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     return response
 
 
-async def packed(call: Call, answer: Answer) -> HttpResponse:
+async def packed(call: Call, answer: Answer) -> HttpResponseBase:
     """The answer with its headers, compressed when it is long enough and the client takes that."""
+    if answer.file is not None:
+        headers = answer.headers | {"Content-Length": str(answer.file_bytes)}
+        parts = file_parts(answer.file)
+        sent = StreamingHttpResponse(parts, content_type=answer.content_type, headers=headers)
+        sent._resource_closers.append(answer.file.close)  # type: ignore[attr-defined]
+        return sent
     response = HttpResponse(answer.body, content_type=answer.content_type, headers=answer.headers)
     encoding = delivery.encoding_for(call.request.headers.get("Accept-Encoding", ""))
     if encoding and len(answer.body) >= delivery.COMPRESSED_BYTES_MIN:
@@ -274,12 +290,18 @@ async def packed(call: Call, answer: Answer) -> HttpResponse:
     return response
 
 
+async def file_parts(file: IO[bytes]) -> AsyncIterator[bytes]:
+    """The rest of a file, read off the event loop."""
+    while part := await asyncio.to_thread(file.read, FILE_PART_BYTES):
+        yield part
+
+
 async def aside(answer: Answer, work: Callable[[], Any]) -> Any:
     """The result of `work` on an answer's body, made off the event loop when the body is long."""
     return await asyncio.to_thread(work) if len(answer.body) > SHORT_BYTES else work()
 
 
-def share_with_origin(call: Call, response: HttpResponse) -> None:
+def share_with_origin(call: Call, response: HttpResponseBase) -> None:
     """CORS of a 2xx answer: any origin, or for a token with domain rules the one that matched them."""
     origin = call.request.headers.get("Origin")
     restricted = any(version.allowed_domains for version in call.token.versions(now=call.now))

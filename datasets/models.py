@@ -117,6 +117,28 @@ class Deletion(models.Model):
         return f"{self.records} records of {self.dataset}"
 
 
+class QueryMark(models.Model):
+    """How far a token has read a dataset under one queryId: `since` is the end of the last whole answer.
+
+    `next_since` is where the next one begins when the answer that is being read, page by page, is whole.
+    """
+
+    token_id: Any = models.BigIntegerField()
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=3)
+    since = models.DateTimeField(null=True)
+    next_since = models.DateTimeField()
+    used_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["token_id", "dataset", "name"], name="datasets_querymark_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.dataset}"
+
+
 def new_job_id() -> str:
     return secrets.token_hex(16)
 

@@ -26,12 +26,13 @@ from datasets.ranges import DATES_NEEDED, RANGES_NEEDED, parse_day, parse_day_or
 
 LIMIT_MAX = 5_000
 COUNT_MAX = 1_000_000_000
-FORMATS = ("json", "csv", "psv", "ndjson")
+FORMATS = ("json", "csv", "psv", "ndjson", "parquet")
 CALLBACK_CHARS_MAX = 100
 ABSENT = frozenset({"", "undefined", "null"})
 HANDLINGS = {"replace": True, "true": True, "ignore": False, "false": False}
 
 _COUNT = re.compile(r"[0-9]{1,18}")
+_QUERY_ID = re.compile(r"[A-Za-z0-9]{1,3}")
 _PERIOD = re.compile(r"([0-9]{1,4})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 _CALLBACK = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*){0,9}")
@@ -85,8 +86,9 @@ def parse_separator(text: str) -> str | None:
     return None if any(char.isalnum() for char in text) else text
 
 
-def refuse_unsupported(text: str) -> None:
-    """Nothing is accepted: answering as if the parameter were absent would give other records."""
+def parse_query_id(text: str) -> str | None:
+    """One to three letters or digits, in their case."""
+    return text if _QUERY_ID.fullmatch(text) else None
 
 
 def parse_callback(text: str) -> str | None:
@@ -112,7 +114,6 @@ _COUNTED = f"a whole number from 1 to {COUNT_MAX:,}; at most {LIMIT_MAX:,} recor
 _NUMBERED = f"a whole number from 1 to {COUNT_MAX:,}"
 _FLAG = "true or false"
 DATE_FIELD_NEEDED = "the name of a date property of this dataset"
-_UNSUPPORTED = "to be left out, it is not supported"
 
 TEXT: dict[str, Any] = {"type": "string"}
 FLAG: dict[str, Any] = {"type": "boolean"}
@@ -211,11 +212,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         f"the name of a JavaScript function of at most {CALLBACK_CHARS_MAX} characters", parse_callback, TEXT,
     ),
     Parameter(
-        "queryId", READ, "only what is new since the last use", "a1", _UNSUPPORTED, refuse_unsupported, TEXT,
-        selects=True,
+        "queryId", READ, "only records added or changed since this id was last used, and all at first", "a1",
+        "1 to 3 letters or digits", parse_query_id, TEXT | {"pattern": "^[A-Za-z0-9]{1,3}$"}, selects=True,
     ),
     Parameter(
-        "export", READ, "all matching records", "true", _UNSUPPORTED, refuse_unsupported, FLAG, selects=True
+        "export", READ, "all matching records of one dataset in one answer", "true", _FLAG, parse_flag, FLAG,
+        selects=True,
     ),
     Parameter(
         "duplicateKeyHandling", STORING,

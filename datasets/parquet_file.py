@@ -22,11 +22,16 @@ ROWS_AT_ONCE = 1_000
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB of its own that can read this file alone, and whose settings cannot be changed any more."""
-    connection = duckdb.connect(":memory:")
+    """A DuckDB of its own that can read this file alone."""
     quoted = str(path).replace("'", "''")
+    return confined(f"allowed_paths = ['{quoted}']")
+
+
+def confined(allowed: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB that sees what the setting `allowed` says, and whose settings cannot be changed any more."""
+    connection = duckdb.connect(":memory:")
     for setting in (
-        f"allowed_paths = ['{quoted}']",
+        allowed,
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         f"memory_limit = '{MEMORY_LIMIT}'",

@@ -16,7 +16,7 @@ from apperate.refusals import Refusal, invalid_value
 from datasets import parameters
 from datasets.conditions import All, Condition, parse_subattribute, parse_where
 from datasets.cursors import CURSOR_NEEDED, Place, question_of, read_cursor
-from datasets.parameters import DATE_FIELD_NEEDED, LIMIT_MAX
+from datasets.parameters import COUNT_MAX, DATE_FIELD_NEEDED, LIMIT_MAX
 from datasets.ranges import MOMENT, RANGES_NEEDED, Span, later, needs_calendar, parse_range
 from datasets.schema import PropertyType, Schema
 
@@ -34,7 +34,8 @@ class Query:
     is where the page before ended, `records_max` what one page holds at most. `date_field` is the date
     property that dates and order are about, when it is not the indexed one. `filter` names the properties
     to keep, in order. `reads_system`: the platform's facts of each record are read along, and shown in a
-    property of their own if `with_system`.
+    property of their own if `with_system`. `exports`: every record at once, in one file. `query_id` names
+    what is asked again and again; only records written at or after `updated_from` are meant then.
     """
 
     keys: tuple[str, ...] = ()
@@ -55,6 +56,9 @@ class Query:
     reads_system: bool = False
     callback: str | None = None
     is_paged: bool = False
+    exports: bool = False
+    query_id: str | None = None
+    updated_from: datetime | None = None
     question: str = ""
     after: Place | None = None
     records_max: int = LIMIT_MAX
@@ -97,8 +101,10 @@ def parse(
     counted = next((name for name in _COUNTS if name in values), None)
     interval = values.get("interval", 1)
     date_field = values.get("dateField")
-    dated = any(name in values for name in ("on", "from", "to", "range"))
-    limit = values.get(counted or "limit", LIMIT_MAX if dated else 1)
+    exports = values.get("export", False)
+    many = any(name in values for name in ("on", "from", "to", "range", "queryId"))
+    default = COUNT_MAX if exports else LIMIT_MAX if many else 1
+    limit = values.get(counted or "limit", default)
     natural = "asc" if counted in ("first", "next") or values.get("calendar") else "desc"
     sort = values.get("sort", "desc" if counted == "last" else natural)
     # last, first and next say which records are meant, so sort can only turn what they select.
@@ -108,7 +114,7 @@ def parse(
         subkey=path_subkey,
         order=order,
         turned=order != sort,
-        limit=min(limit, LIMIT_MAX * interval) if counted is None else limit,
+        limit=min(limit, LIMIT_MAX * interval) if counted is None and not exports else limit,
         offset=values.get("offset", 0),
         from_at=span.start,
         to_at=span.end,
@@ -121,7 +127,9 @@ def parse(
         with_system=values.get("includeSystemRecordProperties", False),
         reads_system=bool(more_names) or values.get("includeSystemRecordProperties", False),
         callback=values.get("callback"),
-        is_paged=counted is None and len(keys) <= 1,
+        is_paged=counted is None and len(keys) <= 1 and not exports,
+        exports=exports,
+        query_id=values.get("queryId"),
         question=question,
         after=after,
     )
@@ -139,6 +147,10 @@ def _conflict(values: Mapping[str, Any], schema: Schema, more_names: Sequence[st
         found = schema.get(values["dateField"])
         if found is None or found.type is not PropertyType.DATE:
             return invalid_value("dateField", values["dateField"], DATE_FIELD_NEEDED)
+    if values.get("export"):
+        for name in (*_COUNTS, "cursor", "callback", "queryId", "schema"):
+            if values.get(name):
+                return invalid_value(name, values[name], "to be left out with export=true")
     if "callback" in values and values.get("format", "json") != "json":
         return invalid_value("callback", values["callback"], "format=json with it, or no callback")
     start, end = values.get("from"), values.get("to")

@@ -88,7 +88,7 @@ def read_statement(dataset: Metadata, query: Query) -> tuple[str, dict[str, Any]
         parameters[name] = value
         return f"%({name})s"
 
-    conditions, order, at = _conditions(query, bind)
+    conditions, order, at = conditions_of(query, bind)
     limit, offset = "%(limit)s", "%(offset)s"
     if (after := query.after) is not None:
         if not query.is_paged:
@@ -130,7 +130,7 @@ def read_statement(dataset: Metadata, query: Query) -> tuple[str, dict[str, Any]
     return sql, parameters
 
 
-def _conditions(query: Query, bind: Any) -> tuple[list[str], str, str]:
+def conditions_of(query: Query, bind: Any) -> tuple[list[str], str, str]:
     """The conditions on a record `r`, the order, and the expression of the date that both are about."""
     conditions = ["r.dataset_id = d.id"]
     at = "r.date"
@@ -145,6 +145,8 @@ def _conditions(query: Query, bind: Any) -> tuple[list[str], str, str]:
         conditions.append(f"{at} >= {bind(query.from_at)}")
     if query.to_at is not None:
         conditions.append(f"{at} < {bind(query.to_at)}")
+    if query.updated_from is not None:
+        conditions.append(f"r.updated >= {bind(query.updated_from)}")
     if query.condition is not None:
         conditions.append(condition_sql(query.condition, bind))
     direction, compared = ("ASC", ">=") if query.order == "asc" else ("DESC", "<=")

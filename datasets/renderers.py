@@ -1,7 +1,7 @@
 """Rows as an answer: JSON texts in, the bytes of a body out. Pure.
 
     CONTENT_TYPES[format]                                     exact, one older client compares the string
-    render(format, texts, columns, filter=None) -> bytes      any format of query.FORMATS
+    render(format, texts, columns, filter=None) -> bytes      any format of text
     render_json(texts, filter=None) -> bytes                  joined without parsing unless filtered
     render_csv(texts, columns, delimiter=",") -> bytes        RFC 4180 with a header line
     describe_columns(schema) -> (texts, columns)              the rows of schema=true
@@ -26,7 +26,9 @@ CONTENT_TYPES: Mapping[str, str] = {
     "csv": "text/csv; charset=utf-8",
     "psv": "text/plain; charset=utf-8",
     "ndjson": "application/x-ndjson; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
 }
+EXTENSIONS: Mapping[str, str] = {name: name for name in CONTENT_TYPES} | {"psv": "txt"}
 JSONP = "application/javascript; charset=utf-8"
 # What clients call the formats in Accept. Whoever accepts anything gets JSON.
 MEDIA_TYPES = {
@@ -39,6 +41,8 @@ MEDIA_TYPES = {
     "application/x-ndjson": "ndjson",
     "application/jsonl": "ndjson",
     "application/x-jsonlines": "ndjson",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-parquet": "parquet",
 }
 SCHEMA_COLUMNS = ("name", "type", "nullable", "index", "description")
 
@@ -46,7 +50,7 @@ SCHEMA_COLUMNS = ("name", "type", "nullable", "index", "description")
 def render(
     answer_format: str, texts: Sequence[str], columns: Sequence[str], filter: Sequence[str] | None = None
 ) -> bytes:
-    """The body of an answer in one of query.FORMATS; `filter` keeps only these properties, in this order."""
+    """The body of an answer in a format of text; `filter` keeps only these properties, in this order."""
     match answer_format:
         case "csv":
             return render_csv(texts, columns if filter is None else filter)

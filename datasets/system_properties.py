@@ -12,9 +12,17 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from datasets.json_text import dumps
+from datasets.schema import PropertyType
 
 SYSTEM = "_systemRecordProperties"
-INLINE = ("id", "key", "subkey", "date", "updated")
+TYPES = {
+    "id": PropertyType.STRING,
+    "key": PropertyType.STRING,
+    "subkey": PropertyType.STRING,
+    "date": PropertyType.INTEGER,
+    "updated": PropertyType.INTEGER,
+}
+INLINE = tuple(TYPES)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

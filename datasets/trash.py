@@ -13,7 +13,7 @@ from datasets import store
 from datasets.catalog import Metadata
 from datasets.editing import KEPT_HOURS
 from datasets.json_text import DECODER
-from datasets.models import Dataset, Deletion
+from datasets.models import Dataset, Deletion, QueryMark
 from datasets.records import RecordChecker, Row
 
 
@@ -73,9 +73,9 @@ def restore_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> R
 
 
 def purge(*, now: datetime) -> int:
-    """Remove what was deleted a day ago or earlier: datasets with all they held, and records; how many."""
+    """Remove what was deleted a day ago or earlier, and how far each queryId had read; how many."""
     before = now - timedelta(hours=KEPT_HOURS)
-    count = 0
+    count, _ = QueryMark.objects.filter(used_at__lte=before).delete()
     for dataset in Dataset.objects.filter(deleted_at__lte=before):
         with transaction.atomic():
             store.lift_time_limits()

@@ -96,7 +96,6 @@ def test_codes_that_nothing_answers_are_marked() -> None:
 # --- query parameters ---------------------------------------------------------------------------
 
 SUPPORTED = table("query-parameters.md", "parameter", "meaning", "example", "accepted")
-REFUSED = table("query-parameters.md", "parameter", "meaning", "example")
 SCHEMA = parse_schema(
     {
         "type": "object",
@@ -112,14 +111,14 @@ NOW = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
 
 def test_every_parameter_has_its_line_in_the_order_of_the_code() -> None:
-    listed = [named(row["parameter"]) for row in SUPPORTED + REFUSED]
+    listed = [named(row["parameter"]) for row in SUPPORTED]
 
     assert listed == list(of("read"))
 
 
 @pytest.mark.parametrize("parameter", of("read").values(), ids=lambda parameter: parameter.name)
 def test_a_parameter_is_listed_with_its_meaning_and_example(parameter: Parameter) -> None:
-    row = next(row for row in SUPPORTED + REFUSED if named(row["parameter"]) == parameter.name)
+    row = next(row for row in SUPPORTED if named(row["parameter"]) == parameter.name)
 
     # A list of what is accepted that follows in the meaning is a column of its own here.
     assert row["meaning"] == parameter.meaning.split(":")[0]
@@ -139,17 +138,6 @@ def test_the_example_of_a_listed_parameter_is_accepted(row: dict[str, str]) -> N
     query = parse([(name, example)], SCHEMA, now=NOW)
 
     assert not isinstance(query, Refusal), query
-
-
-@pytest.mark.parametrize("row", REFUSED, ids=lambda row: named(row["parameter"]))
-def test_a_parameter_listed_as_refused_is_refused_by_name(row: dict[str, str]) -> None:
-    assert isinstance(SCHEMA, Schema), SCHEMA
-
-    refusal = parse([(named(row["parameter"]), named(row["example"]))], SCHEMA, now=NOW)
-
-    assert isinstance(refusal, Refusal)
-    assert refusal.code == "invalid-values"
-    assert named(row["parameter"]) in refusal.detail
 
 
 def test_parameters_without_effect_are_listed() -> None:
