@@ -5,6 +5,7 @@ with an underscore, refuses repeated credential headers, bounds the sizes of tar
 leaves the body unread until a view asks for it, after the checks. Source: architecture.md, Server.
 """
 
+import hashlib
 import io
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -43,18 +44,22 @@ class DataRequest(ASGIRequest):
     def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         super().__init__(scope, io.BytesIO())
         self._receive = receive
+        self._has_ended = False
+        # What a repeated request is compared by; nothing is counted for the others.
+        self.body_hash = hashlib.sha256() if "Idempotency-Key" in self.headers else None
         self.raw_target: bytes = scope["raw_path"]
 
     async def chunks(self) -> Any:
-        """The body's parts as they arrive. Raises ConnectionAbortedError when the client goes away."""
-        while True:
+        """The body's parts as they arrive, once. Raises ConnectionAbortedError when the client goes away."""
+        while not self._has_ended:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ConnectionAbortedError("the client closed the connection before the end of the body")
             if part := message.get("body", b""):
+                if self.body_hash is not None:
+                    self.body_hash.update(part)
                 yield part
-            if not message.get("more_body"):
-                return
+            self._has_ended = not message.get("more_body")
 
     async def read_body(self, *, bytes_max: int) -> bytes | Refusal:
         """The whole body, at most bytes_max."""

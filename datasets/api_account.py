@@ -13,6 +13,7 @@ from typing import Any
 import simplejson
 from django.http import HttpResponseBase
 
+from apperate.accounts.idempotency import Document, once
 from apperate.accounts.models import AuditEvent, Workspace
 from apperate.changes import changes
 from apperate.data_plane import in_thread
@@ -20,7 +21,7 @@ from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
 from datasets import file_text, inference, job_files, parameters
 from datasets.api import pairs
-from datasets.gate import Answer, Call, answered, data_endpoint, first_checks, workspace_endpoint
+from datasets.gate import Answer, Call, answered, claim_of, data_endpoint, first_checks, workspace_endpoint
 from datasets.models import IngestJob
 from datasets.schema import Schema
 from datasets.system_properties import milliseconds
@@ -89,10 +90,10 @@ async def set_message_budget(call: Call) -> Answer | Refusal:
         return invalid_value(
             "totalMessages", "nothing", parameters.of("messagebudget")["totalMessages"].needed
         )
-    await in_thread(account.set_budget)(
-        call.token.workspace.id, messages=values["totalMessages"], now=call.now
+    return await _set_once(
+        call,
+        lambda: account.set_budget(call.token.workspace.id, messages=values["totalMessages"], now=call.now),
     )
-    return _json("SUCCESS")
 
 
 @account_endpoint
@@ -103,8 +104,26 @@ async def set_pay_as_you_go(call: Call) -> Answer | Refusal:
         return values
     if "allow" not in values:
         return invalid_value("allow", "nothing", parameters.of("payasyougo")["allow"].needed)
-    await in_thread(account.set_pay_as_you_go)(call.token.workspace.id, allowed=values["allow"], now=call.now)
-    return _json("SUCCESS")
+    return await _set_once(
+        call,
+        lambda: account.set_pay_as_you_go(call.token.workspace.id, allowed=values["allow"], now=call.now),
+    )
+
+
+async def _set_once(call: Call, change: Callable[[], None]) -> Answer | Refusal:
+    """Change something of the account, and say the one word that older clients know."""
+
+    def work() -> Document:
+        change()
+        return {}
+
+    if call.request.body_hash is not None:
+        # A body says nothing here but the token; a repeat is compared by it all the same.
+        body = await call.request.read_body(bytes_max=SAMPLE_BYTES_MAX)
+        if isinstance(body, Refusal):
+            return body
+    done = await in_thread(once)(claim_of(call), work, now=call.now)
+    return done if isinstance(done, Refusal) else _json("SUCCESS")
 
 
 # --- the log ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import simplejson
 from django.http import HttpResponseBase
 
+from apperate.accounts.idempotency import Document, once
 from apperate.accounts.models import Workspace
 from apperate.changes import changes
 from apperate.data_plane import in_thread
@@ -14,7 +15,16 @@ from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
 from datasets import descriptions, editing, parameters, services
 from datasets.api import pairs, said
-from datasets.gate import Answer, Call, admit, answered, data_endpoint, first_checks, workspace_endpoint
+from datasets.gate import (
+    Answer,
+    Call,
+    admit,
+    answered,
+    claim_of,
+    data_endpoint,
+    first_checks,
+    workspace_endpoint,
+)
 from datasets.json_text import loads_json
 from datasets.models import Dataset
 from datasets.schema import dataset_id
@@ -30,15 +40,16 @@ async def create_dataset(call: Call) -> Answer | Refusal:
     document = await _document(call)
     if isinstance(document, Refusal):
         return document
-    dataset = await in_thread(_create)(call.token.workspace.id, document, call.now)
+    created = await in_thread(once)(claim_of(call), lambda: _create(call, document), now=call.now)
+    return created if isinstance(created, Refusal) else said(created)
+
+
+def _create(call: Call, document: Any) -> Document | Refusal:
+    workspace = Workspace.objects.get(pk=call.token.workspace.id)
+    dataset = services.create_from_document(workspace=workspace, document=document, by=None, now=call.now)
     if isinstance(dataset, Refusal):
         return dataset
-    return said({"success": True, "message": "Dataset has been created", "datasetId": dataset.name})
-
-
-def _create(workspace_id: int, document: Any, now: datetime) -> Dataset | Refusal:
-    workspace = Workspace.objects.get(pk=workspace_id)
-    return services.create_from_document(workspace=workspace, document=document, by=None, now=now)
+    return {"success": True, "message": "Dataset has been created", "datasetId": dataset.name}
 
 
 async def _document(call: Call) -> Any | Refusal:
@@ -67,7 +78,8 @@ async def read_inventory(call: Call, **path: str) -> Answer:
 def owned_dataset(change: Callable[..., Any], message: str) -> Callable[..., Any]:
     """A view that changes one dataset of the workspace, with its secret token.
 
-    `change(call, dataset, rest)` runs in a thread and returns the Dataset as it is then, or a Refusal.
+    `change(call, dataset, document, **rest)` runs in a thread and returns the Dataset as it is then, or a
+    Refusal.
     """
 
     async def endpoint(request: Any, workspace: str, name: str, **rest: str) -> HttpResponseBase:
@@ -82,26 +94,25 @@ def owned_dataset(change: Callable[..., Any], message: str) -> Callable[..., Any
                 document = await _document(call)
                 if isinstance(document, Refusal):
                     return document
-            changed = await in_thread(_changed)(call, change, document, rest)
-            if isinstance(changed, Refusal):
-                return changed
-            return said(
-                {"success": True, "message": f"Dataset has been {message}", "datasetId": changed.name},
-                is_free=True,
-            )
+
+            def work() -> Document | Refusal:
+                dataset = Dataset.objects.select_related("workspace").get(pk=call.metadata.id)
+                changed: Dataset | Refusal = change(call, dataset, document, **rest)
+                if isinstance(changed, Refusal):
+                    return changed
+                return {
+                    "success": True,
+                    "message": f"Dataset has been {message}",
+                    "datasetId": changed.name,
+                }
+
+            changed = await in_thread(once)(claim_of(call), work, now=call.now)
+            return changed if isinstance(changed, Refusal) else said(changed, is_free=True)
 
         return await answered(request, Action.WRITE, admitted, view)
 
     endpoint.policy = "secret token"  # type: ignore[attr-defined]
     return endpoint
-
-
-def _changed(
-    call: Call, change: Callable[..., Any], document: Any, rest: dict[str, str]
-) -> Dataset | Refusal:
-    dataset = Dataset.objects.select_related("workspace").get(pk=call.metadata.id)
-    found: Dataset | Refusal = change(call, dataset, document, **rest)
-    return found
 
 
 def _edit(call: Call, dataset: Dataset, document: Any) -> Dataset | Refusal:

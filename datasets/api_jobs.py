@@ -23,6 +23,7 @@ from datasets.gate import (
     Call,
     admit,
     answered,
+    claim_of,
     data_endpoint,
     facts_of,
     first_checks,
@@ -56,7 +57,12 @@ async def ingest_data(call: Call) -> Answer | Refusal:
 
 async def _ingested(call: Call, file: Any, options: writing.IngestOptions) -> Answer | Refusal:
     job = await in_thread(jobs.create)(
-        dataset_id=call.metadata.id, file=file, options=options, token_id=call.token.token_id, now=call.now
+        dataset_id=call.metadata.id,
+        file=file,
+        options=options,
+        token_id=call.token.token_id,
+        now=call.now,
+        claim=claim_of(call),
     )
     if isinstance(job, Refusal):
         return job

@@ -1,30 +1,111 @@
 """The API that changes records one request at a time: writing JSON, deleting by key."""
 
-from django.conf import settings
+from typing import Any
 
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpResponseBase
+
+from apperate.accounts.idempotency import Document, once
+from apperate.accounts.models import Workspace
+from apperate.changes import changes
 from apperate.data_plane import in_thread
 from apperate.refusals import Refusal
-from datasets import parameters, writing
+from datasets import catalog, parameters, services, writing
 from datasets.api import pairs, said
-from datasets.gate import Answer, Call, data_endpoint
-from tokens.permissions import Action
+from datasets.gate import (
+    OUTDATED,
+    Answer,
+    Call,
+    Outdated,
+    Part,
+    admit,
+    answered,
+    claim_of,
+    data_endpoint,
+)
+from datasets.models import Dataset
+from datasets.schema import dataset_id
+from tokens.access import Allowed
+from tokens.permissions import Action, Target
 
 
-@data_endpoint(Action.WRITE)
-async def write_records(call: Call) -> Answer | Refusal:
-    """POST /v1/record/WS/ID: a JSON object or array of objects, all stored or none."""
-    body = await call.request.read_body(bytes_max=settings.RECORD_BODY_BYTES_MAX)
-    if isinstance(body, Refusal):
-        return body
-    values = parameters.values(pairs(call.request.GET), "write")
-    if isinstance(values, Refusal):
-        return values
-    count = await in_thread(writing.write_records)(
-        dataset_id=call.metadata.id, body=body, replaces=writing.replaces_duplicates(values), now=call.now
+async def write_records(request: Any, workspace: str, name: str) -> HttpResponseBase:
+    """POST /v1/record/WS/ID: a JSON object or array of objects, all stored or none.
+
+    A dataset that is not there is made for them when the workspace's secret token asks.
+    """
+    bodies: list[bytes] = []
+
+    async def admitted(is_repeat: bool) -> Call | Refusal:
+        verdict = await admit(request, Action.WRITE, workspace, name, {}, fresh=True)
+        return _to_create(request, workspace, name, verdict) or verdict
+
+    async def view(call: Call) -> Answer | Refusal | Outdated:
+        values = parameters.values(pairs(request.GET), "write")
+        if isinstance(values, Refusal):
+            return values
+        if not bodies:
+            body = await request.read_body(bytes_max=settings.RECORD_BODY_BYTES_MAX)
+            if isinstance(body, Refusal):
+                return body
+            bodies.append(body)
+        return await _written(call, bodies[0], replaces=writing.replaces_duplicates(values))
+
+    return await answered(request, Action.WRITE, admitted, view)
+
+
+write_records.policy = "token"  # type: ignore[attr-defined]
+
+
+def _to_create(request: Any, workspace: str, name: str, verdict: Call | Refusal) -> Call | None:
+    """The call that makes the missing dataset, if that is all that was wrong and it was not declined."""
+    if not isinstance(verdict, Refusal) or verdict.code != "not-found":
+        return None  # Only the secret token of the workspace itself is told that a dataset is missing.
+    values = parameters.values(pairs(request.GET), "write")
+    if not isinstance(values, Refusal) and not values.get("createDatasetOnDemand", True):
+        return None
+    target = Target(str(dataset_id(workspace)), str(dataset_id(name)), None)
+    return Call(request, request.token, target, None, Action.WRITE, Allowed(), changes.now())
+
+
+async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refusal | Outdated:
+    """Store the records, and the dataset with them when it is missing."""
+    counts: list[int] = []
+
+    def work() -> Document | Refusal:
+        with transaction.atomic():
+            pk = call.dataset.id if call.dataset else _created(call, body)
+            count = (
+                pk
+                if isinstance(pk, Refusal)
+                else writing.write_records(dataset_id=pk, body=body, replaces=replaces, now=call.now)
+            )
+            if isinstance(count, Refusal):
+                transaction.set_rollback(True)
+                return count
+        counts.append(count)
+        return {"success": True, "message": f"wrote {count} messages"}
+
+    document = await in_thread(once)(claim_of(call), work, now=call.now)
+    dataset = call.dataset
+    if dataset is None:
+        dataset = await catalog.find(call.target.workspace, call.target.name, fresh=True)
+        if isinstance(document, Refusal) and dataset is not None:
+            return OUTDATED  # Somebody else made it meanwhile: the records go into that one.
+    if isinstance(document, Refusal):
+        return document
+    parts = (Part(dataset, sum(counts)),) if dataset else ()
+    return said(document, parts=parts, is_free=True)
+
+
+def _created(call: Call, body: bytes) -> int | Refusal:
+    """The new dataset that a body of records suggests."""
+    workspace = Workspace.objects.get(pk=call.token.workspace.id)
+    dataset: Dataset | Refusal = services.create_for_records(
+        workspace=workspace, name=call.target.name, body=body, by=None, now=call.now
     )
-    if isinstance(count, Refusal):
-        return count
-    return said({"success": True, "message": f"wrote {count} messages"}, records=count, is_free=True)
+    return dataset if isinstance(dataset, Refusal) else dataset.pk
 
 
 @data_endpoint(Action.DELETE)

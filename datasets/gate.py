@@ -6,6 +6,7 @@ that turns a Refusal of the data plane into HTTP. Source: product.md, The checks
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import IO, Any
 import psycopg
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
+from apperate.accounts.idempotency import HEADER, Claim, key_of
 from apperate.changes import Stale, changes
 from apperate.problems import JSON, problem_response, unavailable
 from apperate.refusals import Refusal, invalid_value
@@ -141,6 +143,9 @@ async def answered(
             if isinstance(verdict, Refusal):
                 return refuse(request, call, verdict, action)
             call = verdict
+            key = key_of(request.headers.get(HEADER, ""))
+            if isinstance(key, Refusal):
+                return refuse(request, call, key, action)
             answer = await view(call, **rest)
             if not isinstance(answer, Outdated):
                 break
@@ -151,6 +156,19 @@ async def answered(
     except psycopg.errors.QueryCanceled:
         answer = too_slow()
     return refuse(request, call, answer if isinstance(answer, Refusal) else unavailable(), action)
+
+
+def claim_of(call: Call) -> Claim | None:
+    """The claim of a request with an Idempotency-Key whose body was read; None without one."""
+    request = call.request
+    key = key_of(request.headers.get(HEADER, ""))
+    if not isinstance(key, str):
+        return None
+    asked = sorted((name, tuple(texts)) for name, texts in request.GET.lists() if name != "token")
+    fingerprint = hashlib.sha256(repr(asked).encode() + request.body_hash.digest()).digest()
+    # No POST names anything whose case counts.
+    route = f"{request.method} {request.path.upper()}"
+    return Claim(call.token.workspace.id, route, key, fingerprint)
 
 
 def first_checks(request: Any, action: Action, *, needs_secret: bool = False) -> Refusal | None:

@@ -5,6 +5,7 @@ from django.db import connections
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
+from apperate.accounts import idempotency
 from apperate.clock import database_now
 from datasets import job_files, job_run, trash
 from datasets.models import IngestJob
@@ -49,6 +50,7 @@ async def purge_files(timestamp: int) -> None:
         try:
             job_files.purge(now=database_now())
             trash.purge(now=database_now())
+            idempotency.purge(now=database_now())
         finally:
             connections.close_all()
 

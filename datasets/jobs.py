@@ -13,6 +13,7 @@ import simplejson
 from django.db import transaction
 
 from apperate import pool
+from apperate.accounts import idempotency
 from apperate.problems import JSON, storage_full
 from apperate.refusals import Refusal
 from datasets import job_files, parsing, store
@@ -50,10 +51,12 @@ def create(
     by: Any = None,
     file_name: str = "",
     is_queued: bool = True,
+    claim: idempotency.Claim | None = None,
 ) -> IngestJob | Refusal:
     """Keep the file and queue the job. A file that cannot be taken at all is refused at once.
 
-    With is_queued=False the caller runs the job itself, by run().
+    With is_queued=False the caller runs the job itself, by run(). A `claim` that was made before gives the
+    job that was made then.
     """
     job = IngestJob(
         dataset_id=dataset_id,
@@ -65,25 +68,40 @@ def create(
         created_at=now,
     )
     place = folder(job)
+    saved: IngestJob | Refusal | None = None
     try:
         place.mkdir(mode=0o700, parents=True)  # What customers send is for this account alone.
-        size = job_files.keep(place, file)
-        refusal = size if isinstance(size, Refusal) else check_file(dataset_id, job_files.body(job), now=now)
-        if refusal is None and not isinstance(size, Refusal):
-            job.size_bytes = size
-            refusal = _save(job, is_queued=is_queued)
+        saved = _kept(job, file) or _saved(job, claim, is_queued=is_queued, now=now)
     except BaseException as error:
-        shutil.rmtree(place, ignore_errors=True)
         if is_full(error):
             return storage_full()
         raise
-    if refusal is not None:
-        shutil.rmtree(place)
-        return refusal
-    return job
+    finally:
+        if saved is not job:
+            shutil.rmtree(place, ignore_errors=True)
+    return saved
 
 
-def _save(job: IngestJob, *, is_queued: bool) -> Refusal | None:
+def _kept(job: IngestJob, file: IO[bytes]) -> Refusal | None:
+    """Put the file into the job's folder, unless nothing of it can be taken."""
+    size = job_files.keep(folder(job), file)
+    if isinstance(size, Refusal):
+        return size
+    job.size_bytes = size
+    return check_file(job.dataset_id, job_files.body(job), now=job.created_at)
+
+
+def _saved(
+    job: IngestJob, claim: idempotency.Claim | None, *, is_queued: bool, now: datetime
+) -> IngestJob | Refusal:
+    """The job, or the one that the same request made before."""
+    saved = idempotency.once(claim, lambda: _save(job, is_queued=is_queued), now=now)
+    if isinstance(saved, Refusal) or saved["jobId"] == job.public_id:
+        return saved if isinstance(saved, Refusal) else job
+    return IngestJob.objects.filter(public_id=saved["jobId"]).first() or idempotency.already_done()
+
+
+def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
     """The job and its entry in the queue, both or neither."""
     with store.locked(job.dataset_id) as dataset:
         if dataset is None:
@@ -91,7 +109,7 @@ def _save(job: IngestJob, *, is_queued: bool) -> Refusal | None:
         job.save()
         if is_queued:
             ingest.defer(job_id=job.pk)
-    return None
+    return {"jobId": job.public_id}
 
 
 def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:

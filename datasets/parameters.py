@@ -229,6 +229,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         parse_flag, FLAG,
     ),
     Parameter(
+        "createDatasetOnDemand", ("write",),
+        "the secret token's records make a dataset that is missing, unless this is false", "false", _FLAG,
+        parse_flag, FLAG,
+    ),
+    Parameter(
         "wait", ("ingest",), "answer when the job has ended, or after a minute", "true", _FLAG, parse_flag,
         FLAG,
     ),

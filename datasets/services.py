@@ -13,7 +13,8 @@ from django.db import IntegrityError, transaction
 from apperate.accounts import audit
 from apperate.accounts.models import CORE, PREMIUM, User, Workspace
 from apperate.refusals import Refusal, invalid_value
-from datasets.json_text import dumps
+from datasets.inference import infer_records
+from datasets.json_text import dumps, loads_records
 from datasets.models import Dataset
 from datasets.records import text_fault
 from datasets.schema import Schema, dataset_id, is_storable, parse_schema
@@ -122,6 +123,17 @@ def create_from_document(
     details = {name: body[name] for name in TEXT_MAX if body.get(name) is not None}
     details["smart_link_attributes"] = body.get("smartLinkAttributes") or []
     return create_dataset(workspace=workspace, name=name, schema=schema, by=by, now=now, details=details)
+
+
+def create_for_records(
+    *, workspace: Workspace, name: str, body: bytes, by: User | None, now: datetime
+) -> Dataset | Refusal:
+    """A dataset whose schema and index are what a JSON body of records suggests; still empty."""
+    records = loads_records(body)
+    schema = records if isinstance(records, Refusal) else infer_records(records)
+    if isinstance(schema, Refusal):
+        return schema
+    return create_dataset(workspace=workspace, name=name, schema=schema, by=by, now=now)
 
 
 def checked_details(details: Mapping[str, Any], *, only_given: bool = False) -> dict[str, Any] | Refusal:

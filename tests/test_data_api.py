@@ -307,7 +307,7 @@ def test_an_unknown_dataset_is_not_found_for_its_own_secret_token(call: Caller, 
     for reply in (
         call.get("NOPE"),
         call.delete("NOPE/A"),
-        call.post("record/ACME/NOPE", [{"a": 1}]),
+        call.api.post(call.url("record/ACME/NOPE", "createDatasetOnDemand=false"), [{"a": 1}]),
         call.post("data/ACME/NOPE", b"a,b\n1,2\n"),
     ):
         problem = refused(reply, 404, "not-found")

@@ -165,6 +165,25 @@ class Invitation(models.Model):
         return f"{self.email} to {self.workspace}"
 
 
+class KeptAnswer(models.Model):
+    """What a POST with an Idempotency-Key was answered with, for 24 hours; "" for one that held a secret."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
+    route = models.CharField(max_length=600)  # method and path below the version
+    key = models.CharField(max_length=255)
+    fingerprint = models.BinaryField(max_length=32)
+    answer = models.TextField(blank=True)
+    kept_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "route", "key"], name="accounts_keptanswer_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.route} {self.key}"
+
+
 class AuditEvent(models.Model):
     """Who did what, when and from where, with what was before and after. Never changed, never a secret."""
 
