@@ -10,7 +10,7 @@ from django.urls import path, re_path, register_converter
 from apperate.data_plane import Segment
 from apperate.problems import problem_response
 from apperate.refusals import Refusal
-from datasets import api_account, api_batch, api_catalog, api_jobs, api_status, api_writing
+from datasets import api_account, api_batch, api_catalog, api_docs, api_jobs, api_status, api_writing
 from tokens.permissions import CORE
 
 register_converter(Segment, "segment")
@@ -50,6 +50,8 @@ CORE_DATA = {"workspace": CORE}
 INVENTORIES = ("metadata/time-series", "meta")
 urlpatterns = [
     path("status", ByMethod(GET=api_status.status)),
+    path("openapi-doc", ByMethod(GET=api_docs.read_document)),
+    path(f"openapi-doc/{DATASET}", ByMethod(GET=api_docs.read_dataset_document)),
     path("data", ByMethod(GET=api_catalog.read_datasets)),
     path(f"data/{WORKSPACE}", ByMethod(GET=api_catalog.read_datasets)),
     path(f"datasets/{WORKSPACE}", ByMethod(GET=api_catalog.read_datasets, POST=api_catalog.create_dataset)),
