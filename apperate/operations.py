@@ -29,8 +29,8 @@ TOKEN = (
 )  # fmt: skip
 DATASET = ("dataset-not-granted", "not-found")
 BODY = ("length-required", "body-too-large", "storage-full")
-# A signature or an Idempotency-Key that was used before.
-AGAIN = ("signature-reused", "still-running", "already-done", "other-body")
+SIGNED_WRITE = ("signature-reused",)
+KEY_USED = ("still-running", "already-done", "other-body")
 # No documented method of a path is answered with it; the documents say so in words.
 OF_OTHER_METHODS = frozenset({"method-not-allowed"})
 
@@ -43,6 +43,7 @@ class Operation:
     table of query parameters, `required` those that must be there; `body` maps a content type to the
     schema of what is sent. `is_read`: the answer has an ETag. `more_codes`: refusals beside those that
     `who` and the body bring along. `headers`: names of the documented headers that this one adds.
+    A POST that is_repeatable looks at Idempotency-Key.
     """
 
     method: str
@@ -61,6 +62,12 @@ class Operation:
     more_codes: tuple[str, ...] = ()
     is_read: bool = False
     is_old_name: bool = False
+    is_repeatable: bool = True
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether a request may carry an Idempotency-Key."""
+        return self.method == "POST" and self.is_repeatable
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -75,5 +82,7 @@ class Operation:
         if self.body:
             found |= set(BODY)
         if self.method != "GET" and self.who != PUBLIC:
-            found |= set(AGAIN)
+            found |= set(SIGNED_WRITE)
+        if self.takes_key:
+            found |= set(KEY_USED)
         return tuple(code for code in REFUSALS if code in found)

@@ -66,6 +66,13 @@ IF_NONE_MATCH = {
     "schema": {"type": "string"},
 }
 
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Sent again within 24 hours it is answered as the first time, and changes nothing.",
+    "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]*$"},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -188,7 +195,7 @@ def _operation(operation: Operation, refusals: Refusals) -> Json:
             "description": "Unchanged since the answer whose ETag was sent; free.",
             "headers": named_headers(*_success_headers(operation)),
         }
-    if given := [*_segments(operation), *_query(operation), *([IF_NONE_MATCH] if operation.is_read else [])]:
+    if given := [*_segments(operation), *_query(operation), *_sent_headers(operation)]:
         described["parameters"] = given
     if operation.body:
         content = {kind: {"schema": dict(schema)} for kind, schema in operation.body.items()}
@@ -211,6 +218,14 @@ def _segments(operation: Operation) -> list[Json]:
 def _query(operation: Operation) -> list[Json]:
     found = parameters.of(operation.parameters) if operation.parameters else {}
     return [{"$ref": f"#/components/parameters/{name}"} for name in found]
+
+
+def _sent_headers(operation: Operation) -> list[Json]:
+    """The headers that a request may carry beside the token."""
+    return [
+        *([IF_NONE_MATCH] if operation.is_read else []),
+        *([IDEMPOTENCY_KEY] if operation.takes_key else []),
+    ]
 
 
 def _parameters(operations: Sequence[Operation]) -> dict[str, Json]:

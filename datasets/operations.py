@@ -79,6 +79,7 @@ WRITE_RECORDS = Operation(
     "POST", "/record/{workspace}/{dataset}", "writeRecords", "Write records", WRITING, WRITE,
     {JSON: ref("Success")}, "One record or an array of them, at most 10 MB: all stored or none.",
     parameters="write", body={JSON: {"anyOf": [array(ref("NewRecord")), ref("NewRecord")]}},
+    more_codes=("plan-required",),
 )  # fmt: skip
 DELETE_DATA = Operation(
     "DELETE", "/data/{workspace}/{dataset}", "deleteData", "Delete records", WRITING, DELETE,
@@ -135,7 +136,7 @@ DATASET_OPERATIONS = (
     ),
     Operation(
         "POST", "/generate-schema/{workspace}", "generateSchema", "The schema that a sample suggests",
-        DATASETS, SECRET, {JSON: ref("DescribedSchema")}, body=FILE,
+        DATASETS, SECRET, {JSON: ref("DescribedSchema")}, body=FILE, is_repeatable=False,
     ),
 )  # fmt: skip
 JOB_LIST = Operation(
