@@ -245,7 +245,8 @@ def facts_of(request: Any, action: Action, target: Target | None, *, needs_secre
 async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     """Charge what the answer costs, count it, and send it; 402 sends nothing and charges nothing."""
     token = call.token
-    has_etag = call.action is Action.READ and answer.file is None
+    is_read = call.action is Action.READ and call.request.method in ("GET", "HEAD")
+    has_etag = is_read and answer.file is None
     etag = await aside(answer, lambda: answer.etag) if has_etag else ""
     is_unchanged = bool(etag) and delivery.is_unchanged(call.request.headers.get("If-None-Match", ""), etag)
     is_free = answer.is_free or is_unchanged or call.request.method == "HEAD"
