@@ -39,14 +39,19 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class DataRequest(ASGIRequest):
-    """A request whose body is read by read_body() or spool(), when a view has decided to."""
+    """A request whose body is read by read_body() or spool(), when a view has decided to.
+
+    hold_body() reads it before that, for checks that need all of it; the view then reads what is held.
+    """
 
     def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         super().__init__(scope, io.BytesIO())
         self._receive = receive
         self._has_ended = False
-        # What a repeated request is compared by; nothing is counted for the others.
-        self.body_hash = hashlib.sha256() if "Idempotency-Key" in self.headers else None
+        # What a repeated request is compared by, and what is signed; nothing is counted for the others.
+        is_compared = "Idempotency-Key" in self.headers or self._is_signed()
+        self.body_hash = hashlib.sha256() if is_compared else None
+        self._held: tempfile.SpooledTemporaryFile[bytes] | None = None
         self.raw_target: bytes = scope["raw_path"]
 
     async def chunks(self) -> Any:
@@ -65,6 +70,9 @@ class DataRequest(ASGIRequest):
         """The whole body, at most bytes_max."""
         if refusal := self._declared_too_large(bytes_max):
             return refusal
+        if self._held is not None:
+            held = self._held_within(bytes_max)
+            return held if isinstance(held, Refusal) else held.read()
         parts: list[bytes] = []
         total = 0
         async for part in self.chunks():
@@ -78,6 +86,8 @@ class DataRequest(ASGIRequest):
         """The whole body in a file that moves to disk when it grows; at its start."""
         if refusal := self._declared_too_large(bytes_max):
             return refusal
+        if self._held is not None:
+            return self._held_within(bytes_max)
         file = tempfile.SpooledTemporaryFile(max_size=BODY_IN_MEMORY_MAX)  # noqa: SIM115  The caller closes it.
         total = 0
         async for part in self.chunks():
@@ -88,6 +98,31 @@ class DataRequest(ASGIRequest):
             file.write(part)
         file.seek(0)
         return file
+
+    async def hold_body(self, *, bytes_max: int) -> Refusal | None:
+        """Read the whole body and keep it for whoever reads it next."""
+        held = await self.spool(bytes_max=bytes_max)
+        if isinstance(held, Refusal):
+            return held
+        self._held = held
+        return None
+
+    def let_go(self) -> None:
+        """Drop the body that was held; its file goes with it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def _held_within(self, bytes_max: int) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
+        file = self._held
+        if file is None:
+            raise LookupError("no body is held")
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        return too_large(f"{size:,} bytes", bytes_max) if size > bytes_max else file
+
+    def _is_signed(self) -> bool:
+        return not self.headers.get("Authorization", "bearer").lower().startswith("bearer")
 
     def _declared_too_large(self, bytes_max: int) -> Refusal | None:
         declared = self.headers.get("Content-Length", "")
@@ -134,6 +169,8 @@ class DataPlaneHandler(ASGIHandler):
             return
         except Exception as error:  # A fault in a check is a refusal, never a pass.
             response = failure_response(request, error)
+        finally:
+            request.let_go()
         await respond(request, finished(request, response), send)
 
 

@@ -8,6 +8,7 @@ that turns a Refusal of the data plane into HTTP. Source: product.md, The checks
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 import psycopg
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.utils.http import http_date
 
 from apperate.accounts.idempotency import HEADER, Claim, key_of
 from apperate.changes import Stale, changes
@@ -23,7 +25,7 @@ from apperate.refusals import Refusal, invalid_value
 from datasets import catalog, delivery
 from datasets.catalog import Metadata
 from datasets.schema import dataset_id, is_storable
-from tokens import access, credits
+from tokens import access, credits, signed_requests
 from tokens.access import Allowed, Facts
 from tokens.permissions import CORE, PREMIUM, Action, Snapshot, Target
 from tokens.usage import meter
@@ -138,8 +140,12 @@ async def answered(
     call: Call | None = None
     answer: Answer | Refusal | Outdated = unavailable()
     try:
+        if no := await prepared(request):
+            return refuse(request, call, no, action)
         for number in range(ADMISSIONS_MAX):
             verdict = await admitted(number > 0)
+            if number == 0 and not isinstance(verdict, Refusal):
+                verdict = await signed_requests.claim(request, now=verdict.now) or verdict
             if isinstance(verdict, Refusal):
                 return refuse(request, call, verdict, action)
             call = verdict
@@ -156,6 +162,14 @@ async def answered(
     except psycopg.errors.QueryCanceled:
         answer = too_slow()
     return refuse(request, call, answer if isinstance(answer, Refusal) else unavailable(), action)
+
+
+async def prepared(request: Any) -> Refusal | None:
+    """Make ready what a check needs that must be waited for: the body of a signed request."""
+    if request.token is None:
+        request.signature = None
+        return None
+    return await signed_requests.present(request, now=changes.now())
 
 
 def claim_of(call: Call) -> Claim | None:
@@ -239,6 +253,7 @@ def facts_of(request: Any, action: Action, target: Target | None, *, needs_secre
         origin=headers.get("Origin"),
         from_browser="Origin" in headers or "Sec-Fetch-Site" in headers,
         needs_secret=needs_secret,
+        signature=request.signature,
     )
 
 
@@ -334,11 +349,10 @@ def share_with_origin(call: Call, response: HttpResponseBase) -> None:
 def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) -> HttpResponse:
     """Count a refusal under its code when the token is known, and say it."""
     token: Snapshot | None = request.token
+    now: datetime | None = None
     if token is not None:
-        try:
+        with suppress(Stale):
             now = changes.now()
-        except Stale:
-            now = None
         dataset = call.dataset if call else None
         if now is not None:
             meter.meter(
@@ -348,7 +362,12 @@ def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) ->
                 outcome=refusal.code,
                 now=now,
             )
-    return problem_response(refusal, request)
+    response = problem_response(refusal, request)
+    if refusal.check == "signature" and now is not None:
+        response.headers["Date"] = http_date(
+            now.timestamp()
+        )  # The clock that the signature is compared with.
+    return response
 
 
 def too_slow() -> Refusal:

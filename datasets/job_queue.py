@@ -9,6 +9,7 @@ from apperate.accounts import idempotency
 from apperate.clock import database_now
 from datasets import job_files, job_run, trash
 from datasets.models import IngestJob
+from tokens import signed_requests
 
 ENTRY_HOURS = 24
 UPKEEP_HOURS = 1
@@ -51,6 +52,7 @@ async def purge_files(timestamp: int) -> None:
             job_files.purge(now=database_now())
             trash.purge(now=database_now())
             idempotency.purge(now=database_now())
+            signed_requests.purge(now=database_now())
         finally:
             connections.close_all()
 

@@ -10,6 +10,7 @@ from apperate import pool
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
+from tests.test_signed_requests import OWN, give_signing_secret, signed
 from tokens.credits import spent
 from tokens.models import Token
 from tokens.token_format import TokenKind
@@ -144,6 +145,23 @@ def test_a_warm_read_with_many_grants_and_a_pending_change_is_one_round_trip(
 
     assert counted[0] <= 3
     assert counted[1:] == [1, 1]
+
+
+def test_a_signed_read_is_one_round_trip(filled: Dataset, proxy: CountingProxy, api: DataPlaneClient) -> None:
+    """The secrets are decrypted with the snapshot, and a signature on a read is not written down."""
+    token = TokenFactory(settings={"signed_requests": True})
+    give_signing_secret(token, OWN)
+    url = "/v1/data/CORE/PRICES/AAPL?last=3"
+    counted = []
+
+    for _ in range(4):
+        before = proxy.round_trips
+        reply = api.get(url, headers=signed(token, "GET", url))
+        assert reply.status == 200, reply.body
+        counted.append(proxy.round_trips - before)
+
+    assert counted[0] <= 3
+    assert counted[1:] == [1, 1, 1]
 
 
 def test_a_limited_token_pays_with_one_more_round_trip(

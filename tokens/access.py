@@ -11,7 +11,7 @@ from datetime import datetime
 from math import ceil
 
 from apperate.refusals import Refusal
-from tokens import credits, domains
+from tokens import credits, domains, signatures, signing
 from tokens.permissions import (
     CORE,
     Action,
@@ -22,6 +22,7 @@ from tokens.permissions import (
     lowest_limit,
     secret_allows,
 )
+from tokens.signing import Fault, Presented
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Facts:
     origin: str | None = None
     from_browser: bool = False  # it carries Origin or Sec-Fetch-Site
     needs_secret: bool = False
+    signature: Presented | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,16 @@ def check_active(token: Snapshot, versions: Versions, facts: Facts, now: datetim
 
 
 def check_signature(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
-    """A token that requires signatures refuses everything, until signatures can be checked."""
-    if any(version.signed_requests for version in versions):
-        return Refusal(
-            "signature-required",
-            "This token accepts signed requests only, and signatures cannot be checked yet.",
-            check="signature",
-            needed="Signed Requests switched off on the token's form",
-        )
-    return None
+    """If a version asks for it, the request is signed with a secret of the token or of its workspace."""
+    if not any(version.signed_requests for version in versions):
+        return None
+    if facts.signature is None:
+        return signatures.refusal_of(Fault.MISSING, None)
+    held = [key for key in token.signing_keys if key.retires_at is None or key.retires_at > now]
+    fault = signing.fault(facts.signature, [key.secret for key in held if key.secret is not None])
+    if fault is Fault.OTHER_REQUEST and (not held or any(key.secret is None for key in held)):
+        return signatures.unreadable()
+    return signatures.refusal_of(fault, facts.signature) if fault else None
 
 
 def check_domain(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:

@@ -33,6 +33,10 @@ class UnreadableSecret(Exception):
     """A stored secret cannot be decrypted; the sentence says what to look at, and never the secret."""
 
 
+class UnknownKey(UnreadableSecret):
+    """The secret was encrypted under a key that is not on the ring."""
+
+
 class BadKeys(Exception):
     """The configured keys cannot be used; the sentence says what would be right."""
 
@@ -62,7 +66,7 @@ class KeyRing:
         head = blob[:_HEAD_BYTES]
         cipher = self._ciphers.get(head[len(_FORMAT) : -_NONCE_BYTES])
         if cipher is None:
-            raise UnreadableSecret(
+            raise UnknownKey(
                 "The stored secret was encrypted under a key that is not on the key ring. "
                 f"Add the old key to {KEYS_VARIABLE}, or put the old {KEY_FILE} back."
             )

@@ -16,10 +16,10 @@ from apperate.changes import Stale
 from apperate.middleware import UNAVAILABLE, AsyncGetResponse
 from apperate.problems import JSON, unavailable
 from apperate.refusals import Refusal
-from tokens import snapshots, token_format
+from tokens import signing, snapshots, token_format
 
 METHODS = "GET, POST, PUT, PATCH, DELETE"
-SIGNATURE_SCHEME = "IEX-HMAC-SHA256"
+SIGNATURE_SCHEME = signing.ALGORITHM
 TOKEN_BODY_BYTES_MAX = 65_536
 
 
@@ -35,7 +35,7 @@ class TokenAuthentication:
     async def __call__(self, request: Any) -> HttpResponseBase:
         if request.method == "OPTIONS":
             return preflight(request)
-        request.token, request.token_refusal = None, None
+        request.token, request.token_refusal, request.token_value = None, None, ""
         value = credential(request)
         if isinstance(value, Refusal) and value.code == "token-missing" and may_be_in_body(request):
             value = await in_body(request) or value
@@ -58,7 +58,7 @@ class TokenAuthentication:
         if snapshot is None:
             request.token_refusal = unknown_token(value)
         else:
-            request.token = snapshot
+            request.token, request.token_value = snapshot, value
 
 
 def credential(request: Any) -> str | Refusal:

@@ -168,6 +168,27 @@ class Secret(models.Model):
         return self.masked
 
 
+class SigningSecret(models.Model):
+    """What requests of one token are signed with, encrypted. Made when it is first needed."""
+
+    token = models.OneToOneField(Token, on_delete=models.CASCADE, related_name="signing_secret")
+    ciphertext = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"signing secret of {self.token}"
+
+
+class UsedSignature(models.Model):
+    """A signature that a write came with: it works once. The row lives as long as its date is taken."""
+
+    digest = models.BinaryField(primary_key=True, max_length=32)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return bytes(self.digest).hex()
+
+
 class RevisionQuerySet(models.QuerySet["Revision"]):
     def live(self) -> "RevisionQuerySet":
         """At most three a token, newest first: not withdrawn, and not long replaced in force."""

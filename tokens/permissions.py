@@ -54,6 +54,14 @@ class WorkspaceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A secret that requests of a token may be signed with. None: it is stored but cannot be decrypted."""
+
+    secret: str | None = field(repr=False)
+    retires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A token with the versions of its settings, frozen as the database had it.
 
@@ -73,6 +81,8 @@ class Snapshot:
     in_force: Settings | None = None
     pending: Settings | None = None
     effective_at: datetime | None = None
+    signing_keys: tuple[SigningKey, ...] = ()
+    signs_with: tuple[int, ...] = ()  # ids of the tokens whose secrets those are
 
     @property
     def is_secret(self) -> bool:
@@ -85,6 +95,10 @@ class Snapshot:
         if self.in_force is None:
             return ()
         return (self.in_force,) if self.pending is None else (self.in_force, self.pending)
+
+    def signs(self, *, now: datetime) -> bool:
+        """Whether a version that counts at `now` takes signed requests only."""
+        return any(version.signed_requests for version in self.versions(now=now))
 
     def waits_until(self, *, now: datetime) -> datetime | None:
         """When the pending version takes effect; None when none is pending at `now`."""

@@ -4,10 +4,8 @@ Workers learn of a change by the token row (a trigger stamps it), so whatever ch
 revisions or values writes that row too. Rules answer with a Refusal. Source: product.md, Activation.
 """
 
-import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -15,7 +13,7 @@ from django.db import transaction
 
 from apperate.accounts.models import User, Workspace
 from apperate.refusals import Refusal, invalid_value
-from tokens import conditions, keyring, saved_settings, token_format, writing
+from tokens import conditions, saved_settings, sealing, token_format, writing
 from tokens.models import Revision, Secret, Token
 from tokens.permissions import Settings
 from tokens.token_format import TokenKind
@@ -49,7 +47,7 @@ def create_secret_token(
     """Make the workspace's one secret token. Raises IntegrityError when it has one already."""
     token = writing.insert(workspace=workspace, kind=TokenKind.SECRET, nickname="", by=by, now=now)
     value = token_format.make(TokenKind.SECRET)
-    sealed = keys().encrypt(value, bound_to=token.public_id)
+    sealed = sealing.seal_value(value, public_id=token.public_id)
     writing.insert_value(token, value, ciphertext=sealed, now=now)
     effective_at = now if immediately else now + delay()
     writing.insert_revision(token, Settings(), by=by, now=now, effective_at=effective_at)
@@ -88,6 +86,8 @@ def create_publishable_token(
     writing.insert_value(token, value, clear=value, is_imported=import_value is not None, now=now)
     effective_at = now if active_at_once else now + delay()
     writing.insert_revision(token, settings, by=by, now=now, effective_at=effective_at)
+    if settings.signed_requests:
+        writing.ensure_signing_secret(token, now=now)
     after = {"kind": token.kind, "nickname": nickname, "imported": import_value is not None}
     writing.audit("token.created", token, by=by, now=now, address=address, after=after)
     return token
@@ -133,6 +133,8 @@ def save_settings(
     if versions.in_force:
         writing.retire_before(versions.in_force)
     revision = writing.insert_revision(token, changes, by=by, now=now, effective_at=now + delay())
+    if changes.signed_requests:
+        writing.ensure_signing_secret(token, now=now)
     writing.touch(token)
     before, after = writing.changed_words(token.workspace, old, changes)
     after["effective_at"] = revision.effective_at.isoformat()
@@ -262,15 +264,24 @@ def restore_token(*, token: Token, by: User | None, now: datetime, address: str 
 def reveal_secret(*, token: Token, by: User | None, now: datetime, address: str) -> str:
     """Return the secret token's value, and record who saw it. Raises keyring.UnreadableSecret."""
     secret = Secret.objects.current().get(token=token, ciphertext__isnull=False)
-    value = keys().decrypt(secret.ciphertext or b"", bound_to=token.public_id)
+    value = sealing.unseal_value(secret.ciphertext, public_id=token.public_id, digest=secret.digest)
     writing.audit("token.secret_revealed", token, by=by, now=now, address=address)
     return value
 
 
-@cache
-def keys() -> keyring.KeyRing:
-    """The installation's key ring, read once a process."""
-    return keyring.load(os.environ, django_settings.DATA_DIR)
+@transaction.atomic
+def reveal_signing_secret(*, token: Token, by: User | None, now: datetime, address: str) -> str:
+    """Return what requests of a publishable token are signed with, and record who saw it.
+
+    It is made when there is none. Raises keyring.UnreadableSecret.
+    """
+    token = writing.lock(token)
+    made = writing.ensure_signing_secret(token, now=now)
+    if made.created_at == now:
+        writing.touch(token)
+    secret = sealing.unseal_signing_secret(made.ciphertext, public_id=token.public_id)
+    writing.audit("token.signing_secret_revealed", token, by=by, now=now, address=address)
+    return secret
 
 
 def delay() -> timedelta:

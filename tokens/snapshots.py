@@ -6,6 +6,7 @@ no speed: a revision carries the time it starts. Source: architecture.md, State 
 """
 
 import json
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -14,15 +15,19 @@ from typing import Any
 
 from apperate import pool
 from apperate.changes import Stale, changes
-from tokens import domains, token_format
-from tokens.permissions import Action, Settings, Snapshot, WorkspaceFacts
+from tokens import domains, sealing, token_format
+from tokens.keyring import UnreadableSecret
+from tokens.permissions import Action, Settings, SigningKey, Snapshot, WorkspaceFacts
 from tokens.token_format import TokenKind
 
 ENTRIES_MAX = 10_000
 MISS_SECONDS = 2.0
+logger = logging.getLogger("apperate.tokens")
 
 # One row a value: the token, its workspace and its live revisions (at most three, newest first) with
-# their grants as JSON. Index: tokens_secret_digest, tokens_revision_live, tokens_grant_once.
+# their grants as JSON; for a token that signs, what its requests may be signed with: its own signing secret
+# and the values of the workspace's secret token. Index: tokens_secret_digest, tokens_revision_live,
+# tokens_grant_once, tokens_signingsecret_token_id, tokens_token_one_secret.
 LOAD = """
 SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.expires_at,
        s.retires_at, w.id, w.name, w.has_premium, w.allows_secret_in_browser, clock_timestamp(),
@@ -32,7 +37,18 @@ SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.exp
                                FROM tokens_grant g WHERE g.revision_id = r.id) AS grants
                   FROM tokens_revision r
                  WHERE r.token_id = t.id AND r.withdrawn_at IS NULL AND NOT r.is_past
-                 ORDER BY r.number DESC LIMIT 3) v)::text
+                 ORDER BY r.number DESC LIMIT 3) v)::text,
+       CASE WHEN EXISTS (SELECT FROM tokens_revision r WHERE r.token_id = t.id AND r.signed_requests
+                                                         AND r.withdrawn_at IS NULL AND NOT r.is_past)
+            THEN (SELECT json_agg(k) FROM (
+                SELECT g.token_id, t.public_id, encode(g.ciphertext, 'hex') AS sealed, NULL AS digest,
+                       NULL::timestamptz AS retires_at, false AS is_disabled
+                  FROM tokens_signingsecret g WHERE g.token_id = t.id
+                UNION ALL
+                SELECT o.id, o.public_id, encode(c.ciphertext, 'hex'), encode(c.digest, 'hex'),
+                       least(c.retires_at, o.expires_at), o.disabled_at IS NOT NULL
+                  FROM tokens_token o JOIN tokens_secret c ON c.token_id = o.id
+                 WHERE o.workspace_id = t.workspace_id AND o.kind = 'secret') k)::text END
   FROM tokens_secret s
   JOIN tokens_token t ON t.id = s.token_id
   JOIN accounts_workspace w ON w.id = t.workspace_id
@@ -56,7 +72,8 @@ class SnapshotCache:
 
     def put(self, digest: bytes, snapshot: Snapshot) -> None:
         self._entries[digest] = snapshot
-        self._of_token.setdefault(snapshot.token_id, set()).add(digest)
+        for token_id in _tokens_of(snapshot):
+            self._of_token.setdefault(token_id, set()).add(digest)
         self._of_workspace.setdefault(snapshot.workspace.id, set()).add(digest)
         while len(self._entries) > ENTRIES_MAX:
             self._drop(next(iter(self._entries)))
@@ -88,10 +105,16 @@ class SnapshotCache:
 
     def _drop(self, digest: bytes) -> None:
         snapshot = self._entries.pop(digest)
-        for index, key in ((self._of_token, snapshot.token_id), (self._of_workspace, snapshot.workspace.id)):
+        places = [(self._of_token, token_id) for token_id in _tokens_of(snapshot)]
+        for index, key in (*places, (self._of_workspace, snapshot.workspace.id)):
             index[key].discard(digest)
             if not index[key]:
                 del index[key]
+
+
+def _tokens_of(snapshot: Snapshot) -> set[int]:
+    """The tokens whose change makes a snapshot old: its own, and those whose secrets it signs with."""
+    return {snapshot.token_id, *snapshot.signs_with}
 
 
 cache = SnapshotCache()
@@ -124,7 +147,7 @@ async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
 
 def _snapshot(row: tuple[Any, ...]) -> Snapshot:
     (token_id, public_id, kind, nickname, disabled_at, deleted_at, expires_at, retires_at,
-     workspace_id, workspace_name, has_premium, secret_in_browser, now, revisions) = row  # fmt: skip
+     workspace_id, workspace_name, has_premium, secret_in_browser, now, revisions, sealed) = row  # fmt: skip
     in_force = pending = effective_at = None
     for revision in json.loads(revisions):
         starts_at = datetime.fromisoformat(revision["effective_at"])
@@ -133,12 +156,31 @@ def _snapshot(row: tuple[Any, ...]) -> Snapshot:
             break
         if pending is None:
             pending, effective_at = _settings(revision), starts_at
+    signing = json.loads(sealed) if sealed else []
     return Snapshot(
         token_id=token_id, public_id=public_id, kind=TokenKind(kind), nickname=nickname,
         workspace=WorkspaceFacts(workspace_id, workspace_name, has_premium, secret_in_browser),
         disabled_at=disabled_at, deleted_at=deleted_at, expires_at=expires_at, value_retires_at=retires_at,
         in_force=in_force, pending=pending, effective_at=effective_at,
+        signing_keys=tuple(_signing_key(key) for key in signing if not key["is_disabled"]),
+        signs_with=tuple(key["token_id"] for key in signing),
     )  # fmt: skip
+
+
+def _signing_key(key: dict[str, Any]) -> SigningKey:
+    """Decrypt once, for as long as the snapshot is kept. What cannot be decrypted signs nothing."""
+    retires_at = datetime.fromisoformat(key["retires_at"]) if key["retires_at"] else None
+    sealed, public_id = bytes.fromhex(key["sealed"] or ""), key["public_id"]
+    try:
+        if key["digest"] is None:
+            secret = sealing.unseal_signing_secret(sealed, public_id=public_id)
+        else:
+            digest = bytes.fromhex(key["digest"])
+            secret = sealing.unseal_value(sealed, public_id=public_id, digest=digest)
+    except UnreadableSecret as error:
+        logger.error("a secret to check signatures with cannot be read token=%s: %s", public_id, error)
+        return SigningKey(None, retires_at)
+    return SigningKey(secret, retires_at)
 
 
 def _settings(revision: dict[str, Any]) -> Settings:

@@ -30,8 +30,9 @@ CHECKSUM_CHARACTERS = 8
 VALUE_CHARACTERS = 3 + RANDOM_CHARACTERS + CHECKSUM_CHARACTERS
 LEGACY_CHARACTERS = 3 + RANDOM_CHARACTERS
 
-# For secret scanners and their settings: finds a value anywhere in a text.
-VALUE_PATTERN = r"\b[ps]k_[0-9a-f]{40}\b"
+# For secret scanners and their settings: finds a value or a signing secret anywhere in a text.
+VALUE_PATTERN = r"\b(?:[ps]k|sig)_[0-9a-f]{40}\b"
+SIGNING_PREFIX = "sig_"
 
 # Crockford's base 32 in lower case: no i, l, o, u, so an id can be read out over the telephone.
 _PUBLIC_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -41,7 +42,9 @@ _KIND_OF_PREFIX = {kind.prefix: kind for kind in TokenKind}
 # Wider than VALUE_PATTERN on purpose: a log line may hold a truncated, mistyped, upper-case or
 # percent-encoded value, and has no word boundary where "%3D" or "%20" stands before it.
 _VALUE_IN_TEXT = re.compile(
-    r"(?:[ps]|%[57][03])(?:k|%[46]b)(?:_|%5f)(?:[0-9a-z]|%[3-7][0-9a-f]){12,}", re.IGNORECASE
+    r"(?:(?:[ps]|%[57][03])(?:k|%[46]b)|(?:s|%[57]3)(?:i|%[46]9)(?:g|%[46]7))"
+    r"(?:_|%5f)(?:[0-9a-z]|%[3-7][0-9a-f]){12,}",
+    re.IGNORECASE,
 )
 
 
@@ -88,6 +91,8 @@ def mask(value: str) -> str:
     A malformed value keeps less: it may be a mistyped secret, or no token at all.
     """
     kind = _KIND_OF_PREFIX.get(value[:3].lower())
+    if kind is None and value[: len(SIGNING_PREFIX)].lower() == SIGNING_PREFIX:
+        return f"{SIGNING_PREFIX}…{value[-4:]}" if len(value) > LEGACY_CHARACTERS else f"{SIGNING_PREFIX}…"
     if kind is None:
         return "…" if value else ""
     if len(value) < LEGACY_CHARACTERS:

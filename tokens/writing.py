@@ -9,8 +9,8 @@ from typing import Any
 
 from apperate.accounts.audit import record
 from apperate.accounts.models import User, Workspace
-from tokens import saved_settings, token_format
-from tokens.models import Revision, Secret, Token
+from tokens import saved_settings, sealing, signing, token_format
+from tokens.models import Revision, Secret, SigningSecret, Token
 from tokens.permissions import Settings
 from tokens.token_format import TokenKind
 
@@ -80,6 +80,15 @@ def insert_value(token: Token, value: str, *, now: datetime, **columns: Any) -> 
         created_at=now,
         **columns,
     )
+
+
+def ensure_signing_secret(token: Token, *, now: datetime) -> SigningSecret:
+    """What requests of the token are signed with; made on first need, encrypted and bound to its row."""
+    found = SigningSecret.objects.filter(token=token).first()
+    if found is not None:
+        return found
+    sealed = sealing.seal_signing_secret(signing.new_secret(), public_id=token.public_id)
+    return SigningSecret.objects.create(token=token, ciphertext=sealed, created_at=now)
 
 
 def insert_revision(

@@ -1,0 +1,59 @@
+"""What of tokens is encrypted at rest: secret values and signing secrets, each bound to its row.
+
+    seal_value(), unseal_value()                  the value of a secret token
+    seal_signing_secret(), unseal_signing_secret()
+    keys()                                        the installation's key ring, read once a process
+
+A secret under a key that this process does not know makes it read the ring once more: a running worker
+follows a change of the keys. Source: product.md, Tokens (at rest).
+"""
+
+import os
+from functools import cache
+
+from django.conf import settings
+
+from tokens import keyring, token_format
+from tokens.keyring import UnknownKey, UnreadableSecret
+
+
+@cache
+def keys() -> keyring.KeyRing:
+    """The installation's key ring. Raises keyring.BadKeys when its keys cannot be used."""
+    return keyring.load(os.environ, settings.DATA_DIR)
+
+
+def seal_value(value: str, *, public_id: str) -> bytes:
+    return keys().encrypt(value, bound_to=public_id)
+
+
+def unseal_value(blob: bytes | memoryview | None, *, public_id: str, digest: bytes | memoryview) -> str:
+    """The value of a secret token. Raises UnreadableSecret, also when it is another value of that token."""
+    value = _decrypt(blob, bound_to=public_id)
+    if token_format.digest(value) != bytes(digest):
+        raise UnreadableSecret("The stored secret belongs to another row.")
+    return value
+
+
+def seal_signing_secret(secret: str, *, public_id: str) -> bytes:
+    return keys().encrypt(secret, bound_to=signing_row(public_id))
+
+
+def unseal_signing_secret(blob: bytes | memoryview | None, *, public_id: str) -> str:
+    """The signing secret of a token. Raises UnreadableSecret."""
+    return _decrypt(blob, bound_to=signing_row(public_id))
+
+
+def signing_row(public_id: str) -> str:
+    """What the signing secret of a token is bound to: the same token's value decrypts nowhere else."""
+    return f"{public_id}/signing"
+
+
+def _decrypt(blob: bytes | memoryview | None, *, bound_to: str) -> str:
+    try:
+        return keys().decrypt(blob or b"", bound_to=bound_to)
+    except UnknownKey:
+        keys.cache_clear()
+        return keys().decrypt(blob or b"", bound_to=bound_to)
+    except (keyring.BadKeys, OSError) as error:
+        raise UnreadableSecret(f"The key ring cannot be used: {error}") from error
