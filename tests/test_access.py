@@ -312,16 +312,6 @@ def test_a_change_takes_effect_by_itself(api: DataPlaneClient, token: Token, pri
     assert read(api, token).code == "dataset-not-granted"
 
 
-def test_signed_requests_refuse_everything_for_now(api: DataPlaneClient, prices: Dataset) -> None:
-    token = TokenFactory(
-        workspace=prices.workspace, settings={"signed_requests": True, "all_datasets_read": True}
-    )
-
-    reply = read(api, token)
-
-    assert (reply.status, reply.code) == (401, "signature-required")
-
-
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [

@@ -18,7 +18,7 @@ from tokens.saved_settings import of_revision
 from tokens.services import Edit
 from tokens.widgets import EVERY, SHOWN_MAX, DomainList, PermissionPicker
 
-NICKNAME_MAX = 60
+NICKNAME_MAX = Token.NICKNAME_MAX
 LIMIT_MAX = 10**15
 LOCAL_TIME = "%Y-%m-%dT%H:%M"
 

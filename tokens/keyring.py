@@ -101,6 +101,23 @@ def new_key() -> str:
     return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
 
 
+def add_first_key(data_dir: Path) -> None:
+    """Put a new key before those of the key file; whoever reads the file sees all of them or the old ones.
+
+    Raises BadKeys when the file's keys cannot be used, OSError when it cannot be read or written.
+    """
+    load({}, data_dir)  # The keys that are there must be good: what they encrypted is read with them.
+    path = data_dir / KEY_FILE
+    draft = _draft(path, new_key() + "\n" + path.read_text(encoding="ascii"))
+    try:
+        owner = path.stat()
+        os.chown(draft, owner.st_uid, owner.st_gid)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 def _parse_keys(text: str, *, source: str) -> list[bytes]:
     """Return the keys of a list separated by commas or lines."""
     keys: list[bytes] = []
@@ -122,13 +139,8 @@ def _parse_keys(text: str, *, source: str) -> list[bytes]:
 def _create_key_file(path: Path) -> None:
     """Write a key file that appears whole or not at all; of several processes at once, one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    draft = _draft(path, new_key() + "\n")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(new_key() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         try:
             # A link, unlike a rename, never replaces the file another process has just made.
             os.link(draft, path)
@@ -137,6 +149,17 @@ def _create_key_file(path: Path) -> None:
         _sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path, text: str) -> Path:
+    """Write a text to a file of its own beside `path`, readable by nobody else, and to the disk."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return draft
 
 
 def _sync_folder(folder: Path) -> None:

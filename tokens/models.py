@@ -59,10 +59,12 @@ class Versions:
 class Token(models.Model):
     """What an account hands out: an identity with settings. Its value is in Secret."""
 
+    NICKNAME_MAX = 60
+
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="tokens")
     public_id = models.CharField(max_length=20, unique=True, default=token_format.new_public_id)
     kind = models.CharField(max_length=11, choices=[(k.value, k.value.title()) for k in TokenKind])
-    nickname = models.CharField(max_length=60, blank=True)
+    nickname = models.CharField(max_length=NICKNAME_MAX, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"

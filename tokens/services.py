@@ -4,7 +4,7 @@ Workers learn of a change by the token row (a trigger stamps it), so whatever ch
 revisions or values writes that row too. Rules answer with a Refusal. Source: product.md, Activation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -91,6 +91,30 @@ def create_publishable_token(
     after = {"kind": token.kind, "nickname": nickname, "imported": import_value is not None}
     writing.audit("token.created", token, by=by, now=now, address=address, after=after)
     return token
+
+
+@transaction.atomic
+def duplicate_token(*, token: Token, by: User | None, now: datetime, address: str = "") -> Token | Refusal:
+    """Make another publishable token with the last saved settings of this one, and a value of its own."""
+    if token.is_secret:
+        return invalid_value("token", token.public_id, "a publishable token; there is one secret token")
+    if token.deleted_at:
+        return invalid_value("token", token.public_id, "a token outside the trash")
+    settings, _ = saved(token, now=now)
+    # What was granted on datasets that are in the trash cannot be granted anew.
+    kept = set(token.workspace.datasets.filter(deleted_at=None).values_list("pk", flat=True))
+    grants = {pk: actions for pk, actions in settings.grants.items() if pk in kept}
+    copy = create_publishable_token(
+        workspace=token.workspace,
+        by=by,
+        now=now,
+        nickname=f"Copy of {token.nickname or token.public_id}"[: token.NICKNAME_MAX],
+        settings=replace(settings, grants=grants),
+        address=address,
+    )
+    if isinstance(copy, Token) and token.expires_at:
+        set_expiry(token=copy, expires_at=token.expires_at, by=by, now=now, address=address)
+    return copy
 
 
 def saved(token: Token, *, now: datetime) -> tuple[Settings, int | None]:

@@ -1,0 +1,73 @@
+"""reencrypt(): every secret of every token under the first key of the key ring; all keys still decrypt.
+
+Small transactions, a row at a time under its lock: requests go on meanwhile, and a run that was cut off
+is simply run again. Source: product.md, Tokens (at rest); security.md S02.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from tokens import sealing
+from tokens.keyring import UnreadableSecret
+from tokens.models import Secret, SigningSecret
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did. `unreadable` are the public ids of tokens whose secret no key decrypts."""
+
+    encrypted: int
+    unchanged: int
+    unreadable: tuple[str, ...]
+
+
+def reencrypt() -> Outcome:
+    """Encrypt anew what is under another key than the first; look whether the rest can be read."""
+    encrypted, unchanged = 0, 0
+    unreadable: list[str] = []
+    for public_id, step in _steps():
+        try:
+            if step():
+                encrypted += 1
+            else:
+                unchanged += 1
+        except UnreadableSecret:
+            unreadable.append(public_id)
+    return Outcome(encrypted, unchanged, tuple(dict.fromkeys(unreadable)))
+
+
+def _steps() -> Iterator[tuple[str, Callable[[], bool]]]:
+    """A step for each stored secret: it says whether it wrote the row."""
+    values = Secret.objects.filter(ciphertext__isnull=False).order_by("pk")
+    for pk, public_id in values.values_list("pk", "token__public_id"):
+        yield public_id, lambda pk=pk, public_id=public_id: _value(pk, public_id)  # type: ignore[misc]
+    for pk, public_id in SigningSecret.objects.order_by("pk").values_list("pk", "token__public_id"):
+        yield public_id, lambda pk=pk, public_id=public_id: _signing_secret(pk, public_id)  # type: ignore[misc]
+
+
+@transaction.atomic
+def _value(pk: int, public_id: str) -> bool:
+    row = Secret.objects.select_for_update(no_key=True).filter(pk=pk, ciphertext__isnull=False).first()
+    if row is None or row.ciphertext is None:
+        return False
+    value = sealing.unseal_value(row.ciphertext, public_id=public_id, digest=row.digest)
+    if not sealing.keys().needs_rotation(row.ciphertext):
+        return False
+    row.ciphertext = sealing.seal_value(value, public_id=public_id)
+    row.save(update_fields=["ciphertext"])
+    return True
+
+
+@transaction.atomic
+def _signing_secret(pk: int, public_id: str) -> bool:
+    row = SigningSecret.objects.select_for_update(no_key=True).filter(pk=pk).first()
+    if row is None:
+        return False
+    secret = sealing.unseal_signing_secret(row.ciphertext, public_id=public_id)
+    if not sealing.keys().needs_rotation(row.ciphertext):
+        return False
+    row.ciphertext = sealing.seal_signing_secret(secret, public_id=public_id)
+    row.save(update_fields=["ciphertext"])
+    return True
