@@ -20,7 +20,7 @@ from apperate.accounts.models import Workspace
 from apperate.clock import database_now
 from apperate.diagnosis import Finding
 from tests.factories import DatasetFactory, TokenFactory
-from tokens import keyring, services
+from tokens import keyring, sealing, services
 from tokens.token_format import TokenKind
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -217,7 +217,7 @@ def test_secrets_under_another_key(
     level(diagnosis.secrets_at_rest(), "ok", "There are none yet")
     assert not (data_dir / keyring.KEY_FILE).exists()
     ring = keyring.load({}, data_dir)
-    monkeypatch.setattr(services, "keys", lambda: ring)
+    monkeypatch.setattr(sealing, "keys", lambda: ring)
     services.create_secret_token(workspace=workspace, by=None, now=database_now())
     level(diagnosis.secrets_at_rest(), "ok", "1 secrets can be decrypted")
 

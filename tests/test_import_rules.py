@@ -25,6 +25,7 @@ DATA_PLANE_MODULES = {
     "tokens.access",
     "tokens.credits",
     "tokens.middleware",
+    "tokens.signed_requests",
     "tokens.snapshots",
     "tokens.throttling",
     "tokens.usage",
