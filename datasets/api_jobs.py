@@ -139,7 +139,7 @@ async def read_jobs(request: Any, workspace: str) -> HttpResponseBase:
         if isinstance(values, Refusal):
             return values
         found = await in_thread(list_jobs)(
-            call.target.workspace, values, may_write=lambda job: _may(request, job)
+            call.target.workspace, values, may_see=lambda job: _may(request, job)
         )
         return Answer(simplejson.dumps(found).encode(), JSON)
 
@@ -201,19 +201,24 @@ def _target(job: IngestJob) -> Target:
     return Target(dataset.workspace.name, dataset.name, None if dataset.deleted_at else dataset.pk)
 
 
+def _action(job: IngestJob) -> Action:
+    return Action.DELETE if job.kind == IngestJob.Kind.DELETE else Action.WRITE
+
+
 def _may(request: Any, job: IngestJob) -> bool:
-    """Whether the token may see a job: it may write the job's dataset now."""
-    facts = facts_of(request, Action.WRITE, _target(job))
+    """Whether the token may see a job: it may do now what the job does."""
+    facts = facts_of(request, _action(job), _target(job))
     return access.check_settings(request.token, facts, now=changes.now()) is None
 
 
 def _admit(request: Any, job: IngestJob | None) -> Call | Refusal:
-    """A call about the job, if the token may write its dataset; else the answer of no such job."""
+    """A call about the job, if the token may do what the job does; else the answer of no such job."""
     target = Target("", "", None) if job is None else _target(job)
+    action = Action.WRITE if job is None else _action(job)
     now = changes.now()
-    no = access.check_settings(request.token, facts_of(request, Action.WRITE, target), now=now)
+    no = access.check_settings(request.token, facts_of(request, action, target), now=now)
     if job is not None and no is None:
-        return Call(request, request.token, target, None, Action.WRITE, Allowed(), now)
+        return Call(request, request.token, target, None, action, Allowed(), now)
     if no is not None and no.check != "permission":
         return no
     return _no_such_job(request.token.public_id)

@@ -11,7 +11,7 @@ from apperate.accounts.models import Workspace
 from apperate.changes import changes
 from apperate.data_plane import in_thread
 from apperate.refusals import Refusal
-from datasets import catalog, parameters, services, writing
+from datasets import catalog, deletes, jobs, parameters, services, writing
 from datasets.api import pairs, said
 from datasets.gate import (
     OUTDATED,
@@ -112,13 +112,27 @@ def _created(call: Call, body: bytes) -> int | Refusal:
 async def delete_data(
     call: Call, key: str | None = None, subkey: str | None = None, date: str | None = None
 ) -> Answer | Refusal:
-    """DELETE /v1/data/WS/ID/KEY[/SUBKEY[/DATE]]: to the trash, from where they come back for 24 h."""
+    """DELETE /v1/data/WS/ID/KEY[/SUBKEY[/DATE]]: to the trash, from where they come back for 24 h.
+
+    More than 100,000 records are deleted by a job: those that were written up to now.
+    """
     selection = writing.parse_selection(pairs(call.request.GET), key=key, subkey=subkey, date=date)
     if isinstance(selection, Refusal):
         return selection
-    count = await in_thread(writing.delete_records)(
+    done = await in_thread(jobs.delete_records)(
         dataset_id=call.metadata.id, selection=selection, token_id=call.token.token_id, now=call.now
     )
-    if isinstance(count, Refusal):
-        return count
-    return said({"success": True, "message": f"deleted {count} records"}, records=count, is_free=True)
+    if isinstance(done, Refusal):
+        return done
+    if isinstance(done, int):
+        return said({"success": True, "message": f"deleted {done} records"}, records=done, is_free=True)
+    return said(
+        {
+            "success": True,
+            "message": f"more than {deletes.RECORDS_MAX} records are being deleted, "
+            f"jobId: {done.public_id} has been created",
+            "jobId": done.public_id,
+            "jobUrl": jobs.job_path(call.target.workspace, done),
+        },
+        is_free=True,
+    )

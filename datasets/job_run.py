@@ -1,4 +1,4 @@
-"""One run of an ingestion job: its file becomes records, whole or not at all.
+"""One run of a job: its file becomes records, or its delete or restore is done, whole or not at all.
 
 The records and the job's final counts are committed in one transaction. Each run takes the job's next
 number first, and its last statement holds only while that number is still its own: a worker that was
@@ -10,6 +10,7 @@ import errno
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from django.db.models import F
 from apperate.clock import database_now
 from apperate.problems import storage_full
 from apperate.refusals import Refusal
-from datasets import job_files, parsing, store
+from datasets import deletes, job_files, parsing, store, trash, writing
 from datasets.file_text import position
 from datasets.job_watch import Stopped, Watch
 from datasets.json_text import bad_body
@@ -31,6 +32,7 @@ from datasets.writing import dataset_gone
 RECORDS_MAX = 20_000_000
 FAULT_CHARS_MAX = 300
 CHECK_ROWS = 256
+Kind = IngestJob.Kind
 Status = IngestJob.Status
 # What the database says when it is away or busy: the file is still there, so the job can wait.
 AWAY = (OperationalError, InterfaceError)
@@ -63,7 +65,7 @@ def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> 
         with ExitStack() as stack:
             if is_watched:
                 stack.enter_context(watch)
-            refusal = _store_file(job, watch, now=now)
+            refusal = WORK[Kind(job.kind)](job, watch, now=now)
     except Exception as error:
         watch.end()
         if watch.is_stopped or isinstance(error, Stopped):
@@ -75,7 +77,7 @@ def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> 
         refusal = storage_full() if is_full(error) else _our_fault()
     if refusal is not None:
         _end_badly(job, watch, refusal)
-    elif job.status == Status.INGESTED:
+    elif job.status == Status.INGESTED and job.has_file:
         job_files.body(job).unlink(missing_ok=True)
 
 
@@ -129,7 +131,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def _our_fault() -> Refusal:
-    return Refusal("internal-error", "Storing the file failed on our side; nothing was stored.")
+    return Refusal("internal-error", "The job failed on our side; nothing was changed.")
 
 
 def _gone() -> Refusal:
@@ -169,6 +171,41 @@ def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | Non
     return None
 
 
+def _delete(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
+    """Move the selected records to the trash; those that were written after the request stay."""
+    with store.locked(job.dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+        store.lift_time_limits()
+        watch.phase = Status.PROCESSING
+        selection = replace(deletes.selection_of(job), until=job.created_at)
+        count = writing.delete_selected(dataset, selection, token_id=job.token_id, now=now)
+        job.lines = watch.rows = count
+        watch.end()
+        watch.check()
+        _end_well(job, watch, store.Copied(count, count))
+    return None
+
+
+def _restore(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
+    """Put the records of a delete back."""
+    with store.locked(job.dataset_id) as dataset:
+        store.lift_time_limits()
+        watch.phase = Status.PROCESSING
+        deletion_id = deletes.deletion_of(job)
+        outcome = trash.put_back(dataset, deletion_id, asked_at=job.created_at, by=job.created_by, now=now)
+        if isinstance(outcome, Refusal):
+            return outcome
+        job.lines = watch.rows = outcome.records + outcome.kept
+        watch.end()
+        watch.check()
+        _end_well(job, watch, store.Copied(job.lines, outcome.records))
+    return None
+
+
+WORK = {Kind.INGEST: _store_file, Kind.DELETE: _delete, Kind.RESTORE: _restore}
+
+
 def _in_words(fault: Exception, job: IngestJob) -> Refusal:
     """Why a file was given up in the middle."""
     if isinstance(fault, TooManyInvalid):
@@ -194,7 +231,8 @@ def _end_well(job: IngestJob, watch: Watch, copied: store.Copied) -> None:
     facts = {
         "status": Status.INGESTED, "last_good_status": Status.INGESTED, "ended_at": database_now(),
         "lines": job.lines, "stored": copied.stored, "duplicates": copied.duplicates, "invalid": job.invalid,
-        "rows_done": watch.rows, "bytes_done": job_files.body(job).stat().st_size, "message": "",
+        "rows_done": watch.rows, "message": "",
+        "bytes_done": job_files.body(job).stat().st_size if job.has_file else 0,
     }  # fmt: skip
     if not mine.update(**facts):
         raise Stopped

@@ -1,4 +1,4 @@
-"""Ingestion jobs: make one of a file, stop it, try it again, and say how it is.
+"""Jobs: make one of a file, a large delete or a large restore, stop it, try it again, and say how it is.
 
 The job row and the queue's entry are made in one transaction. What a run does is in job_run.py.
 """
@@ -16,22 +16,24 @@ from apperate import pool
 from apperate.accounts import idempotency
 from apperate.problems import JSON, storage_full
 from apperate.refusals import Refusal
-from datasets import job_files, parsing, store
+from datasets import deletes, job_files, parsing, store, trash, writing
 from datasets.gate import Answer
 from datasets.job_files import first_invalid, folder, invalid_lines
 from datasets.job_queue import ingest
 from datasets.job_run import is_full, run, sentence
 from datasets.json_text import bad_body
-from datasets.models import IngestJob
+from datasets.models import Deletion, IngestJob
 from datasets.writing import IngestOptions, dataset_gone
 
 __all__ = [
     "cancel",
     "create",
+    "delete_records",
     "document",
     "first_invalid",
     "folder",
     "invalid_lines",
+    "restore_deletion",
     "retry",
     "run",
     "sentence",
@@ -106,9 +108,10 @@ def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
     with store.locked(job.dataset_id) as dataset:
         if dataset is None:
             return dataset_gone()
-        job.save()
         if is_queued:
-            ingest.defer(job_id=job.pk)
+            _queued(job)
+        else:
+            job.save()
     return {"jobId": job.public_id}
 
 
@@ -119,6 +122,51 @@ def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:
             return dataset_gone()
     rows = parsing.open_rows(path, dataset.schema, now)
     return rows if isinstance(rows, Refusal) else None
+
+
+def delete_records(
+    *, dataset_id: int, selection: store.Selection, token_id: int | None, now: datetime
+) -> int | IngestJob | Refusal:
+    """Move the selected records to the trash: how many there were, or, of many, the job that will do it."""
+    with store.locked(dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+        if store.count(dataset, selection, at_most=deletes.RECORDS_MAX + 1) <= deletes.RECORDS_MAX:
+            return writing.delete_selected(dataset, selection, token_id=token_id, now=now)
+        return _queued(
+            IngestJob(
+                kind=IngestJob.Kind.DELETE, dataset_id=dataset_id, token_id=token_id, created_at=now,
+                selection=deletes.delete_document(selection),
+            )
+        )  # fmt: skip
+
+
+def restore_deletion(*, deletion: Deletion, by: Any, now: datetime) -> trash.Restored | IngestJob | Refusal:
+    """Put the records of one delete back: how many there were, or, of many, the job that will do it."""
+    if deletion.records <= deletes.RECORDS_MAX:
+        return trash.restore_deletion(deletion=deletion, by=by, now=now)
+    document = deletes.restore_document(deletion)
+    with store.locked(deletion.dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+        # Whoever asks twice is shown the job of the first time.
+        Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
+        restores = IngestJob.objects.filter(kind=IngestJob.Kind.RESTORE, dataset_id=dataset.id)
+        if job := restores.filter(selection=document).exclude(status__in=IngestJob.ENDED).first():
+            return job
+        return _queued(
+            IngestJob(
+                kind=IngestJob.Kind.RESTORE, dataset_id=dataset.id, created_by=by, created_at=now,
+                selection=document,
+            )
+        )  # fmt: skip
+
+
+def _queued(job: IngestJob) -> IngestJob:
+    """The job and its entry in the queue, in the caller's transaction."""
+    job.save()
+    ingest.defer(job_id=job.pk)
+    return job
 
 
 def cancel(job: IngestJob, *, now: datetime) -> IngestJob | Refusal:
@@ -158,7 +206,7 @@ def retry(job: IngestJob, *, by: Any, now: datetime) -> IngestJob | Refusal:
                 received=job.status,
                 needed="a job in the state ERROR or CANCELLED",
             )
-        if not job_files.body(job).exists():
+        if not _has_what_it_needs(job):
             return bad_body(
                 f"The file of this job was removed, {job_files.KEPT_HOURS} hours after it ended.",
                 needed="the file again",
@@ -175,9 +223,13 @@ def retry(job: IngestJob, *, by: Any, now: datetime) -> IngestJob | Refusal:
 
 
 def can_retry(job: IngestJob) -> bool:
-    """Whether retry() would find the file."""
+    """Whether retry() would find what the job needs."""
     is_open = job.status in {IngestJob.Status.ERROR, IngestJob.Status.CANCELLED}
-    return is_open and job_files.body(job).exists()
+    return is_open and _has_what_it_needs(job)
+
+
+def _has_what_it_needs(job: IngestJob) -> bool:
+    return not job.has_file or job_files.body(job).exists()
 
 
 def progress(job: IngestJob) -> float:
@@ -192,7 +244,11 @@ def progress(job: IngestJob) -> float:
 
 
 def job_url(job: IngestJob) -> str:
-    return f"/v1/jobs/{job.dataset.workspace.name}/ingest/{job.public_id}"
+    return job_path(job.dataset.workspace.name, job)
+
+
+def job_path(workspace: str, job: IngestJob) -> str:
+    return f"/v1/jobs/{workspace}/ingest/{job.public_id}"
 
 
 def document(job: IngestJob) -> dict[str, Any]:
@@ -200,6 +256,7 @@ def document(job: IngestJob) -> dict[str, Any]:
     return {
         "jobId": job.public_id,
         "datasetId": job.dataset.name,
+        "kind": job.kind,
         "status": job.status,
         "lastGoodStatus": job.last_good_status,
         "progress": progress(job),
@@ -207,7 +264,9 @@ def document(job: IngestJob) -> dict[str, Any]:
         "rowsProcessed": job.rows_done,
         "bytesProcessed": job.bytes_done,
         "lines": job.lines,
-        "recordsIngested": job.stored,
+        "recordsIngested": job.stored if job.kind == IngestJob.Kind.INGEST else 0,
+        "recordsDeleted": job.stored if job.kind == IngestJob.Kind.DELETE else 0,
+        "recordsRestored": job.stored if job.kind == IngestJob.Kind.RESTORE else 0,
         "duplicates": job.duplicates,
         "invalid": job.invalid,
         "message": job.message,
@@ -230,7 +289,7 @@ def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[st
         "message": f"Data upload of {size_text(job.size_bytes)} for {dataset} completed, "
         f"jobId: {job.public_id} has been created",
         "jobId": job.public_id,
-        "jobUrl": f"/v1/jobs/{workspace}/ingest/{job.public_id}",
+        "jobUrl": job_path(workspace, job),
     }
 
 

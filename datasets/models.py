@@ -144,7 +144,16 @@ def new_job_id() -> str:
 
 
 class IngestJob(models.Model):
-    """A file on its way into a dataset: state, counts, and where its invalid lines are."""
+    """What takes longer than a request may: a file on its way in, a large delete, a large restore.
+
+    `selection` says which records a delete means, or which delete a restore is of. Of these two, `stored`
+    counts the records that were deleted or are back, and `duplicates` those that stayed in the trash.
+    """
+
+    class Kind(models.TextChoices):
+        INGEST = "INGEST", "Upload"
+        DELETE = "DELETE", "Delete"
+        RESTORE = "RESTORE", "Restore"
 
     class Status(models.TextChoices):
         CREATED = "CREATED", "Waiting"
@@ -159,6 +168,8 @@ class IngestJob(models.Model):
 
     public_id = models.CharField(max_length=32, unique=True, default=new_job_id)
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="jobs")
+    kind = models.CharField(max_length=7, choices=Kind.choices, default=Kind.INGEST)
+    selection = models.JSONField(null=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.CREATED)
     last_good_status = models.CharField(max_length=10, choices=Status.choices, default=Status.CREATED)
     file_name = models.CharField(max_length=255, blank=True)
@@ -193,3 +204,14 @@ class IngestJob(models.Model):
     @property
     def has_ended(self) -> bool:
         return self.status in self.ENDED
+
+    @property
+    def has_file(self) -> bool:
+        return self.kind == self.Kind.INGEST
+
+    @property
+    def title(self) -> str:
+        """What it does, in the words of the pages."""
+        if self.kind == self.Kind.INGEST:
+            return self.file_name or "Sent through the API"
+        return f"{self.get_kind_display()} of the records of {(self.selection or {}).get('key', '')}"

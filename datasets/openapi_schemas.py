@@ -18,6 +18,7 @@ FLAG: Json = {"type": "boolean"}
 COUNT: Json = {"type": "integer", "minimum": 0}
 MOMENT: Json = {"type": "integer", "description": "Milliseconds since 1970."}
 ID_PATTERN = "^[A-Za-z0-9_]{1,63}$"
+JOB_KINDS = ("INGEST", "DELETE", "RESTORE")
 JOB_STATES = ("CREATED", "VALIDATING", "PROCESSING", "INGESTED", "ERROR", "CANCELLED")
 ROLES = {
     "key": "the key of the index",
@@ -98,6 +99,7 @@ JOB = record(
     {
         "jobId": TEXT,
         "datasetId": TEXT,
+        "kind": TEXT | {"enum": list(JOB_KINDS)},
         "status": TEXT | {"enum": list(JOB_STATES)},
         "lastGoodStatus": TEXT | {"enum": list(JOB_STATES)},
         "progress": {"type": "number", "minimum": 0, "maximum": 1},
@@ -106,6 +108,8 @@ JOB = record(
         "bytesProcessed": COUNT,
         "lines": COUNT,
         "recordsIngested": COUNT,
+        "recordsDeleted": COUNT,
+        "recordsRestored": COUNT,
         "duplicates": COUNT,
         "invalid": COUNT,
         "message": TEXT,

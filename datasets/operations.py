@@ -83,7 +83,9 @@ WRITE_RECORDS = Operation(
 )  # fmt: skip
 DELETE_DATA = Operation(
     "DELETE", "/data/{workspace}/{dataset}", "deleteData", "Delete records", WRITING, DELETE,
-    {JSON: ref("Success")}, "To the trash, from where they come back for 24 hours. A key has to be named.",
+    {JSON: {"anyOf": [ref("Success"), ref("JobSuccess")]}},
+    "To the trash, from where they come back for 24 hours. A key has to be named. More than 100,000 records "
+    "are deleted by a job.",
     parameters="delete",
 )  # fmt: skip
 DELETES = (DELETE_DATA, *with_keys(DELETE_DATA, "key", "subkey", "date"))

@@ -6,7 +6,7 @@ side, and exclude dropping and editing the dataset. Source: architecture.md, Sto
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from zlib import crc32
 
@@ -123,36 +123,46 @@ def copy_in(dataset: Metadata, rows: Iterable[Row], *, replaces: bool, now: date
         return Copied(count, stored)
 
 
-def delete(
-    dataset: Metadata,
-    deletion_id: int,
-    *,
-    key: str,
-    subkey: str | None,
-    from_at: datetime | None,
-    to_at: datetime | None,
-) -> int:
-    """Move the records of a key (and subkey, and half-open time span) to the trash. Inside locked()."""
+# The records of a key, and of a subkey and a half-open time span when they are given. Index: records_pkey.
+SELECTED = """
+      FROM records
+     WHERE dataset_id = %(dataset)s AND key = %(key)s
+       AND (%(subkey)s::text IS NULL OR subkey = %(subkey)s)
+       AND (%(from_at)s::timestamptz IS NULL OR date >= %(from_at)s)
+       AND (%(to_at)s::timestamptz IS NULL OR date < %(to_at)s)
+       AND (%(until)s::timestamptz IS NULL OR updated <= %(until)s)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records a delete means; the time span is half-open. `until`: none that were written later."""
+
+    key: str
+    subkey: str | None = None
+    from_at: datetime | None = None
+    to_at: datetime | None = None
+    until: datetime | None = None
+
+
+def count(dataset: Metadata, selection: Selection, *, at_most: int) -> int:
+    """How many records are selected; counting stops at `at_most`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            WITH gone AS (
-                DELETE FROM records
-                 WHERE dataset_id = %(dataset)s AND key = %(key)s
-                   AND (%(subkey)s::text IS NULL OR subkey = %(subkey)s)
-                   AND (%(from_at)s::timestamptz IS NULL OR date >= %(from_at)s)
-                   AND (%(to_at)s::timestamptz IS NULL OR date < %(to_at)s)
-                RETURNING *)
+            f"SELECT count(*) FROM (SELECT {SELECTED} LIMIT %(at_most)s) AS counted",  # noqa: S608  a constant
+            asdict(selection) | {"dataset": dataset.id, "at_most": at_most},
+        )
+        return int(cursor.fetchone()[0])
+
+
+def delete(dataset: Metadata, deletion_id: int, selection: Selection) -> int:
+    """Move the selected records to the trash. Inside locked()."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH gone AS (DELETE {SELECTED} RETURNING *)
             INSERT INTO deleted_records (deletion_id, dataset_id, shard, key, subkey, date, updated, data)
-            SELECT %(deletion)s, dataset_id, shard, key, subkey, date, updated, data FROM gone""",
-            {
-                "dataset": dataset.id,
-                "deletion": deletion_id,
-                "key": key,
-                "subkey": subkey,
-                "from_at": from_at,
-                "to_at": to_at,
-            },
+            SELECT %(deletion)s, dataset_id, shard, key, subkey, date, updated, data FROM gone""",  # noqa: S608
+            asdict(selection) | {"dataset": dataset.id, "deletion": deletion_id},
         )
         return cursor.rowcount
 

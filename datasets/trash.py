@@ -34,42 +34,48 @@ def deletions_of(dataset: Dataset, *, now: datetime) -> QuerySet[Deletion]:
 def restore_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> Restored | Refusal:
     """Put the records of one delete back. What was written meanwhile under the same index stays."""
     with store.locked(deletion.dataset_id) as dataset:
-        found = Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
-        if dataset is None or found is None or found.deleted_at <= now - timedelta(hours=KEPT_HOURS):
-            needed = f"a delete of the last {KEPT_HOURS} hours that was not restored yet"
-            return invalid_value("deletion", deletion.pk, needed)
-        misfits, reason = _misfits(dataset, found, now)
-        if misfits:
-            return Refusal(
-                "invalid-values",
-                f"{misfits:,} of the records do not fit the schema as it is now; nothing was restored. "
-                f"{reason}",
-                check="body",
-                received=f"{misfits:,} records",
-                needed="the schema that they were written under",
-            )
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
-                   SELECT dataset_id, shard, key, subkey, date, %s, data FROM deleted_records
-                    WHERE deletion_id = %s ORDER BY key, date, subkey
-                   ON CONFLICT (dataset_id, key, date, subkey, shard) DO NOTHING""",
-                [now, found.pk],
-            )
-            records = cursor.rowcount
-            cursor.execute("DELETE FROM deleted_records WHERE deletion_id = %s", [found.pk])
-            total = cursor.rowcount
-        owner = Dataset.objects.select_related("workspace").get(pk=dataset.id)
-        audit.record(
-            "records.restore",
-            workspace=owner.workspace,
-            by=by,
-            now=now,
-            target=owner.name,
-            after={"key": found.key, "records": records, "kept": total - records},
+        return put_back(dataset, deletion.pk, asked_at=now, by=by, now=now)
+
+
+def put_back(
+    dataset: Metadata | None, deletion_id: int, *, asked_at: datetime, by: User | None, now: datetime
+) -> Restored | Refusal:
+    """Put the records of a delete back, if that could be asked for then. Inside store.locked()."""
+    found = Deletion.objects.select_for_update().filter(pk=deletion_id).first()
+    if dataset is None or found is None or found.deleted_at <= asked_at - timedelta(hours=KEPT_HOURS):
+        needed = f"a delete of the last {KEPT_HOURS} hours that was not restored yet"
+        return invalid_value("deletion", deletion_id, needed)
+    misfits, reason = _misfits(dataset, found, now)
+    if misfits:
+        return Refusal(
+            "invalid-values",
+            f"{misfits:,} of the records do not fit the schema as it is now; nothing was restored. {reason}",
+            check="body",
+            received=f"{misfits:,} records",
+            needed="the schema that they were written under",
         )
-        found.delete()
-        return Restored(records, total - records)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
+               SELECT dataset_id, shard, key, subkey, date, %s, data FROM deleted_records
+                WHERE deletion_id = %s ORDER BY key, date, subkey
+               ON CONFLICT (dataset_id, key, date, subkey, shard) DO NOTHING""",
+            [now, found.pk],
+        )
+        records = cursor.rowcount
+        cursor.execute("DELETE FROM deleted_records WHERE deletion_id = %s", [found.pk])
+        kept = cursor.rowcount - records
+    owner = Dataset.objects.select_related("workspace").get(pk=dataset.id)
+    audit.record(
+        "records.restore",
+        workspace=owner.workspace,
+        by=by,
+        now=now,
+        target=owner.name,
+        after={"key": found.key, "records": records, "kept": kept},
+    )
+    found.delete()
+    return Restored(records, kept)
 
 
 def purge(*, now: datetime) -> int:

@@ -8,8 +8,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 from apperate.accounts.decorators import MemberRequest, workspace_admin
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from datasets import editing, selectors, trash
+from datasets import editing, jobs, selectors, trash
 from datasets.forms import DeleteForm
+from datasets.models import IngestJob
 from datasets.views import in_words, load
 
 
@@ -54,7 +55,10 @@ def records_restore(request: MemberRequest, name: str, deletion_id: int) -> Http
     deletion = trash.deletions_of(dataset, now=now).filter(pk=deletion_id).first()
     if deletion is None:
         raise Http404
-    outcome = trash.restore_deletion(deletion=deletion, by=request.user, now=now)
+    outcome = jobs.restore_deletion(deletion=deletion, by=request.user, now=now)
+    if isinstance(outcome, IngestJob):
+        messages.success(request, f"{deletion.records:,} records are being restored.")
+        return redirect("datasets:job", outcome.public_id)
     if isinstance(outcome, Refusal):
         messages.error(request, in_words(outcome))
     else:

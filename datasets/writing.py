@@ -16,6 +16,7 @@ from datasets.models import Deletion
 from datasets.parameters import ABSENT, SELECTING
 from datasets.ranges import DATES_NEEDED, Span, parse_day_or_moment
 from datasets.records import RecordChecker, Row
+from datasets.store import Selection
 from tokens.permissions import Action
 
 ERRORS_MAX = 100
@@ -83,16 +84,6 @@ def write_records(*, dataset_id: int, body: bytes, replaces: bool, now: datetime
         return len(rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which records a delete means; the time span is half-open."""
-
-    key: str
-    subkey: str | None = None
-    from_at: datetime | None = None
-    to_at: datetime | None = None
-
-
 def parse_selection(
     pairs: Pairs, *, key: str | None, subkey: str | None, date: str | None
 ) -> Selection | Refusal:
@@ -127,34 +118,22 @@ def parse_selection(
     return Selection(key, subkey, from_at, to_at)
 
 
-def delete_records(
-    *, dataset_id: int, selection: Selection, token_id: int | None, now: datetime
-) -> int | Refusal:
-    """Move the selected records to the trash; how many there were."""
-    with store.locked(dataset_id) as dataset:
-        if dataset is None:
-            return dataset_gone()
-        deletion = Deletion.objects.create(
-            dataset_id=dataset_id,
-            deleted_at=now,
-            token_id=token_id,
-            key=selection.key,
-            subkey=selection.subkey or "",
-        )
-        count = store.delete(
-            dataset,
-            deletion.pk,
-            key=selection.key,
-            subkey=selection.subkey,
-            from_at=selection.from_at,
-            to_at=selection.to_at,
-        )
-        if count:
-            deletion.records = count
-            deletion.save(update_fields=["records"])
-        else:
-            deletion.delete()
-        return count
+def delete_selected(dataset: Metadata, selection: Selection, *, token_id: int | None, now: datetime) -> int:
+    """Move the selected records to the trash; how many there were. Inside store.locked()."""
+    deletion = Deletion.objects.create(
+        dataset_id=dataset.id,
+        deleted_at=now,
+        token_id=token_id,
+        key=selection.key,
+        subkey=selection.subkey or "",
+    )
+    count = store.delete(dataset, deletion.pk, selection)
+    if count:
+        deletion.records = count
+        deletion.save(update_fields=["records"])
+    else:
+        deletion.delete()
+    return count
 
 
 def dataset_gone() -> Refusal:

@@ -263,7 +263,7 @@ def test_a_fault_in_the_middle_stores_nothing(prices: Dataset, monkeypatch: pyte
     jobs.run(job)
 
     assert counts(ended(job))[0] == "ERROR"
-    assert job.message == "Storing the file failed on our side; nothing was stored."
+    assert job.message == "The job failed on our side; nothing was changed."
     assert records(prices) == 0
 
 

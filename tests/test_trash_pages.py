@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.clock import database_now
-from datasets import store, writing
+from datasets import jobs, store, writing
 from datasets.models import Dataset, Deletion
 from tests.factories import DatasetFactory
 
@@ -26,8 +26,8 @@ def prices(workspace: Workspace) -> Dataset:
 def deletion(prices: Dataset) -> Deletion:
     now = database_now()
     assert writing.write_records(dataset_id=prices.pk, body=BODY, replaces=False, now=now) == 2
-    taken = writing.delete_records(
-        dataset_id=prices.pk, selection=writing.Selection("AAPL<b>"), token_id=None, now=now
+    taken = jobs.delete_records(
+        dataset_id=prices.pk, selection=store.Selection("AAPL<b>"), token_id=None, now=now
     )
     assert taken == 2
     return Deletion.objects.get()
