@@ -19,6 +19,7 @@ from apperate.changes import changes  # noqa: E402
 from apperate.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.pool import pools  # noqa: E402
 from apperate.problems import is_api_path  # noqa: E402
+from tokens.leases import leases  # noqa: E402
 from tokens.usage import meter  # noqa: E402
 
 data_plane = DataPlaneHandler()
@@ -38,7 +39,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def lifespan(receive: Any, send: Any) -> None:
-    """Start background work with the worker; at its end write what is counted and close the pool."""
+    """Start background work with the worker; at its end return credits, write counts, close the pool."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -53,10 +54,12 @@ async def lifespan(receive: Any, send: Any) -> None:
 async def startup() -> None:
     """A database that is away does not stop the worker: requests are 503 until it answers."""
     await changes.ensure_started()
+    await leases.ensure_started()
     await meter.ensure_started()
 
 
 async def shutdown() -> None:
+    await leases.stop()
     await meter.stop()
     await changes.stop()
     await pools.close()

@@ -258,7 +258,7 @@ def facts_of(request: Any, action: Action, target: Target | None, *, needs_secre
 
 
 async def pay(call: Call, answer: Answer) -> HttpResponseBase:
-    """Charge what the answer costs, count it, and send it; 402 sends nothing and charges nothing."""
+    """Charge what the answer costs, make it, and count it; 402 sends nothing and charges nothing."""
     token = call.token
     is_read = call.action is Action.READ and call.request.method in ("GET", "HEAD")
     has_etag = is_read and answer.file is None
@@ -269,43 +269,61 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     costs = [0 if is_free else part.cost for part in parts]
     cost = sum(costs)
     workspace = parts[0].dataset.workspace if parts else ""  # All parts are of one.
-    limit, used = call.allowed.limit, call.allowed.used
-    if cost and workspace == CORE and limit is not None:
-        charged = await credits.charge(token.token_id, cost, limit=limit, now=call.now)
-        if isinstance(charged, Refusal):
-            if answer.file is not None:
-                answer.file.close()
-            return refuse(call.request, call, charged.for_token(token.public_id), call.action)
-        used = charged.used
-    for part, part_cost in zip(parts, costs, strict=True):
-        meter.meter(
-            token.token_id,
-            dataset_id=part.dataset.id,
-            operation=call.action,
-            outcome="ok",
-            now=call.now,
-            records=0 if is_unchanged else part.records,
-            credits=part_cost,
-            core_credits=part_cost if workspace == CORE else 0,
-            is_charged=limit is not None,
-        )
-    if not parts:
-        meter.meter(token.token_id, dataset_id=0, operation=call.action, outcome="ok", now=call.now)
-    if answer.settled is not None and call.request.method != "HEAD":
-        await answer.settled()
-    response: HttpResponseBase = HttpResponse(status=304) if is_unchanged else await packed(call, answer)
+    limit = call.allowed.limit if workspace == CORE else None
+    used = await charged(call, cost, limit) if limit is not None else 0
+    if isinstance(used, Refusal):
+        if answer.file is not None:
+            answer.file.close()
+        return refuse(call.request, call, used, call.action)
+    try:
+        if answer.settled is not None and call.request.method != "HEAD":
+            await answer.settled()
+        response: HttpResponseBase = HttpResponse(status=304) if is_unchanged else await packed(call, answer)
+    except BaseException:
+        if cost and limit is not None:
+            credits.give_back(token.token_id, cost, now=call.now)
+        raise
+    count(call, parts, costs, is_unchanged=is_unchanged)
     if etag:
         response.headers["ETag"] = etag
     premium = cost if workspace == PREMIUM else 0
     for name, figure in (("credits", cost - premium), ("premium-credits", premium)):
         response.headers[f"iexcloud-{name}-used"] = str(figure)
         response.headers[f"iexcloud-{name.replace('credits', 'messages')}-used"] = str(figure)
-    if limit is not None and used is not None:
+    if limit is not None:
         response.headers["Apperate-Credits-Remaining"] = str(max(0, limit - used))
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Vary"] = "Accept, Accept-Encoding"
     share_with_origin(call, response)
     return response
+
+
+def count(call: Call, parts: tuple[Part, ...], costs: list[int], *, is_unchanged: bool) -> None:
+    """Count an answer for each dataset it is of, or once for a call that concerns none."""
+    token_id = call.token.token_id
+    for part, cost in zip(parts, costs, strict=True):
+        meter.meter(
+            token_id,
+            dataset_id=part.dataset.id,
+            operation=call.action,
+            outcome="ok",
+            now=call.now,
+            records=0 if is_unchanged else part.records,
+            credits=cost,
+            core_credits=cost if part.dataset.workspace == CORE else 0,
+            is_charged=call.allowed.limit is not None,
+        )
+    if not parts:
+        meter.meter(token_id, dataset_id=0, operation=call.action, outcome="ok", now=call.now)
+
+
+async def charged(call: Call, cost: int, limit: int) -> int | Refusal:
+    """What the token has spent on CORE this month when this answer has been paid for."""
+    token = call.token
+    if not cost:
+        return await credits.used_this_month(token.token_id, limit=limit, now=call.now)
+    verdict = await credits.charge(token.token_id, cost, limit=limit, now=call.now)
+    return verdict.for_token(token.public_id) if isinstance(verdict, Refusal) else verdict.used
 
 
 async def packed(call: Call, answer: Answer) -> HttpResponseBase:

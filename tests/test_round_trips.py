@@ -92,6 +92,7 @@ def proxy(api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cou
     monkeypatch.setattr("apperate.changes.POLL_SECONDS", 3600)
     monkeypatch.setattr("apperate.changes.STALE_SECONDS_MAX", 3600)
     monkeypatch.setattr("tokens.usage.FLUSH_SECONDS", 3600)
+    monkeypatch.setattr("tokens.leases.TICK_SECONDS", 3600)
     spent.clear()
     api.run(asgi.startup())
     yield proxy
@@ -164,11 +165,32 @@ def test_a_signed_read_is_one_round_trip(filled: Dataset, proxy: CountingProxy, 
     assert counted[1:] == [1, 1, 1]
 
 
-def test_a_limited_token_pays_with_one_more_round_trip(
+def test_a_charged_read_is_one_round_trip_while_a_lease_is_held(
     filled: Dataset, proxy: CountingProxy, api: DataPlaneClient
 ) -> None:
-    """Until leases come: the read, and the guarded statement that takes the credit."""
-    token = TokenFactory(settings={"core_credit_limit": 100})
+    """The first one also draws the lease; the next nineteen are paid from memory."""
+    token = TokenFactory(settings={"core_credit_limit": 10_000})
+    count(proxy, api, TokenFactory(), "/v1/data/CORE/PRICES/AAPL")  # The dataset is known from here on.
+
+    counted = [count(proxy, api, token, "/v1/data/CORE/PRICES/AAPL") for _ in range(20)]
+
+    assert counted == [3] + [1] * 19
+
+
+def test_a_charged_read_that_is_cold_in_every_way_is_four_round_trips(
+    filled: Dataset, proxy: CountingProxy, api: DataPlaneClient
+) -> None:
+    """Who asks and what it has spent, the dataset, its records, and the lease that pays for them."""
+    token = TokenFactory(settings={"core_credit_limit": 10_000})
+
+    assert count(proxy, api, token, "/v1/data/CORE/PRICES/AAPL") == 4
+
+
+def test_a_limit_with_little_left_is_asked_for_each_time(
+    filled: Dataset, proxy: CountingProxy, api: DataPlaneClient
+) -> None:
+    """Below 64 credits a lease holds what the request costs and no more."""
+    token = TokenFactory(settings={"core_credit_limit": 60})
 
     counted = [count(proxy, api, token, "/v1/data/CORE/PRICES/AAPL") for _ in range(4)]
 

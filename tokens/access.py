@@ -40,10 +40,9 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Every check said yes. `limit` and `used` are CORE credits of this month; None: not limited."""
+    """Every check said yes. `limit`: CORE credits a month; None when what is read is not limited."""
 
     limit: int | None = None
-    used: int | None = None
 
 
 Versions = tuple[Settings, ...]
@@ -200,10 +199,8 @@ async def check_access(token: Snapshot, facts: Facts, *, now: datetime) -> Allow
         or facts.action is not Action.READ
     ):
         return Allowed()
-    used = await credits.used_this_month(token.token_id, now=now)
-    if used >= limit:
-        return credits.exhausted(limit=limit, used=used, cost=None, now=now).for_token(token.public_id)
-    return Allowed(limit, used)
+    refusal = await credits.check_balance(token.token_id, limit=limit, now=now)
+    return refusal.for_token(token.public_id) if refusal else Allowed(limit)
 
 
 def not_active_yet(token: Snapshot, now: datetime) -> Refusal:

@@ -1,8 +1,7 @@
 """charge(): takes CORE credits from a token's monthly window, exactly, over all workers.
 
-One guarded UPDATE per charging request of a limited token; the statement refuses what does not fit,
-so no interleaving of workers can spend more than the limit. Without a limit spending is only
-metered (usage.py adds it to the window). Source: product.md, Credits.
+What a request costs comes from the lease this worker holds (leases.py), all of it or nothing. Without a
+limit spending is only metered (usage.py adds it to the window). Source: product.md, Credits.
 """
 
 import time
@@ -12,21 +11,13 @@ from datetime import date, datetime
 from apperate import pool
 from apperate.clock import month_of, next_month
 from apperate.refusals import Refusal
+from tokens.leases import leases
 
 KNOWN_SECONDS = 1.0
 KNOWN_MAX = 10_000
 
 # One row at most; a token without a row has spent nothing. Index: tokens_creditwindow_once.
 USED = "SELECT used FROM tokens_creditwindow WHERE token_id = %(token)s AND month = %(month)s"
-
-# One row when the cost fits, none when it does not. Index: tokens_creditwindow_once.
-CHARGE = """
-INSERT INTO tokens_creditwindow AS w (token_id, month, used)
-SELECT %(token)s, %(month)s, %(cost)s WHERE %(cost)s <= %(limit)s
-ON CONFLICT (token_id, month) DO UPDATE SET used = w.used + excluded.used
-      WHERE w.used + excluded.used <= %(limit)s
-RETURNING used
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +27,31 @@ class Charged:
     used: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a window held when this process last saw it, without what it holds of it itself."""
+
+    used: int
+    at: float
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.at < KNOWN_SECONDS
+
+
 class Spent:
-    """What this process last saw a token's window hold. Spending only grows within a month."""
+    """What this process last saw of each window."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, date], tuple[int, float]] = {}
+        self._seen: dict[tuple[int, date], Seen] = {}
 
     def put(self, token_id: int, month: date, used: int) -> None:
         if len(self._seen) >= KNOWN_MAX:
             self._seen.clear()
-        self._seen[token_id, month] = (used, time.monotonic())
+        self._seen[token_id, month] = Seen(used, time.monotonic())
 
-    def get(self, token_id: int, month: date) -> int | None:
-        """The figure if it was seen within the last second."""
-        used, at = self._seen.get((token_id, month), (0, float("-inf")))
-        return used if time.monotonic() - at < KNOWN_SECONDS else None
+    def get(self, token_id: int, month: date) -> Seen | None:
+        return self._seen.get((token_id, month))
 
     def clear(self) -> None:
         self._seen.clear()
@@ -59,26 +60,51 @@ class Spent:
 spent = Spent()
 
 
-async def used_this_month(token_id: int, *, now: datetime) -> int:
+async def used_this_month(token_id: int, *, limit: int, now: datetime) -> int:
     """What the token has spent on CORE this UTC month; at most a second old. At most one query."""
     month = month_of(now).date()
-    if (known := spent.get(token_id, month)) is not None:
-        return known
+    if (seen := spent.get(token_id, month)) is not None and seen.is_fresh:
+        return seen.used
+    return await _seen_now(token_id, month, limit)
+
+
+async def _seen_now(token_id: int, month: date, limit: int) -> int:
     rows = await pool.fetch_all(USED, {"token": token_id, "month": month})
-    used: int = rows[0][0] if rows else 0
+    used: int = max(0, (rows[0][0] if rows else 0) - leases.held(token_id, month, limit=limit))
     spent.put(token_id, month, used)
     return used
+
+
+async def check_balance(token_id: int, *, limit: int, now: datetime) -> Refusal | None:
+    """The refusal of a token that has nothing left, before its query.
+
+    At most one query, and none as long as the token was last seen with something left: what an answer costs
+    is decided by charge() alone.
+    """
+    month = month_of(now).date()
+    if leases.held(token_id, month, limit=limit):
+        return None
+    seen = spent.get(token_id, month)
+    if seen is not None and seen.used < limit:
+        return None
+    used = await used_this_month(token_id, limit=limit, now=now)
+    return exhausted(limit=limit, used=used, cost=None, now=now) if used >= limit else None
 
 
 async def charge(token_id: int, cost: int, *, limit: int, now: datetime) -> Charged | Refusal:
     """Take `cost` credits if all of them fit under `limit`, else refuse and take none."""
     month = month_of(now).date()
-    parameters = {"token": token_id, "month": month, "cost": cost, "limit": limit}
-    rows = await pool.fetch_all(CHARGE, parameters, repeat=False)
-    if not rows:
-        return exhausted(limit=limit, used=await used_this_month(token_id, now=now), cost=cost, now=now)
-    spent.put(token_id, month, rows[0][0])
-    return Charged(rows[0][0])
+    taken = await leases.take(token_id, month, cost, limit=limit)
+    if taken is None:
+        used = await _seen_now(token_id, month, limit)
+        return exhausted(limit=limit, used=used, cost=cost, now=now)
+    spent.put(token_id, month, taken.used)
+    return Charged(taken.used)
+
+
+def give_back(token_id: int, cost: int, *, now: datetime) -> None:
+    """Undo a charge whose answer could not be sent."""
+    leases.give_back(token_id, month_of(now).date(), cost)
 
 
 def exhausted(*, limit: int, used: int, cost: int | None, now: datetime) -> Refusal:

@@ -288,6 +288,8 @@ class CreditWindow(models.Model):
     token = models.ForeignKey(Token, on_delete=models.CASCADE, related_name="credit_windows")
     month = models.DateField()
     used = models.BigIntegerField(default=0)
+    # What the last statement that drew a lease took: how it learns that. No figure of anything else.
+    last_lease = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints = [

@@ -9,13 +9,14 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from apperate import pool
 from apperate.changes import Stale, changes
 from tokens import domains, sealing, token_format
+from tokens.credits import spent
 from tokens.keyring import UnreadableSecret
 from tokens.permissions import Action, Settings, SigningKey, Snapshot, WorkspaceFacts
 from tokens.token_format import TokenKind
@@ -26,8 +27,9 @@ logger = logging.getLogger("apperate.tokens")
 
 # One row a value: the token, its workspace and its live revisions (at most three, newest first) with
 # their grants as JSON; for a token that signs, what its requests may be signed with: its own signing secret
-# and the values of the workspace's secret token. Index: tokens_secret_digest, tokens_revision_live,
-# tokens_grant_once, tokens_signingsecret_token_id, tokens_token_one_secret.
+# and the values of the workspace's secret token; what it spent this month. Index: tokens_secret_digest,
+# tokens_revision_live, tokens_grant_once, tokens_signingsecret_token_id, tokens_token_one_secret,
+# tokens_creditwindow_once.
 LOAD = """
 SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.expires_at,
        s.retires_at, w.id, w.name, w.has_premium, w.allows_secret_in_browser, clock_timestamp(),
@@ -48,10 +50,13 @@ SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.exp
                 SELECT o.id, o.public_id, encode(c.ciphertext, 'hex'), encode(c.digest, 'hex'),
                        least(c.retires_at, o.expires_at), o.disabled_at IS NOT NULL
                   FROM tokens_token o JOIN tokens_secret c ON c.token_id = o.id
-                 WHERE o.workspace_id = t.workspace_id AND o.kind = 'secret') k)::text END
+                 WHERE o.workspace_id = t.workspace_id AND o.kind = 'secret') k)::text END,
+       m.month, coalesce(c.used, 0)
   FROM tokens_secret s
   JOIN tokens_token t ON t.id = s.token_id
   JOIN accounts_workspace w ON w.id = t.workspace_id
+ CROSS JOIN (SELECT date_trunc('month', now() AT TIME ZONE 'UTC')::date AS month) m
+  LEFT JOIN tokens_creditwindow c ON c.token_id = t.id AND c.month = m.month
  WHERE s.digest = %(digest)s AND (s.is_imported OR %(has_checksum)s)
 """
 
@@ -138,14 +143,16 @@ async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
     if not rows:
         cache.put_miss(digest)
         return None
-    snapshot = _snapshot(rows[0])
+    *facts, month, used = rows[0]
+    snapshot = _snapshot(facts)
+    spent.put(snapshot.token_id, month, used)
     # When a poll ended in between it may have dropped this token already: then the row read may be old.
     if generation == changes.generation:
         cache.put(digest, snapshot)
     return snapshot
 
 
-def _snapshot(row: tuple[Any, ...]) -> Snapshot:
+def _snapshot(row: Sequence[Any]) -> Snapshot:
     (token_id, public_id, kind, nickname, disabled_at, deleted_at, expires_at, retires_at,
      workspace_id, workspace_name, has_premium, secret_in_browser, now, revisions, sealed) = row  # fmt: skip
     in_force = pending = effective_at = None

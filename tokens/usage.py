@@ -90,7 +90,8 @@ class Meter:
         self._unsent = None
 
     def _take(self) -> dict[str, object]:
-        slots, spenders = list(self._calls), list(self._uncharged)
+        # In one order, so that two workers that write the same rows never wait for each other.
+        slots, spenders = sorted(self._calls), sorted(self._uncharged)
         taken: dict[str, object] = {
             "tokens": [s.token_id for s in slots],
             "datasets": [s.dataset_id for s in slots],
