@@ -1,11 +1,13 @@
 """An example request for a dataset in three languages, with the answer it gives now."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from datasets import selectors
@@ -50,29 +52,41 @@ def of_dataset(dataset: Dataset, *, language: str, now: datetime) -> Example:
     )
 
 
-def code_of(language: str, url: str, token: str) -> SafeString:
-    """The request as code, its strings and words marked."""
+def code_of(
+    language: str, url: str, token: str, pairs: Sequence[tuple[str, str]] = (("last", "1"),)
+) -> SafeString:
+    """The request as code, its strings and words marked. `pairs` are its parameters, the token aside."""
+    address = f"{url}?{urlencode([*pairs, ('token', token)])}"
     match language:
         case "python":
+            lines = format_html_join(
+                "",
+                '        <span class="s">{}</span>: <span class="{}">{}</span>,\n',
+                (
+                    (json.dumps(name), *(("n", text) if is_count(text) else ("s", json.dumps(text))))
+                    for name, text in (*pairs, ("token", token))
+                ),
+            )
             return format_html(
                 '<span class="k">import</span> requests\n\n'
                 "records = requests.get(\n"
-                '    <span class="s">"{}"</span>,\n'
-                '    params={{<span class="s">"last"</span>: <span class="n">1</span>, '
-                '<span class="s">"token"</span>: <span class="s">"{}"</span>}},\n'
+                '    <span class="s">{}</span>,\n'
+                "    params={{\n{}    }},\n"
                 ").json()",
-                url,
-                token,
+                json.dumps(url),
+                lines,
             )
         case "javascript":
             return format_html(
                 '<span class="k">const</span> answer = <span class="k">await</span> fetch(\n'
-                '  <span class="s">"{}?last=1&token={}"</span>);\n'
+                '  <span class="s">{}</span>);\n'
                 '<span class="k">const</span> records = <span class="k">await</span> answer.json();',
-                url,
-                token,
+                json.dumps(address),
             )
         case _:
-            return format_html(
-                '<span class="k">curl</span> <span class="s">"{}?last=1&token={}"</span>', url, token
-            )
+            return format_html('<span class="k">curl</span> <span class="s">"{}"</span>', address)
+
+
+def is_count(text: str) -> bool:
+    """Whether a parameter is written as a number in code."""
+    return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) < 16

@@ -243,7 +243,7 @@ def _parameter(found: Parameter, *, is_required: bool) -> Json:
         "name": found.name,
         "in": "query",
         "required": is_required,
-        "description": f"{found.meaning[:1].upper()}{found.meaning[1:]}. Accepted: {found.needed}.",
+        "description": f"{found.summary[:1].upper()}{found.summary[1:]}. Accepted: {found.needed}.",
         "schema": dict(found.schema),
         "example": example_of(found),
     }

@@ -55,6 +55,11 @@ class Parameter:
     schema: Mapping[str, Any]
     selects: bool = False
 
+    @property
+    def summary(self) -> str:
+        """The meaning without a list of what is accepted, which `needed` has."""
+        return self.meaning.split(":")[0]
+
 
 def parse_flag(text: str) -> bool | None:
     """The truth value a client wrote, `True`, `true` or `1` as Python, JavaScript and curl users do."""

@@ -107,3 +107,42 @@ def test_pages_of_the_walk_are_accessible_in_both_schemes(
     axe(page)
     page.get_by_role("button", name="Click to add access").click()
     axe(page)
+
+
+def test_a_request_is_tried_on_the_docs_page(page: Page, demo: Demo, axe: Any) -> None:
+    sign_in(page, demo)
+    page.goto(f"{demo.facts['url']}/datasets/STOCKS/docs/")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        axe(page)
+    page.get_by_label("Key", exact=False).first.fill("AAPL")
+    page.get_by_label("last", exact=True).fill("2")
+
+    page.get_by_role("button", name="Send request").click()
+
+    answer = page.get_by_label("Answer", exact=True)
+    expect(answer).to_contain_text('"Ticker": "AAPL"')
+    assert [record["Ticker"] for record in json.loads(answer.inner_text())] == ["AAPL"] * 2
+    expect(page.get_by_text("200 OK")).to_be_visible()
+    expect(page.get_by_label("Request as code")).to_contain_text("/STOCKS/AAPL?last=2&token=pk_")
+    axe(page)
+    page.get_by_label("Language").get_by_role("link", name="Python").click()
+    expect(page.get_by_label("Request as code")).to_contain_text('"last": 2')
+    expect(page.get_by_label("last", exact=True)).to_have_value("2")
+    for width in (320, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+
+
+@pytest.mark.browser_context_args(java_script_enabled=False)
+def test_a_request_is_tried_without_javascript(page: Page, demo: Demo) -> None:
+    sign_in(page, demo)
+    page.goto(f"{demo.facts['url']}/datasets/STOCKS/docs/")
+    page.get_by_label("last", exact=True).fill("3")
+
+    page.get_by_role("button", name="Show request").click()
+
+    expect(page.get_by_label("Request as code")).to_contain_text("/STOCKS?last=3&token=pk_")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Open the answer").click()
+    assert len(json.loads(opened.value.locator("pre").inner_text())) == 3
