@@ -134,8 +134,6 @@ def run(
     schema = client.ask("POST", "/v1/generate-schema/DEMO", sample.encode())
     del schema["columnMapping"]
     schema["required"] = list(mapping.values())
-    if "date" in mapping:  # A year alone looks like a number.
-        schema["properties"][mapping["date"]] = {"type": "string", "format": "date"}
     client.ask(
         "POST",
         "/v1/datasets/DEMO",

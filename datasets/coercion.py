@@ -10,7 +10,7 @@ from collections.abc import Callable
 from json.encoder import encode_basestring
 
 from datasets.cells import unescape_cell
-from datasets.dates import parse_iso
+from datasets.dates import parse_date, parse_iso
 from datasets.json_text import DECODE_ERRORS, DECODER, dumps, explain, shown
 from datasets.records import FAULTS, NEEDED, text_fault
 from datasets.schema import PropertyType
@@ -54,7 +54,7 @@ def _boolean(cell: str) -> str:
 
 def _date(cell: str) -> str:
     text = cell.strip()
-    if parse_iso(text) is None:
+    if parse_date(text) is None:
         raise CellFault(NEEDED[PropertyType.DATE])
     return f'"{text}"'
 

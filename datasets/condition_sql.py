@@ -15,8 +15,9 @@ from datasets.schema import PropertyType
 
 Bind = Callable[[Any], str]
 SYMBOLS = {"eq": "=", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-# The forms that dates.parse_iso() takes and PostgreSQL reads alike; the comma of a fraction becomes a point.
+# The forms that dates.parse_date() takes and PostgreSQL reads alike; the comma of a fraction becomes a point.
 ISO_FORM = r"^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?([Zz]|[+-]\d{2}(:?\d{2})?)?)?$"
+YEAR_FORM = r"^(?!0000)\d{4}$"
 
 
 def condition_sql(condition: Condition, bind: Bind) -> str:
@@ -35,7 +36,8 @@ def condition_sql(condition: Condition, bind: Bind) -> str:
 def date_sql(name: str) -> str:
     """The value of a date property as timestamptz in UTC; NULL when it is null, absent or no date."""
     text = f"r.data->>{name}"
-    return f"CASE WHEN {text} ~ '{ISO_FORM}' THEN replace({text}, ',', '.')::timestamptz END"
+    iso = f"WHEN {text} ~ '{ISO_FORM}' THEN replace({text}, ',', '.')::timestamptz"
+    return f"CASE {iso} WHEN {text} ~ '{YEAR_FORM}' THEN ({text} || '-01-01')::timestamptz END"
 
 
 def _comparison(found: Comparison, bind: Bind) -> str:

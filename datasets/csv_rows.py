@@ -11,10 +11,10 @@ from json.encoder import encode_basestring
 from apperate.refusals import Refusal
 from datasets.coercion import CONVERSIONS, CellFault, cell_error
 from datasets.csv_file import NAMES_SHOWN_MAX, InvalidLine, Table
-from datasets.dates import day_of, parse_iso
+from datasets.dates import day_of, parse_date
 from datasets.json_text import DECODER, bad_body, shown
 from datasets.records import ERRORS_MAX, NEEDED, RECORD_BYTES_MAX, Row, generated_key, index_fault, text_fault
-from datasets.schema import Schema
+from datasets.schema import PropertyType, Schema
 
 UTF8_BYTES_MAX = 4
 
@@ -88,14 +88,18 @@ class RowConverter:
     def _indexed(self, texts: Sequence[str], data: str) -> Row | tuple[str, ...]:
         key = generated_key(DECODER.decode(data)) if self._key is None else plain(texts[self._key])
         subkey = "" if self._subkey is None else plain(texts[self._subkey])
-        date = self._day if self._date is None else parse_iso(plain(texts[self._date]))
+        date = self._day if self._date is None else parse_date(plain(texts[self._date]))
         if date is not None and not index_fault(key) and (self._subkey is None or not index_fault(subkey)):
             return Row(key, subkey, date, data)
-        return tuple(
+        faults = [
             cell_error(self._columns[at].name, text, fault)
             for at, text in ((self._key, key), (self._subkey, subkey))
             if at is not None and (fault := index_fault(text))
-        )
+        ]
+        if date is None and self._date is not None:
+            name = self._columns[self._date].name
+            faults.append(cell_error(name, plain(texts[self._date]), NEEDED[PropertyType.DATE]))
+        return tuple(faults)
 
     def _errors(self, cells: Sequence[str]) -> tuple[str, ...]:
         """Every fault of a row, read again cell by cell."""

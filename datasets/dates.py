@@ -1,7 +1,8 @@
 """Dates as text: which texts are ISO 8601 dates, and which moment they mean. Pure.
 
 Only the extended forms count (`2020-02-29`, `2020-02-29T10:00:00.5Z`), so that `20200229` in a file
-stays a number and `01/02/2020` stays text. A date-time without an offset means UTC.
+stays a number and `01/02/2020` stays text. A date-time without an offset means UTC. A property that is
+declared to be a date, or mapped as the date of the index, may also hold a year alone (`1950`).
 """
 
 import re
@@ -12,6 +13,7 @@ _ISO = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2}|[+-][0-9]{2})?)?"
 )
+_YEAR = re.compile(r"[0-9]{4}")
 ISO_TEXT_CHARS_MAX = 40
 DATE_CHARS = 10
 
@@ -33,6 +35,11 @@ def parse_iso(text: str) -> datetime | None:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def parse_date(text: str) -> datetime | None:
+    """The moment the text of a date property means: as parse_iso(), or the first moment of a year."""
+    return parse_iso(f"{text}-01-01") if _YEAR.fullmatch(text) else parse_iso(text)
 
 
 def has_time(text: str) -> bool:

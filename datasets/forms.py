@@ -17,6 +17,7 @@ from datasets.uploads import Upload
 ACCEPTED = ".csv,.tsv,.psv,.txt,.json,.jsonl,.ndjson,.parquet"
 NO_FILE = "Choose a CSV, JSON, JSON Lines or Parquet file."
 GENERATED, NONE, INGESTION_DAY = "Generated from the record", "None", "The day of ingestion"
+DATE_CHOICES = (PropertyType.DATE, PropertyType.INTEGER)  # an integer is a year
 
 
 class Dropdown(forms.Select):
@@ -109,7 +110,7 @@ class IndexForm(forms.Form):
         self.initial = dict(upload.column_mapping)
         self.fields["key"].choices = choices(schema, KEY_TYPES, GENERATED)  # type: ignore[attr-defined]
         self.fields["subkey"].choices = choices(schema, KEY_TYPES, NONE)  # type: ignore[attr-defined]
-        self.fields["date"].choices = choices(schema, {PropertyType.DATE}, INGESTION_DAY)  # type: ignore[attr-defined]
+        self.fields["date"].choices = choices(schema, DATE_CHOICES, INGESTION_DAY)  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

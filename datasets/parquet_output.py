@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets.dates import parse_iso
+from datasets.dates import parse_date
 from datasets.json_text import DECODER, dumps
 from datasets.parquet_file import confined
 from datasets.schema import PropertyType
@@ -35,7 +35,7 @@ def _integer(value: Any) -> int:
 
 
 def _moment(value: Any) -> str | None:
-    moment = parse_iso(value) if isinstance(value, str) else None
+    moment = parse_date(value) if isinstance(value, str) else None
     return moment.isoformat() if moment else None
 
 

@@ -145,7 +145,7 @@ def _conflict(values: Mapping[str, Any], schema: Schema, more_names: Sequence[st
             return invalid_value("filter", name, "names of properties of this dataset")
     if "dateField" in values:
         found = schema.get(values["dateField"])
-        if found is None or found.type is not PropertyType.DATE:
+        if found is None or (found.type is not PropertyType.DATE and found.name != schema.date):
             return invalid_value("dateField", values["dateField"], DATE_FIELD_NEEDED)
     if values.get("export"):
         for name in (*_COUNTS, "cursor", "callback", "queryId", "schema"):

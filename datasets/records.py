@@ -16,7 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from datasets.dates import day_of, parse_iso
+from datasets.dates import day_of, parse_date
 from datasets.json_text import dumps, dumps_canonical, kind_of, shown
 from datasets.schema import Property, PropertyType, Schema
 
@@ -82,9 +82,10 @@ class RecordChecker:
                     f"{shown(schema.key)} and {shown(schema.subkey)}: received {together:,} bytes together, "
                     f"needed at most {INDEX_BYTES_MAX:,}, because they are the record's unique index"
                 )
-        moment = self.day if schema.date is None else parse_iso(record[schema.date])
-        if moment is None:
-            errors.append(f"{shown(schema.date)}: needed an ISO 8601 date")
+        moment = self.day if schema.date is None else parse_date(index_text(record[schema.date]))
+        if moment is None and schema.date is not None:
+            received = _received(record[schema.date])
+            errors.append(f"{shown(schema.date)}: received {received}, needed {NEEDED[PropertyType.DATE]}")
         if errors or moment is None:
             return tuple(errors)
         return Row(key, subkey, moment, data)
@@ -177,7 +178,7 @@ def _boolean_fault(value: Any) -> str | None:
 
 
 def _date_fault(value: Any) -> str | None:
-    return None if isinstance(value, str) and parse_iso(value) else NEEDED[PropertyType.DATE]
+    return None if isinstance(value, str) and parse_date(value) else NEEDED[PropertyType.DATE]
 
 
 def _object_fault(value: Any) -> str | None:
@@ -214,7 +215,7 @@ def _nested_fault(value: Any) -> str | None:
 
 _SIZE_NEEDED = "a finite number between -1.8e308 and 1.8e308"
 NEEDED: dict[PropertyType, str] = {
-    PropertyType.DATE: "an ISO 8601 date that exists, like 2024-02-29 or 2024-02-29T12:30:00Z",
+    PropertyType.DATE: "an ISO 8601 date that exists, like 2024-02-29 or 2024-02-29T12:30:00Z, or a year",
     PropertyType.NUMBER: "a number",
     PropertyType.INTEGER: "an integer",
     PropertyType.STRING: "text",

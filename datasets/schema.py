@@ -40,6 +40,8 @@ class PropertyType(StrEnum):
 
 DATE_FORMATS = ("date", "date-time")
 KEY_TYPES = frozenset({PropertyType.STRING, PropertyType.INTEGER, PropertyType.NUMBER, PropertyType.DATE})
+# A date given as a number is a year.
+DATE_INDEX_TYPES = frozenset({PropertyType.DATE, PropertyType.STRING, PropertyType.INTEGER})
 INDEX_ROLES = ("key", "subkey", "date")
 
 
@@ -221,16 +223,17 @@ def _parse_type(given: object, given_format: object) -> tuple[PropertyType, bool
 
 
 def _with_index(properties: dict[str, Property], mapping: dict[str, str]) -> Schema | Refusal:
-    """The schema with its index properties required, and the date read as a date."""
+    """The schema with its index properties required, and a text that is the date read as a date."""
     for role, name in mapping.items():
         mapped = properties.get(name)
         if mapped is None:
             return _bad(f"columnMapping.{role}", name, "the name of a property of the schema")
-        fitting = KEY_TYPES if role != "date" else {PropertyType.DATE, PropertyType.STRING}
+        fitting = KEY_TYPES if role != "date" else DATE_INDEX_TYPES
         if mapped.type not in fitting:
             needed = "a property of type " + " or ".join(sorted(fitting))
             return _bad(f"columnMapping.{role}", f"{name}, of type {mapped.type}", needed)
-        kind = PropertyType.DATE if role == "date" else mapped.type
+        is_text_date = role == "date" and mapped.type is PropertyType.STRING
+        kind = PropertyType.DATE if is_text_date else mapped.type
         properties[name] = Property(name, kind, False, mapped.description, mapped.date_format)
     return Schema(tuple(properties.values()), mapping.get("key"), mapping.get("subkey"), mapping.get("date"))
 

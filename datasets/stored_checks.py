@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import OperationalError, connection, transaction
 
-from datasets.dates import parse_iso
+from datasets.dates import parse_date
 from datasets.schema import Property, PropertyType
 from datasets.store import limit_statement
 
@@ -102,7 +102,7 @@ def _bad_dates(table: str, column: str, owner: int, name: str, deadline: float) 
             [name, owner, name],
         )
         while rows := cursor.fetchmany(BATCH):
-            bad += sum(parse_iso(text) is None for (text,) in rows)
+            bad += sum(parse_date(text) is None for (text,) in rows)
             if monotonic() > deadline:
                 return None
     return bad

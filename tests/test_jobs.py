@@ -140,7 +140,7 @@ def test_invalid_lines_are_told_with_number_and_reason(prices: Dataset) -> None:
         (
             3,
             '"date": received "yesterday", needed an ISO 8601 date that exists, '
-            "like 2024-02-29 or 2024-02-29T12:30:00Z",
+            "like 2024-02-29 or 2024-02-29T12:30:00Z, or a year",
         ),
         (4, '"ticker": received an empty cell, needed text, because it is required'),
         (5, '"close": received "abc", needed a number; "volume": received "1.5", needed an integer'),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apperate.refusals import Refusal
-from datasets.dates import parse_iso
+from datasets.dates import parse_date, parse_iso
 from datasets.json_text import dumps, loads_records, shown
 from datasets.records import RECORD_BYTES_MAX, RecordChecker, Row
 from datasets.schema import Property, PropertyType, Schema, dataset_id, parse_schema
@@ -332,6 +332,31 @@ def test_parse_iso_reads(text: str, moment: str) -> None:
 )
 def test_parse_iso_refuses(text: str) -> None:
     assert parse_iso(text) is None
+
+
+def test_a_date_property_may_hold_a_year_alone() -> None:
+    assert parse_date("1950") == datetime(1950, 1, 1, tzinfo=UTC)
+    assert parse_date("2020-02-29") == parse_iso("2020-02-29")
+    for text in ("0000", "950", "19500", "1950-", "-1950", "1950.0", "١٩٥٠", "1950\n"):
+        assert parse_date(text) is None, text
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"), [(1950, True), (5, False), (Decimal("1950.5"), False), (19500, False)]
+)
+def test_a_number_mapped_as_the_date_is_a_year(value: Any, fits: bool) -> None:
+    properties = {"place": {"type": "string"}, "year": {"type": "integer"}}
+    schema = parse_schema({"properties": properties}, {"key": "place", "date": "year"})
+    assert isinstance(schema, Schema)
+    assert parse_schema(schema.to_json(), schema.column_mapping()) == schema
+
+    row = RecordChecker(schema, now=NOW).check({"place": "A", "year": value})
+
+    if fits:
+        assert isinstance(row, Row)
+        assert (row.date, row.data) == (datetime(1950, 1, 1, tzinfo=UTC), '{"place":"A","year":1950}')
+    else:
+        assert isinstance(row, tuple) and '"year"' in row[0]
 
 
 @pytest.mark.parametrize(
