@@ -82,39 +82,34 @@ async def read_usage(call: Call, usage_type: str = "") -> Answer | Refusal:
 
 @account_endpoint
 async def set_message_budget(call: Call) -> Answer | Refusal:
-    """GET or POST /v1/account/messagebudget?totalMessages=n: kept, and told as circuitBreaker."""
-    values = parameters.values(pairs(call.request.GET), "messagebudget")
-    if isinstance(values, Refusal):
-        return values
-    if "totalMessages" not in values:
-        return invalid_value(
-            "totalMessages", "nothing", parameters.of("messagebudget")["totalMessages"].needed
-        )
-    return await _set_once(
-        call,
-        lambda: account.set_budget(call.token.workspace.id, messages=values["totalMessages"], now=call.now),
-    )
+    """GET or POST /v1/account/messagebudget?totalMessages=n: kept, and told as circuitBreaker.
+
+    Older clients send `allow` here, when they mean the next one.
+    """
+    return await _set_once(call, "messagebudget")
 
 
 @account_endpoint
 async def set_pay_as_you_go(call: Call) -> Answer | Refusal:
     """GET or POST /v1/account/payasyougo?allow=true: kept, and told as payAsYouGoEnabled."""
-    values = parameters.values(pairs(call.request.GET), "payasyougo")
+    return await _set_once(call, "payasyougo")
+
+
+async def _set_once(call: Call, operation: str) -> Answer | Refusal:
+    """Keep what the parameters say of the account, and say the one word that older clients know."""
+    values = parameters.values(pairs(call.request.GET), operation)
     if isinstance(values, Refusal):
         return values
-    if "allow" not in values:
-        return invalid_value("allow", "nothing", parameters.of("payasyougo")["allow"].needed)
-    return await _set_once(
-        call,
-        lambda: account.set_pay_as_you_go(call.token.workspace.id, allowed=values["allow"], now=call.now),
-    )
-
-
-async def _set_once(call: Call, change: Callable[[], None]) -> Answer | Refusal:
-    """Change something of the account, and say the one word that older clients know."""
+    if not values:
+        name, known = next(iter(parameters.of(operation).items()))
+        return invalid_value(name, "nothing", known.needed)
 
     def work() -> Document:
-        change()
+        workspace = call.token.workspace.id
+        if "totalMessages" in values:
+            account.set_budget(workspace, messages=values["totalMessages"], now=call.now)
+        if "allow" in values:
+            account.set_pay_as_you_go(workspace, allowed=values["allow"], now=call.now)
         return {}
 
     if call.request.body_hash is not None:

@@ -32,6 +32,7 @@ from tokens.access import Allowed
 from tokens.permissions import CORE, PREMIUM, Action, Snapshot, Target, allows, secret_allows
 
 DOCUMENT_BYTES_MAX = 10_000_000
+ANY_NAME = "*"
 
 
 @workspace_endpoint
@@ -68,8 +69,8 @@ async def read_dataset(call: Call) -> Answer:
 
 
 @data_endpoint(Action.READ)
-async def read_inventory(call: Call, **path: str) -> Answer:
-    """GET /v1/meta/ID, the old name: the inventory item in an array. A key after the id changes nothing."""
+async def read_item(call: Call, **path: str) -> Answer:
+    """The inventory item of a dataset in an array. A key after the id changes nothing."""
     return Answer(
         _json(await in_thread(_described)([call.metadata.id], descriptions.inventory)), is_free=True
     )
@@ -153,7 +154,23 @@ async def read_inventories(request: Any, workspace: str | None = None) -> HttpRe
     return await _listed(request, workspace, descriptions.inventory)
 
 
-for view in (read_datasets, read_inventories):
+async def read_inventory(request: Any, workspace: str, name: str, **path: str) -> HttpResponseBase:
+    """GET /v1/metadata/time-series/ID: one item. Older clients write * when they ask for a key of any id."""
+    if name == ANY_NAME:
+        return await read_inventories(request, workspace)
+    found: HttpResponseBase = await read_item(request, workspace=workspace, name=name, **path)
+    return found
+
+
+async def read_meta(request: Any, workspace: str, name: str = ANY_NAME, **path: str) -> HttpResponseBase:
+    """GET /v1/meta/WS[/ID…]: the same of a workspace. Without one, the id of a dataset of CORE stands there."""
+    token: Snapshot | None = request.token
+    if token is not None and workspace.upper() not in {token.workspace.name, CORE, PREMIUM}:
+        workspace, name = CORE, workspace
+    return await read_inventory(request, workspace, name, **path)
+
+
+for view in (read_datasets, read_inventories, read_inventory, read_meta):
     view.policy = "token"  # type: ignore[attr-defined]
 
 

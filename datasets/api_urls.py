@@ -47,7 +47,7 @@ DATA = f"data/{DATASET}"
 # Old names of reads; without a workspace they mean CORE.
 TIME_SERIES = "time-series/<segment:name>"
 CORE_DATA = {"workspace": CORE}
-INVENTORIES = ("metadata/time-series", "meta")
+METADATA = f"metadata/{TIME_SERIES}"
 urlpatterns = [
     path("status", ByMethod(GET=api_status.status)),
     path("openapi-doc", ByMethod(GET=api_docs.read_document)),
@@ -85,16 +85,15 @@ urlpatterns = [
     path(TIME_SERIES, ByMethod(GET=api_batch.read), CORE_DATA),
     path(f"{TIME_SERIES}/<segment:key>", ByMethod(GET=api_batch.read), CORE_DATA),
     path(f"{TIME_SERIES}/<segment:key>/<segment:subkey>", ByMethod(GET=api_batch.read), CORE_DATA),
-    *(
-        path(f"{prefix}{rest}", ByMethod(GET=view), CORE_DATA)
-        for prefix in INVENTORIES
-        for rest, view in (
-            ("", api_catalog.read_inventories),
-            ("/<segment:name>", api_catalog.read_inventory),
-            ("/<segment:name>/<segment:key>", api_catalog.read_inventory),
-            ("/<segment:name>/<segment:key>/<segment:subkey>", api_catalog.read_inventory),
-        )
-    ),
+    path("metadata/time-series", ByMethod(GET=api_catalog.read_inventories), CORE_DATA),
+    path(METADATA, ByMethod(GET=api_catalog.read_inventory), CORE_DATA),
+    path(f"{METADATA}/<segment:key>", ByMethod(GET=api_catalog.read_inventory), CORE_DATA),
+    path(f"{METADATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api_catalog.read_inventory), CORE_DATA),
+    path("meta", ByMethod(GET=api_catalog.read_inventories), CORE_DATA),
+    path(f"meta/{WORKSPACE}", ByMethod(GET=api_catalog.read_meta)),
+    path(f"meta/{DATASET}", ByMethod(GET=api_catalog.read_meta)),
+    path(f"meta/{DATASET}/<segment:key>", ByMethod(GET=api_catalog.read_meta)),
+    path(f"meta/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=api_catalog.read_meta)),
     path("jobs/<segment:workspace>/ingest", ByMethod(GET=api_jobs.read_jobs, POST=api_jobs.create_job)),
     path("jobs/<segment:workspace>/ingest/<segment:job_id>", ByMethod(GET=api_jobs.read_job)),
     re_path(

@@ -102,9 +102,15 @@ DESCRIBE = Operation(
     {JSON: ref("Dataset")}, is_read=True,
 )  # fmt: skip
 ITEM = replace(
-    DESCRIBE, path="/meta/{dataset}", name="readInventory", answer={JSON: array(ref("InventoryItem"))},
-    description="The inventory item of a dataset of CORE. A key after the id changes nothing.",
+    DESCRIBE, path="/metadata/time-series/{dataset}", name="readMetadata",
+    answer={JSON: array(ref("InventoryItem"))},
+    description="The inventory item of a dataset of CORE. A key after the id changes nothing, and `*` in "
+    "place of the id means all of them.",
     is_old_name=True,
+)  # fmt: skip
+META = replace(
+    ITEM, path="/meta/{workspace}/{dataset}", name="readMeta",
+    description="The inventory item of a dataset. The workspace may be left out, which means CORE.",
 )  # fmt: skip
 ITEMS = (ITEM, *with_keys(ITEM, "key", "subkey"))
 EDIT = Operation(
@@ -173,8 +179,9 @@ TYPED_USAGE = Operation(
 )  # fmt: skip
 BUDGET = Operation(
     "GET", "/account/messagebudget", "setMessageBudget", "Keep a monthly budget", ACCOUNT, SECRET,
-    {JSON: {"const": "SUCCESS"}}, "It is told as `circuitBreaker` and stops nothing.",
-    parameters="messagebudget", required=("totalMessages",), is_read=True,
+    {JSON: {"const": "SUCCESS"}}, "It is told as `circuitBreaker` and stops nothing. Older clients send "
+    "`allow` here instead, or as well.",
+    parameters="messagebudget", is_read=True,
 )  # fmt: skip
 PAY = replace(
     BUDGET, path="/account/payasyougo", name="setPayAsYouGo", summary="Keep whether to pay as you go",
@@ -219,10 +226,12 @@ OPERATIONS: tuple[Operation, ...] = (
     *also_at("/query/{workspace}/{dataset}", "query", *READS),
     *also_at("/time-series/{dataset}", "readTimeSeries", *READS),
     INVENTORY,
-    *also_at("/meta", "listMeta", INVENTORY),
     *also_at("/metadata/time-series", "listMetadata", INVENTORY),
     *ITEMS,
-    *also_at("/metadata/time-series/{dataset}", "readMetadata", *ITEMS),
+    *also_at("/meta", "listMeta", INVENTORY),
+    replace(INVENTORY, path="/meta/{workspace}", name="listMetaOf", description="The same of a workspace."),
+    META,
+    *with_keys(META, "key", "subkey"),
     *also_at("/write/{workspace}/{dataset}", "write", WRITE_RECORDS),
     replace(INGEST, method="PUT", path="/datasets/{workspace}/{dataset}", name="ingestDataByPut",
             is_old_name=True),

@@ -109,7 +109,19 @@ def test_message_budget_and_pay_as_you_go_are_kept_and_told(
     assert AuditEvent.objects.filter(action="account.edit", workspace=secret.workspace).count() == 2
 
 
-@pytest.mark.parametrize("call", ["messagebudget", "payasyougo", "messagebudget?totalMessages=-1"])
+def test_pay_as_you_go_may_be_set_where_older_clients_set_it(api: DataPlaneClient, secret: Token) -> None:
+    for allow, kept in (("true", True), ("False", False)):
+        reply = api.post(f"/v1/account/messagebudget?allow={allow}&token={secret.test_value}")
+        document = api.get(f"/v1/account/metadata?token={secret.test_value}").json()
+
+        assert (reply.json(), document["payAsYouGoEnabled"]) == ("SUCCESS", kept)
+        assert document["circuitBreaker"] is None
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["messagebudget", "payasyougo", "messagebudget?totalMessages=-1", "messagebudget?allow=perhaps"],
+)
 def test_account_settings_without_a_value_are_refused_by_name(
     api: DataPlaneClient, secret: Token, call: str
 ) -> None:

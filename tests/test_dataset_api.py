@@ -371,6 +371,17 @@ def test_put_datasets_is_an_upload_and_delete_with_a_key_takes_records(call: Cal
     assert (records(prices), prices.deleted_at) == (1, None)
 
 
+def test_the_inventory_of_a_workspace_is_for_tokens_that_may_read_it(call: Caller) -> None:
+    (item,) = ok(call("GET", "meta/acme"))
+    assert item["id"] == "PRICES"
+    assert ok(call("GET", "meta/ACME/prices/AAPL")) == [item]
+    assert call("GET", "meta/ACME/MISSING").code == "not-found"
+    stranger = Caller(call.api, TokenFactory())
+    # For a token of elsewhere ACME is no workspace, so it is taken for a dataset of CORE.
+    assert stranger("GET", "meta/ACME/PRICES").code == "dataset-not-granted"
+    assert stranger("GET", "meta/ACME").code == "dataset-not-granted"
+
+
 def test_time_series_and_its_metadata_mean_core(api: DataPlaneClient) -> None:
     core = DatasetFactory(
         workspace=WorkspaceFactory(name="CORE"), name="PRICES", description="All.", credits_per_record=2
@@ -383,7 +394,10 @@ def test_time_series_and_its_metadata_mean_core(api: DataPlaneClient) -> None:
     assert (reply.json()[0]["close"], reply.headers["iexcloud-credits-used"]) == (2.5, "2")
     items = ok(app("GET", "time-series"))
     assert [items] == [ok(app("GET", path)) for path in ("metadata/time-series",)]
-    assert items == ok(app("GET", "meta")) == ok(app("GET", "meta/PRICES/AAPL"))
+    for path in ("meta", "meta/core", "meta/CORE/*/AAPL", "metadata/time-series/*/AAPL"):
+        assert ok(app("GET", path)) == items, path
+    for path in ("meta/PRICES/AAPL", "meta/PRICES", "meta/CORE/prices", "metadata/time-series/PRICES/AAPL"):
+        assert ok(app("GET", path)) == items, path
     (item,) = items
     assert sorted(item) == ["created", "description", "id", "lastUpdated", "schema", "weight"]
     assert (item["id"], item["description"], item["weight"]) == ("PRICES", "All.", 2)
