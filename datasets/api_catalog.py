@@ -16,8 +16,10 @@ from apperate.refusals import Refusal, invalid_value
 from datasets import descriptions, editing, parameters, services
 from datasets.api import pairs, said
 from datasets.gate import (
+    OUTDATED,
     Answer,
     Call,
+    Outdated,
     admit,
     answered,
     claim_of,
@@ -62,18 +64,17 @@ async def _document(call: Call) -> Any | Refusal:
 
 
 @data_endpoint(Action.READ)
-async def read_dataset(call: Call) -> Answer:
+async def read_dataset(call: Call) -> Answer | Outdated:
     """GET /v1/datasets/WS/ID: the Dataset object."""
     found = await in_thread(_described)([call.metadata.id], descriptions.describe)
-    return Answer(_json(found[0] if found else None), JSON, is_free=True)
+    return Answer(_json(found[0]), JSON, is_free=True) if found else OUTDATED
 
 
 @data_endpoint(Action.READ)
-async def read_item(call: Call, **path: str) -> Answer:
+async def read_item(call: Call, **path: str) -> Answer | Outdated:
     """The inventory item of a dataset in an array. A key after the id changes nothing."""
-    return Answer(
-        _json(await in_thread(_described)([call.metadata.id], descriptions.inventory)), is_free=True
-    )
+    found = await in_thread(_described)([call.metadata.id], descriptions.inventory)
+    return Answer(_json(found), JSON, is_free=True) if found else OUTDATED
 
 
 def owned_dataset(change: Callable[..., Any], message: str) -> Callable[..., Any]:
@@ -163,7 +164,7 @@ async def read_inventory(request: Any, workspace: str, name: str, **path: str) -
 
 
 async def read_meta(request: Any, workspace: str, name: str = ANY_NAME, **path: str) -> HttpResponseBase:
-    """GET /v1/meta/WS[/ID…]: the same of a workspace. Without one, the id of a dataset of CORE stands there."""
+    """GET /v1/meta/WS[/ID…]: the same of a workspace. Without one, a dataset of CORE stands there."""
     token: Snapshot | None = request.token
     if token is not None and workspace.upper() not in {token.workspace.name, CORE, PREMIUM}:
         workspace, name = CORE, workspace
@@ -171,7 +172,7 @@ async def read_meta(request: Any, workspace: str, name: str = ANY_NAME, **path: 
 
 
 for view in (read_datasets, read_inventories, read_inventory, read_meta):
-    view.policy = "token"  # type: ignore[attr-defined]
+    view.policy = "token"  # type: ignore[union-attr]
 
 
 async def _listed(request: Any, workspace: str | None, write: Callable[..., Any]) -> HttpResponseBase:

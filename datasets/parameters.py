@@ -252,7 +252,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "500000", f"a whole number from 0 to {COUNT_MAX:,}", count_from(0), COUNT | {"minimum": 0},
     ),
     Parameter(
-        "allow", ("messagebudget", "payasyougo"), "whether the owner agrees to pay for more", "true", _FLAG, parse_flag, FLAG
+        "allow", ("messagebudget", "payasyougo"), "whether the owner agrees to pay for more", "true", _FLAG,
+        parse_flag, FLAG,
     ),
     Parameter(
         "period", ("logs",), "how far back the log is read; a day unless said", "7d",

@@ -13,6 +13,7 @@ from datasets import editing, store, trash
 from datasets.models import Dataset, Deletion
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import PRICES_SCHEMA, DatasetFactory, TokenFactory, WorkspaceFactory
+from tests.installation import until
 from tokens.models import Token
 from tokens.token_format import TokenKind
 
@@ -369,6 +370,16 @@ def test_put_datasets_is_an_upload_and_delete_with_a_key_takes_records(call: Cal
     assert ok(call("DELETE", "datasets/ACME/PRICES/AAPL"))["message"] == "deleted 2 records"
     prices.refresh_from_db()
     assert (records(prices), prices.deleted_at) == (1, None)
+
+
+@pytest.mark.parametrize("path", ["datasets/ACME/PRICES", "meta/ACME/PRICES", "generate-schema/ACME/PRICES"])
+def test_a_dataset_just_deleted_is_not_described(call: Caller, path: str) -> None:
+    assert call("GET", path).status == 200
+    ok(call("DELETE", "datasets/ACME/PRICES"))
+
+    if path.startswith("generate"):  # It is told from memory, which follows within a second.
+        until(lambda: call("GET", path).code == "not-found", seconds=3)
+    assert call("GET", path).code == "not-found"
 
 
 def test_the_inventory_of_a_workspace_is_for_tokens_that_may_read_it(call: Caller) -> None:
