@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from datasets import editing, examples, jobs, selectors, services, trash, uploads
+from datasets import editing, examples, jobs, operations_chart, selectors, services, trash, uploads
 from datasets.forms import AddForm, IndexForm, UploadForm
 from datasets.models import Dataset, IngestJob
 from datasets.writing import IngestOptions
@@ -98,6 +98,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
         "row": selectors.rows_of([dataset])[0],
         "reads": selectors.reads_of(dataset, now=now),
         "columns": selectors.columns_of(dataset),
+        "operations": operations_chart.operations_of(dataset, now=now),
         "example": examples.of_dataset(dataset, language=request.GET.get("lang", ""), now=now),
         "jobs": with_states(selectors.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
         "storage": storage_words(request),

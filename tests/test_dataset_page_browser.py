@@ -1,6 +1,7 @@
 """The dataset pages in a real browser: an upload with its progress, a job that follows itself, no script."""
 
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,22 @@ from django.db import connection
 from playwright.sync_api import Page, expect
 
 from apperate.accounts.models import User
-from datasets import jobs
+from apperate.clock import database_now
+from datasets import jobs, store, writing
 from datasets.models import Dataset, IngestJob
 from tests.conftest import signed_in
+from tests.factories import DatasetFactory, TokenFactory
+from tokens.models import UsageCounter
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Axe = Callable[[Page], None]
+PAGES = (
+    "/datasets/",
+    "/datasets/PRICES/",
+    "/datasets/PRICES/docs/",
+    "/datasets/PRICES/delete/",
+    "/jobs/",
+)
 CSV = "Ticker,Date,Close\nAAPL,2024-01-02,185.64\nAAPL,never,184.25\nMSFT,2024-01-02,370.87\n"
 
 
@@ -136,3 +147,64 @@ def test_nothing_scrolls_sideways_on_a_phone(visit: Callable[[str], Page], file:
     ):
         visit(address) if address.startswith("/") else page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+
+
+@pytest.fixture
+def used(owner: User) -> Dataset:
+    """PRICES with a job that stored records, a delete that can be taken back, and usage."""
+    now, workspace = database_now(), owner.memberships.get().workspace
+    dataset = DatasetFactory(workspace=workspace, name="PRICES", title="Daily prices")
+    body = b'[{"ticker":"AAPL","date":"2024-01-01"},{"ticker":"AAPL","date":"2024-01-02","close":1.5}]'
+    for key in (b"AAPL", b"MSFT"):
+        sent = body.replace(b"AAPL", key)
+        writing.write_records(dataset_id=dataset.pk, body=sent, replaces=False, now=now)
+    jobs.delete_records(dataset_id=dataset.pk, selection=store.Selection("MSFT"), token_id=None, now=now)
+    file = BytesIO(b"ticker,date,close\nIBM,2024-01-02,4\nIBM,never,1\n")
+    options = writing.IngestOptions(replaces=False)
+    job = jobs.create(
+        dataset_id=dataset.pk, file=file, options=options, now=now, by=owner, file_name="ibm.csv"
+    )
+    assert isinstance(job, IngestJob)
+    jobs.run(job)
+    token = TokenFactory(workspace=workspace, nickname="Site")
+    for operation, calls in (("read", 120), ("write", 30), ("delete", 4)):
+        UsageCounter.objects.create(
+            token_id=token.pk,
+            dataset_id=dataset.pk,
+            operation=operation,
+            outcome="ok",
+            minute=now,
+            calls=calls,
+        )
+    return dataset
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_of_a_used_dataset_are_accessible(
+    visit: Callable[[str], Page], used: Dataset, axe: Axe, scheme: str
+) -> None:
+    page = visit("/datasets/PRICES/")
+    page.emulate_media(color_scheme=scheme)
+    job = IngestJob.objects.get()
+    for address in (*PAGES, f"/jobs/{job.public_id}/"):
+        visit(address)
+        for summary in page.locator("details:not([open]) > summary").all():
+            summary.click()
+        axe(page)
+
+
+def test_a_used_dataset_fits_a_phone_with_restore_at_the_right(
+    visit: Callable[[str], Page], used: Dataset
+) -> None:
+    page = visit("/datasets/PRICES/")
+    page.set_viewport_size({"width": 390, "height": 800})
+    for address in PAGES:
+        visit(address)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+
+    visit("/datasets/PRICES/")
+    button = page.get_by_role("button", name="Restore the records of MSFT").bounding_box()
+    card = page.locator("section", has=page.get_by_role("heading", name="Recently deleted")).bounding_box()
+
+    assert button and card
+    assert card["x"] + card["width"] - button["x"] - button["width"] < 40

@@ -1,6 +1,7 @@
 """The pages of datasets: creating one from a file, looking at it, adding to it; and who may."""
 
 import json
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.clock import database_now
-from datasets import jobs, selectors, services, store, uploads
+from datasets import jobs, operations_chart, selectors, services, store, uploads
 from datasets.models import Dataset, IngestJob
 from datasets.schema import Schema
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
@@ -608,3 +609,56 @@ def test_operators_look_at_jobs(as_operator: Client, prices: Dataset) -> None:
 
     assert "a.csv" in page(as_operator.get("/operator/datasets/ingestjob/"))
     assert as_operator.post(f"/operator/datasets/ingestjob/{job.pk}/change/", {}).status_code == 403
+
+
+# --- what was done with it ----------------------------------------------------------------------------
+
+
+def use(token: Any, dataset: Dataset, at: datetime, calls: int, **facts: Any) -> None:
+    facts = {"operation": "read", "outcome": "ok"} | facts
+    UsageCounter.objects.create(
+        token_id=token.pk, dataset_id=dataset.pk, minute=at, calls=calls, records=calls * 2, **facts
+    )
+
+
+def test_operations_are_counted_by_month_and_by_token(prices: Dataset) -> None:
+    now = datetime(2026, 2, 10, tzinfo=UTC)
+    busy, calm = (TokenFactory(workspace=prices.workspace, nickname=name) for name in ("Busy", "Calm"))
+    foreign = TokenFactory()
+    use(busy, prices, datetime(2026, 1, 31, 23, 59, tzinfo=UTC), 5)
+    use(busy, prices, datetime(2026, 2, 1, tzinfo=UTC), 7)
+    use(busy, prices, datetime(2026, 2, 2, tzinfo=UTC), 2, operation="write")
+    use(calm, prices, datetime(2026, 2, 3, tzinfo=UTC), 1, operation="delete")
+    use(foreign, prices, datetime(2026, 2, 3, 1, tzinfo=UTC), 3)
+    use(calm, prices, datetime(2026, 2, 4, tzinfo=UTC), 99, outcome="dataset-not-granted")
+    use(calm, DatasetFactory(workspace=prices.workspace), datetime(2026, 2, 4, tzinfo=UTC), 50)
+    use(calm, prices, datetime(2025, 8, 31, tzinfo=UTC), 40)
+
+    found = operations_chart.operations_of(prices, now=now)
+
+    assert found is not None
+    assert [f"{month.begins_at:%Y-%m}" for month in found.months] == [
+        "2025-09", "2025-10", "2025-11", "2025-12", "2026-01", "2026-02",
+    ]  # fmt: skip
+    assert [(m.reads, m.writes, m.deletes, m.records) for m in found.months[-2:]] == [
+        (5, 0, 0, 10),
+        (10, 2, 1, 26),
+    ]
+    assert [(row.token, row.calls) for row in found.tokens] == [(busy, 9), (None, 3), (calm, 1)]
+    assert "February 2026: Reads 10; Writes 2; Deletes 1" in found.chart
+
+
+def test_operations_are_shown_as_a_drawing_and_as_a_table(as_teammate: Client, prices: Dataset) -> None:
+    token = TokenFactory(workspace=prices.workspace, nickname="Busy <b>")
+    use(token, prices, database_now(), 1_234)
+
+    shown = page(as_teammate.get(reverse("datasets:detail", args=["PRICES"])))
+
+    assert '<svg class="plot"' in shown and "Busy &lt;b&gt;" in shown
+    assert shown.count('<td class="num">1,234</td>') == 2
+
+
+def test_a_dataset_that_nobody_used_says_so(as_teammate: Client, prices: Dataset) -> None:
+    assert "No request has used this dataset yet" in page(
+        as_teammate.get(reverse("datasets:detail", args=["PRICES"]))
+    )
