@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+import psycopg
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import F
 
 from apperate.accounts import audit
 from apperate.accounts.models import User, Workspace
 from apperate.refusals import Refusal, invalid_value
-from datasets.models import Dataset
+from datasets.models import Dataset, IngestJob
 from datasets.schema import Schema, dataset_id, parse_schema
 from datasets.schema_changes import SchemaChanges, schema_changes
 from datasets.services import TEXT_MAX, checked_details, name_taken
@@ -23,6 +24,7 @@ from datasets.stored_checks import Rule, count_breaking, rules_of
 
 KEPT_HOURS = 24
 CHECK_SECONDS = 4.0
+RETRY_SECONDS = 5
 EDITABLE = (*TEXT_MAX, "schema", "columnMapping", "smartLinkAttributes", "datasetId")
 
 
@@ -66,7 +68,7 @@ def edit_dataset(
         return texts
     with _held(dataset) as current:
         if current is None:
-            return _gone(dataset.name)
+            return _not_held(dataset)
         before = {name: getattr(current, name) for name in texts}
         if schema is not None:
             refusal = _schema_fault(current, schema)
@@ -131,7 +133,7 @@ def rename_dataset(*, dataset: Dataset, name: str, by: User | None, now: datetim
         return stored_name
     with _held(dataset) as current:
         if current is None:
-            return _gone(dataset.name)
+            return _not_held(dataset)
         before = current.name
         current.name = stored_name
         try:
@@ -153,7 +155,7 @@ def delete_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Datas
     """Take a dataset away; restore_dataset() brings it back within 24 hours."""
     with _held(dataset) as current:
         if current is None:
-            return _gone(dataset.name)
+            return _not_held(dataset)
         current.deleted_at = now
         _save(current, "dataset.delete", by=by, now=now, before={"name": current.name}, after=None)
         return current
@@ -188,10 +190,17 @@ def deleted_datasets(workspace: Workspace, *, now: datetime) -> Any:
 
 @contextmanager
 def _held(dataset: Dataset) -> Iterator[Dataset | None]:
-    """A transaction in which nobody else writes to the dataset; None when it is gone."""
+    """A transaction in which nobody else writes to the dataset; None when it is gone, or is held too long."""
     with transaction.atomic():
         kept = Dataset.objects.kept().select_related("workspace").select_for_update(of=("self",))
-        yield kept.filter(pk=dataset.pk).first()
+        try:
+            with transaction.atomic():
+                current = kept.filter(pk=dataset.pk).first()
+        except OperationalError as error:
+            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise
+            current = None
+        yield current
 
 
 def _save(
@@ -211,5 +220,19 @@ def _save(
     audit.record(action, workspace=dataset.workspace, by=by, now=now, target=name, before=before, after=after)
 
 
-def _gone(name: str) -> Refusal:
-    return Refusal("not-found", f"The dataset {name} was deleted a moment ago.", needed="one that exists")
+def _not_held(dataset: Dataset) -> Refusal:
+    """Why _held() gave nothing: the dataset is gone, or a job or a request writes to it."""
+    if not Dataset.objects.kept().filter(pk=dataset.pk).exists():
+        return Refusal(
+            "not-found", f"The dataset {dataset.name} was deleted a moment ago.", needed="one that exists"
+        )
+    running = IngestJob.objects.filter(dataset=dataset).exclude(status__in=IngestJob.ENDED)
+    job = running.order_by("pk").first()
+    writer = f"The job {job.public_id}" if job else "Another request"
+    return Refusal(
+        "unavailable",
+        f"{writer} is writing to {dataset.name}, so nothing was changed.",
+        check="body",
+        needed="the same request once it has ended",
+        retry_after_seconds=RETRY_SECONDS,
+    )

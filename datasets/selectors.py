@@ -159,12 +159,17 @@ def state_of(job: IngestJob) -> State:
     return State(text, JOB_BADGES.get(IngestJob.Status(job.status), "badge-blue"))
 
 
-def last_record(dataset: Dataset, *, now: datetime) -> str | None:
-    """The JSON text of the newest record; None for a dataset without records."""
-    known = Metadata(
+def metadata_of(dataset: Dataset) -> Metadata:
+    """A dataset as the data plane knows it."""
+    return Metadata(
         dataset.pk, dataset.workspace_id, dataset.workspace.name, dataset.name, dataset.schema,
         dataset.credits_per_record, dataset.version, dataset.is_wide,
     )  # fmt: skip
+
+
+def last_record(dataset: Dataset, *, now: datetime) -> str | None:
+    """The JSON text of the newest record; None for a dataset without records."""
+    known = metadata_of(dataset)
     query = queries.parse([("last", "1")], known.schema, now=now)
     if isinstance(query, Refusal):
         return None

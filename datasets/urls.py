@@ -1,6 +1,6 @@
 from django.urls import path
 
-from datasets import docs_views, trash_views, views
+from datasets import docs_views, schema_views, trash_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -9,6 +9,8 @@ urlpatterns = [
     path("datasets/new/<str:upload_id>/", views.dataset_review, name="review"),
     path("datasets/<str:name>/", views.dataset_detail, name="detail"),
     path("datasets/<str:name>/docs/", docs_views.dataset_docs, name="docs"),
+    path("datasets/<str:name>/records/", schema_views.dataset_records, name="records"),
+    path("datasets/<str:name>/schema/", schema_views.dataset_schema, name="schema"),
     path("datasets/<str:name>/add/", views.dataset_add, name="add"),
     path("datasets/<str:name>/delete/", trash_views.dataset_delete, name="delete"),
     path("datasets/<str:name>/restore/", trash_views.dataset_restore, name="restore"),

@@ -25,6 +25,8 @@ PAGES = (
     "/datasets/",
     "/datasets/PRICES/",
     "/datasets/PRICES/docs/",
+    "/datasets/PRICES/records/?key=AAPL",
+    "/datasets/PRICES/schema/",
     "/datasets/PRICES/delete/",
     "/jobs/",
 )

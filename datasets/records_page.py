@@ -1,0 +1,113 @@
+"""The data browser: a dataset's records page by page, chosen by key, date and condition.
+
+    records_of(dataset, given, now=…) -> Page      `fault` says what is wrong with the choice
+
+It asks through the same table of parameters as the API, so both mean the same by a word. What members look
+at here costs no credits and is not metered: no token is involved.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import urlencode
+
+import simplejson
+from django.db import OperationalError, transaction
+
+from apperate.refusals import Refusal
+from datasets import query as queries
+from datasets import reads, selectors, store
+from datasets.cursors import write_cursor
+from datasets.json_text import DECODER
+from datasets.models import Dataset
+from datasets.schema import Schema, is_storable
+
+ROWS = 50
+COLUMNS_MAX = 40
+CELL_CHARS_MAX = 200
+TEXT_CHARS_MAX = 500
+READ_SECONDS = 4
+FILTERS = ("key", "subkey", "from", "to", "where")
+NEWEST, OLDEST = "desc", "asc"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`rows` are the cells of `columns`; `next_query` leads on, `first_query` to the start of the choice."""
+
+    values: Mapping[str, str]
+    columns: tuple[str, ...]
+    hidden: int
+    rows: tuple[tuple[str, ...], ...] = ()
+    fault: str = ""
+    first_query: str = ""
+    next_query: str = ""
+
+    @property
+    def is_first(self) -> bool:
+        return not self.values.get("cursor")
+
+    @property
+    def is_filtered(self) -> bool:
+        return any(self.values.get(name) for name in FILTERS)
+
+
+def records_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> Page:
+    schema = dataset.schema
+    names = (*FILTERS, "sort")
+    values = {name: given.get(name, "").strip()[:TEXT_CHARS_MAX] for name in names}
+    values["sort"] = OLDEST if values["sort"] == OLDEST else NEWEST
+    first = [(name, text) for name, text in values.items() if text]
+    cursor = given.get("cursor", "")
+    columns = columns_first(schema)
+    page = Page(values | {"cursor": cursor}, columns[:COLUMNS_MAX], max(0, len(columns) - COLUMNS_MAX))
+    if not all(is_storable(text) for text in values.values()):
+        return _with(page, fault="A filter holds a character that no record can hold.")
+    asked = [(name, text) for name, text in first if name not in ("key", "subkey")]
+    asked.append(("limit", str(ROWS)))
+    query = queries.parse(
+        asked + ([("cursor", cursor)] if cursor else []),
+        schema,
+        now=now,
+        path_key=values["key"] or None,
+        path_subkey=(values["subkey"] or None) if values["key"] else None,
+        name=dataset.name,
+    )
+    if isinstance(query, Refusal):
+        return _with(page, fault=f"{query.detail} Needed: {query.needed}." if query.needed else query.detail)
+    try:
+        with transaction.atomic():
+            store.limit_statement(milliseconds=READ_SECONDS * 1000)
+            found = reads.read_sync(selectors.metadata_of(dataset), query)
+    except OperationalError:
+        return _with(page, fault=f"This took longer than {READ_SECONDS} seconds. Name a key, or fewer days.")
+    following = [*first, ("cursor", write_cursor(found.next, query.question))] if found.next else []
+    return _with(
+        page,
+        rows=tuple(_cells(text, page.columns) for text in found.texts),
+        first_query=urlencode(first),
+        next_query=urlencode(following),
+    )
+
+
+def columns_first(schema: Schema) -> tuple[str, ...]:
+    """The property names, those of the index before the others."""
+    index = tuple(schema.column_mapping().values())
+    return index + tuple(name for name in schema.names if name not in index)
+
+
+def _with(page: Page, **changes: object) -> Page:
+    return replace(page, **changes)  # type: ignore[arg-type]
+
+
+def _cells(text: str, columns: tuple[str, ...]) -> tuple[str, ...]:
+    record = DECODER.decode(text)
+    return tuple(_cell(record.get(name)) for name in columns)
+
+
+def _cell(value: object) -> str:
+    """A value as a cell shows it: text as it is, others as JSON, long ones cut; nothing for null."""
+    if value is None:
+        return ""
+    shown = value if isinstance(value, str) else simplejson.dumps(value, ensure_ascii=False, use_decimal=True)
+    return shown if len(shown) <= CELL_CHARS_MAX else f"{shown[:CELL_CHARS_MAX]}…"

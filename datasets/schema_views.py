@@ -1,0 +1,43 @@
+"""The pages of a dataset's records and schema. Members look; admins change the schema."""
+
+from django.contrib import messages
+from django.http import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
+from apperate.clock import database_now
+from apperate.refusals import Refusal
+from datasets import editing, records_page, schema_page
+from datasets.views import in_words, load
+
+
+@require_safe
+@workspace_member
+def dataset_records(request: MemberRequest, name: str) -> HttpResponseBase:
+    dataset = load(request, name)
+    found = records_page.records_of(dataset, request.GET.dict(), now=database_now())
+    return render(request, "datasets/records.html", {"dataset": dataset, "found": found})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@workspace_admin
+def dataset_schema(request: MemberRequest, name: str) -> HttpResponseBase:
+    """A schema that stored records break is refused with their number, and stays in the form."""
+    dataset = load(request, name)
+    context = {
+        "dataset": dataset,
+        "rows": schema_page.rows_of(dataset.schema),
+        "added": schema_page.empty_row(),
+    }
+    if request.method != "POST":
+        return render(request, "datasets/schema.html", context)
+    rows, added, outcome = schema_page.edited(dataset.schema, request.POST.dict())
+    if not isinstance(outcome, Refusal):
+        saved = editing.edit_dataset(dataset=dataset, schema=outcome, by=request.user, now=database_now())
+        if not isinstance(saved, Refusal):
+            messages.success(request, f"The schema of {dataset.name} is saved.")
+            return redirect("datasets:detail", dataset.name)
+        outcome = saved
+    context |= {"rows": rows, "added": added, "refusal": in_words(outcome), "faults": outcome.errors}
+    return render(request, "datasets/schema.html", context, status=422)
