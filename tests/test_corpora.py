@@ -174,26 +174,25 @@ CSV_CORPUS: dict[str, bytes] = {
 def test_s41_csv_is_refused_and_nothing_written(call: Any, things: Dataset, worker: None) -> None:  # noqa: F811
     for case, body in CSV_CORPUS.items():
         reply = call.post("data/ACME/THINGS", body, "wait=true")
-        print(case, reply.status, reply.body[:300])
+        assert reply.status == 400, (case, reply.status, reply.body[:500])
+        refused(reply)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"\xef\xbb\xbfname,size\r\na,1\r\n",
-        b"name,size\ra,1\r",
-        b"name,size\na,1\r\n",
-        b'"name","size"\n"a","1"\n',
-        b"name;size\na;1\n".replace(b";", b"|"),
-        b"\n\nname,size\n\na,1\n\n",
-    ],
-    ids=["byte order mark", "CR", "mixed", "quotes", "bars", "blank lines"],
-)
-def test_s41_harmless_oddities_of_csv_are_read(call: Any, things: Dataset, worker: None, body: bytes) -> None:  # noqa: F811
-    reply = call.post("data/ACME/THINGS", body, "wait=true")
+HARMLESS_CSV = {
+    "byte order mark": b"\xef\xbb\xbfname,size\r\na,1\r\n",
+    "CR": b"name,size\ra,1\r",
+    "mixed newlines": b"name,size\na,1\r\n",
+    "quotes": b'"name","size"\n"a","1"\n',
+    "bars": b"name|size\na|1\n",
+    "blank lines": b"\n\nname,size\n\na,1\n\n",
+}
 
-    assert reply.json()["message"] == "Ingestion job successful, 1 records ingested", reply.body
-    assert call.get("THINGS/a").json() == [{"name": "a", "size": 1}]
+
+def test_s41_harmless_oddities_of_csv_are_read(call: Any, things: Dataset, worker: None) -> None:  # noqa: F811
+    for case, body in HARMLESS_CSV.items():
+        reply = call.post("data/ACME/THINGS", body, "wait=true&overwrite=true")
+        assert reply.json()["message"] == "Ingestion job successful, 1 records ingested", (case, reply.body)
+        assert call.get("THINGS/a").json() == [{"name": "a", "size": 1}], case
 
 
 # --- S36: what unpacks ----------------------------------------------------------------------------------
@@ -218,21 +217,19 @@ def test_s36_a_bomb_is_refused_before_it_is_unpacked(
 
     refused(call.post("data/ACME/THINGS", body), (413, 415))
 
-    assert not any(ingest_dir.iterdir()) if ingest_dir.exists() else True
+    assert list(ingest_dir.rglob("*")) == []
 
 
 # --- nothing in a file is a place to read from ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "place", ["/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/", "s3://a/b", "*"]
-)
-def test_a_path_or_address_in_data_is_text(call: Any, things: Dataset, worker: None, place: str) -> None:  # noqa: F811
-    body = json.dumps([{"name": "a", "more": place}]).encode()
+def test_a_path_or_address_in_data_is_text(call: Any, things: Dataset, worker: None) -> None:  # noqa: F811
+    for place in ("/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/", "s3://a/b", "*"):
+        body = json.dumps([{"name": "a", "more": place}]).encode()
 
-    assert call.post("data/ACME/THINGS", body, "wait=true").status == 200
+        assert call.post("data/ACME/THINGS", body, "wait=true&overwrite=true").status == 200
 
-    assert call.get("THINGS/a").json() == [{"name": "a", "more": place}]
+        assert call.get("THINGS/a").json() == [{"name": "a", "more": place}]
 
 
 def test_a_key_of_any_letters_is_found_again(call: Any, things: Dataset) -> None:
