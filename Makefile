@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .clients
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check lock pictures clean dev chromium
+.PHONY: help run test coverage check lock pictures clean clients dev chromium node
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -17,10 +18,10 @@ run: $(VENV)/installed  ## start Apperate: database, server and background work 
 	@exec $(BIN)/python manage.py up
 
 # Two at a time; the tests of one file stay together, because they share what they start.
-test: dev chromium  ## run every test (PYTEST_ARGS="-k …" for some)
+test: dev chromium clients  ## run every test (PYTEST_ARGS="-k …" for some)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-coverage: dev chromium  ## run every test and show what they cover, by module (slower)
+coverage: dev chromium clients  ## run every test and show what they cover, by module (slower)
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \
 	$(BIN)/coverage report || true; exit $$status
 
@@ -37,17 +38,23 @@ check: dev  ## everything that is checked without running tests
 	$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
-lock: dev  ## pin the requirements again, with hashes (UPGRADE=--upgrade for newer releases)
-	$(UV_COMPILE) $(UPGRADE) --output-file requirements.txt
-	$(UV_COMPILE) $(UPGRADE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	--no-emit-index-url --custom-compile-command "make lock"
+lock: dev node  ## pin the requirements again, with hashes (UPGRADE=--upgrade for newer releases)
+	$(UV_COMPILE) pyproject.toml $(UPGRADE) --output-file requirements.txt
+	$(UV_COMPILE) pyproject.toml $(UPGRADE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	cd tests/clients && ../../$(UV_COMPILE) build.in $(UPGRADE) --output-file build.txt
+	cd tests/clients && ../../$(UV_COMPILE) pyproject.toml $(UPGRADE) --output-file requirements.txt
+	cd tests/clients && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
+	$(BIN)/python tests/clients/trim_npm_lock.py tests/clients/package-lock.json
 
 pictures: dev chromium  ## take the pictures of docs/pictures again, from a throw-away installation
 	@$(BIN)/python docs/pictures.py
 
 clean:  ## remove what can be made again; the data in var/ stays
-	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find apperate benchmarks datasets tests tokens -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clients: $(CLIENTS)/installed  ## install the clients of the older service, for the tests
 
 # --- what the targets above stand on -----------------------------------------------------------
 
@@ -71,6 +78,27 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@cmp -s requirements-dev.txt $@ || { echo "Installing the development requirements (once) …"; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt; }
 	@cp requirements-dev.txt $@
+
+# Both package managers compare what they fetch with the hashes; npm runs no scripts of packages. Node takes the
+# build for browsers as a module only under a name with .mjs; it is a copy.
+CLIENT_LISTS := $(addprefix tests/clients/,build.txt requirements.txt package.json package-lock.json)
+CLIENT_PIP := $(CLIENTS)/python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+$(CLIENTS)/installed: $(CLIENT_LISTS) | $(BIN)/python node
+	@cat $(CLIENT_LISTS) | cmp -s - $@ || { echo "Installing the clients of the older service (once) …"; rm -rf $(CLIENTS); \
+	$(BIN)/python -m venv $(CLIENTS)/python; $(CLIENT_PIP) -r tests/clients/build.txt; \
+	$(CLIENT_PIP) --no-build-isolation -r tests/clients/requirements.txt; \
+	cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS); \
+	(cd $(CLIENTS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error); \
+	cp $(CLIENTS)/node_modules/@apperate/iexjs/dist/esm/iexjs.js $(CLIENTS)/iexjs.mjs; }
+	@cat $(CLIENT_LISTS) > $@
+
+node:
+	@command -v node >/dev/null && command -v npm >/dev/null && exit 0; \
+	command -v apt-get >/dev/null || { echo "The tests of the old clients need Node and npm: install them and try again." >&2; exit 1; }; \
+	echo "Installing Node for the tests of the old clients …"; \
+	if [ "$$(id -u)" = 0 ]; then become=; else become=sudo; fi; \
+	$$become apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$become apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
 
 chromium:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
