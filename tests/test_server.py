@@ -122,6 +122,73 @@ def test_an_escaped_slash_stays_in_the_key(demo: Demo) -> None:
     assert json.loads(get(demo, f"/v1/data/DEMO/STOCKS/BRK/B%20x?token={token}")[2]) == []
 
 
+def write(demo: Demo, key: str) -> tuple[int, str]:
+    """Write a record of a key: the status, and the code of a refusal."""
+    record = json.dumps({"Ticker": key, "Date": "2024-01-02", "Close": 3}).encode()
+    head = (
+        f"POST /v1/record/DEMO/STOCKS?token={demo.facts['secret_token']} HTTP/1.1\r\nHost: x\r\n"
+        f"Content-Length: {len(record)}\r\n\r\n"
+    )
+    status, _, body = exchange(demo, head.encode() + record)
+    return status, json.loads(body).get("code", "")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["a/b", "a%2Fb", "a%2Cb", "a b", "a,b", "\N{GRINNING FACE}", "?#&=", "x" * 1_500],
+    ids=lambda key: ascii(key[:8]),
+)
+def test_a_key_of_any_characters_is_found_by_its_path(demo: Demo, key: str) -> None:
+    assert write(demo, key) == (200, "")
+
+    target = f"/v1/data/DEMO/STOCKS/{urllib.parse.quote(key, safe='')}"
+    # A comma separates keys unless another character is named.
+    status, _, body = get(demo, f"{target}?batchSeparator=|&token={demo.facts['publishable_token']}")
+
+    assert (status, [record["Ticker"] for record in json.loads(body)]) == (200, [key])
+
+
+def test_a_key_of_1501_bytes_is_refused(demo: Demo) -> None:
+    assert write(demo, "x" * 1_501) == (400, "invalid-values")
+    assert write(demo, "\N{GRINNING FACE}" * 376) == (400, "invalid-values")
+
+
+def test_two_different_tokens_in_one_request_are_refused(demo: Demo) -> None:
+    secret, token = demo.facts["secret_token"], demo.facts["publishable_token"]
+    target = f"/v1/data/DEMO/STOCKS?token={token}"
+
+    for header in (f"Authorization: Bearer {secret}", f"X-API-Key: {secret}"):
+        status, _, body = get(demo, target, header)
+        assert (status, json.loads(body)["code"]) == (400, "invalid-values")
+        assert secret.encode() not in body and token.encode() not in body
+    assert get(demo, target, f"Authorization: Bearer {token}", f"X-API-Key: {token}")[0] == 200
+
+
+def test_2001_pairs_of_a_batch_are_refused_and_2000_are_read(demo: Demo) -> None:
+    for count, expected in ((2_000, 200), (2_001, 400)):
+        keys = ",".join(f"k{n}" for n in range(count))
+        target = f"/v1/data/DEMO/STOCKS/{keys}?token={demo.facts['publishable_token']}"
+        assert get(demo, target)[0] == expected
+
+
+def test_a_client_that_sends_slowly_is_read_and_keeps_nobody_waiting(demo: Demo) -> None:
+    record = b'{"Ticker": "SLOW", "Date": "2024-01-02", "Close": 3}'
+    head = (
+        f"POST /v1/record/DEMO/STOCKS?token={demo.facts['secret_token']} HTTP/1.1\r\nHost: x\r\n"
+        f"Content-Length: {len(record)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=5) as wire:
+        wire.sendall(head.encode())
+        for byte in record:
+            wire.sendall(bytes([byte]))
+            # Another client is answered between two bytes of this one.
+            assert get(demo, "/v1/status")[0] == 200
+        reply = http.client.HTTPResponse(wire)
+        reply.begin()
+
+        assert (reply.status, json.loads(reply.read())["message"]) == (200, "wrote 1 messages")
+
+
 def test_an_underscore_header_is_not_taken_for_a_dashed_one(demo: Demo) -> None:
     status, _, body = get(demo, "/v1/data/DEMO/STOCKS", f"X_API_Key: {demo.facts['publishable_token']}")
 
