@@ -144,6 +144,8 @@ async def answered(
             return refuse(request, call, no, action)
         for number in range(ADMISSIONS_MAX):
             verdict = await admitted(number > 0)
+            if not isinstance(verdict, Refusal):
+                verdict = await check_rate(request) or verdict
             if number == 0 and not isinstance(verdict, Refusal):
                 verdict = await signed_requests.claim(request, now=verdict.now) or verdict
             if isinstance(verdict, Refusal):
@@ -232,7 +234,12 @@ async def admit(
     dataset = await catalog.find(workspace_name, dataset_name, fresh=fresh)
     target = Target(workspace_name, dataset_name, dataset.id if dataset else None)
     now = changes.now()
-    verdict = await access.check_access(request.token, facts_of(request, action, target), now=now)
+    facts = facts_of(request, action, target)
+    verdict = (
+        access.check_settings(request.token, facts, now=now)
+        or await check_rate(request)
+        or await access.check_balance(request.token, facts, now=now)
+    )
     if isinstance(verdict, Refusal):
         if was_cached and verdict.check == "permission":
             # A missing name is asked for each time; the answer must not come sooner for one that exists.
@@ -242,6 +249,21 @@ async def admit(
                 return await admit(request, action, workspace, name, rest, fresh=True)
         return verdict
     return Call(request, request.token, target, dataset, action, verdict, now)
+
+
+def say_rate(request: Any, response: HttpResponseBase) -> None:
+    """How many more requests the token may send, on answers to requests that were counted."""
+    if (rate := getattr(request, "rate", None)) is not None:
+        for name, text in rate.headers.items():
+            response.headers[name] = text
+
+
+async def check_rate(request: Any) -> Refusal | None:
+    """The refusal of a request above its token's rate. Counted once, however many datasets it is about."""
+    if getattr(request, "rate", None) is None:
+        request.rate = await access.check_rate(request.token, now=changes.now())
+    refusal: Refusal | None = request.rate.refusal()
+    return refusal.for_token(request.token.public_id) if refusal else None
 
 
 def facts_of(request: Any, action: Action, target: Target | None, *, needs_secret: bool = False) -> Facts:
@@ -290,6 +312,7 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     for name, figure in (("credits", cost - premium), ("premium-credits", premium)):
         response.headers[f"iexcloud-{name}-used"] = str(figure)
         response.headers[f"iexcloud-{name.replace('credits', 'messages')}-used"] = str(figure)
+    say_rate(call.request, response)
     if limit is not None:
         response.headers["Apperate-Credits-Remaining"] = str(max(0, limit - used))
     response.headers["Cache-Control"] = "private, no-cache"
@@ -381,6 +404,7 @@ def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) ->
                 now=now,
             )
     response = problem_response(refusal, request)
+    say_rate(request, response)
     if refusal.check == "signature" and now is not None:
         response.headers["Date"] = http_date(
             now.timestamp()

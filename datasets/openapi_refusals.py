@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from apperate.operations import Operation
 from apperate.refusals import REFUSALS
-from datasets.openapi_schemas import EVERY, Json, ref
+from datasets.openapi_schemas import EVERY, RATE, Json, ref
 
 PROBLEM = "application/problem+json"
-WITH_RETRY = frozenset({"not-active-yet", "rate-limited", "unavailable", "storage-full"})
+WITH_RETRY = frozenset({"credits-exhausted", "not-active-yet", "rate-limited", "unavailable", "storage-full"})
 
 
 def named_headers(*names: str) -> Json:
@@ -42,7 +42,7 @@ class Refusals:
 
 
 def _refusal(status: int, codes: Sequence[str]) -> Json:
-    headers: tuple[str, ...] = EVERY
+    headers: tuple[str, ...] = (*EVERY, *RATE)
     if status == 401:
         headers += ("WWW-Authenticate",)
     if WITH_RETRY & set(codes):

@@ -212,9 +212,9 @@ def _header(description: str, schema: Mapping[str, Any], *, always: bool = True)
 
 EVERY = ("X-Request-Id", "X-Content-Type-Options", "Access-Control-Allow-Origin",
          "Access-Control-Expose-Headers")  # fmt: skip
+RATE = ("RateLimit", "RateLimit-Policy")
 CREDITS = ("iexcloud-credits-used", "iexcloud-premium-credits-used", "iexcloud-messages-used",
-           "iexcloud-premium-messages-used", "Apperate-Credits-Remaining", "RateLimit",
-           "RateLimit-Policy")  # fmt: skip
+           "iexcloud-premium-messages-used", "Apperate-Credits-Remaining", *RATE)  # fmt: skip
 ANSWERED = (*EVERY, *CREDITS, "Cache-Control", "Vary", "Content-Encoding")
 PAGED = ("Apperate-Next-Cursor", "Link", "Content-Disposition")
 HEADERS: Mapping[str, Json] = {

@@ -65,9 +65,9 @@ class Outcome:
     unspendable_max: int
 
 
-def client(port: int, target: str, quiet_seconds: float, number: int) -> int:
-    """Ask until 402 has been the only answer for quiet_seconds; how many records came."""
-    served = 0
+def client(port: int, target: str, quiet_seconds: float) -> tuple[int, float]:
+    """Ask until 402 has been the only answer for quiet_seconds; how many records came, and when the last."""
+    served, served_at = 0, 0.0
     last_other = time.monotonic()
     while time.monotonic() - last_other < quiet_seconds:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -78,6 +78,7 @@ def client(port: int, target: str, quiet_seconds: float, number: int) -> int:
                 body = reply.read()
                 if reply.status == 200:
                     served += len(json.loads(body))
+                    served_at = time.monotonic()
                 if reply.status != 402:
                     last_other = time.monotonic()
                 elif time.monotonic() - last_other >= quiet_seconds:
@@ -86,7 +87,7 @@ def client(port: int, target: str, quiet_seconds: float, number: int) -> int:
             last_other = time.monotonic()  # The worker was killed.
         finally:
             connection.close()
-    return served
+    return served, served_at
 
 
 def race(
@@ -94,19 +95,21 @@ def race(
 ) -> Outcome:
     value = installation.manage("shell", "-c", MAKE_TOKEN).split()[-1]
     target = f"/v1/data/CORE/RACE?token={value}&last=1"
-    kills = 0
+    kills: list[float] = []
     with ProcessPoolExecutor(clients, mp_context=get_context("spawn")) as processes:
-        asked = [
-            processes.submit(client, installation.port, target, quiet_seconds, n) for n in range(clients)
-        ]
+        asked = [processes.submit(client, installation.port, target, quiet_seconds) for _ in range(clients)]
         while kill_every_seconds and not all(one.done() for one in asked):
             time.sleep(kill_every_seconds)
-            kills += kill_a_worker(installation)
-        served = sum(one.result() for one in asked)
+            if kill_a_worker(installation):
+                kills.append(time.monotonic())
+        served = sum(one.result()[0] for one in asked)
+        last = max(one.result()[1] for one in asked)
     time.sleep(2)  # What the live workers still held has gone back.
     charged = int(installation.manage("shell", "-c", CHARGED.format(value=value)).split()[-1])
     # A lease is at most 1/64 of the limit; a client whose answer was lost with the worker had been charged.
-    return Outcome(served, charged, kills, kills * (LIMIT // 64 + clients))
+    # Whoever is killed later than a second after the last record had returned what it held.
+    holders = sum(at < last + 1 for at in kills)
+    return Outcome(served, charged, len(kills), holders * (LIMIT // 64 + clients))
 
 
 def kill_a_worker(installation: Race) -> int:

@@ -23,6 +23,7 @@ from tokens.permissions import (
     secret_allows,
 )
 from tokens.signing import Fault, Presented
+from tokens.throttling import Verdict, buckets, rate_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,17 @@ async def check_access(token: Snapshot, facts: Facts, *, now: datetime) -> Allow
     """
     if refusal := check_settings(token, facts, now=now):
         return refusal
+    return await check_balance(token, facts, now=now)
+
+
+async def check_rate(token: Snapshot, *, now: datetime) -> Verdict:
+    """Whether the token's rate lets one more request pass. At most one statement."""
+    rate = rate_of(token.versions(now=now), token.workspace.requests_per_second)
+    return await buckets.take(token.token_id, rate, now=now)
+
+
+async def check_balance(token: Snapshot, facts: Facts, *, now: datetime) -> Allowed | Refusal:
+    """Whether the token has credits left for what it reads. At most one query."""
     limit = lowest_limit(token.versions(now=now))
     if (
         limit is None

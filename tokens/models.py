@@ -301,6 +301,18 @@ class CreditWindow(models.Model):
         return f"{self.month:%Y-%m}: {self.used}"
 
 
+class Throttle(models.Model):
+    """The bucket of a token's rate, shared by all workers: how full it was, and when."""
+
+    token = models.OneToOneField(Token, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    level = models.FloatField()
+    filled_at = models.DateTimeField()
+    last_taken = models.BigIntegerField()  # by the last statement: how it learns that
+
+    def __str__(self) -> str:
+        return f"{self.token_id}: {self.level:.1f}"
+
+
 class UsageCounter(models.Model):
     """Calls, records and credits of one token on one dataset in one minute, by operation and outcome.
 

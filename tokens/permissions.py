@@ -51,6 +51,7 @@ class WorkspaceFacts:
     name: str
     has_premium: bool
     allows_secret_in_browser: bool = False
+    requests_per_second: int = 5_000  # of its plan: the rate of a token whose settings name none
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from apperate import pool
+from apperate.accounts.plans import PLANS
 from apperate.changes import Stale, changes
 from tokens import domains, sealing, token_format
 from tokens.credits import spent
@@ -32,7 +33,7 @@ logger = logging.getLogger("apperate.tokens")
 # tokens_creditwindow_once.
 LOAD = """
 SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.expires_at,
-       s.retires_at, w.id, w.name, w.has_premium, w.allows_secret_in_browser, clock_timestamp(),
+       s.retires_at, w.id, w.name, w.has_premium, w.allows_secret_in_browser, w.plan, clock_timestamp(),
        (SELECT coalesce(json_agg(v ORDER BY v.number DESC), '[]')
           FROM (SELECT r.*, (SELECT coalesce(json_agg(json_build_array(
                                       g.dataset_id, g.can_read, g.can_write, g.can_delete)), '[]')
@@ -154,7 +155,8 @@ async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:
     (token_id, public_id, kind, nickname, disabled_at, deleted_at, expires_at, retires_at,
-     workspace_id, workspace_name, has_premium, secret_in_browser, now, revisions, sealed) = row  # fmt: skip
+     workspace_id, workspace_name, has_premium, secret_in_browser, plan, now,
+     revisions, sealed) = row  # fmt: skip
     in_force = pending = effective_at = None
     for revision in json.loads(revisions):
         starts_at = datetime.fromisoformat(revision["effective_at"])
@@ -166,7 +168,9 @@ def _snapshot(row: Sequence[Any]) -> Snapshot:
     signing = json.loads(sealed) if sealed else []
     return Snapshot(
         token_id=token_id, public_id=public_id, kind=TokenKind(kind), nickname=nickname,
-        workspace=WorkspaceFacts(workspace_id, workspace_name, has_premium, secret_in_browser),
+        workspace=WorkspaceFacts(
+            workspace_id, workspace_name, has_premium, secret_in_browser, PLANS[plan].requests_per_second
+        ),
         disabled_at=disabled_at, deleted_at=deleted_at, expires_at=expires_at, value_retires_at=retires_at,
         in_force=in_force, pending=pending, effective_at=effective_at,
         signing_keys=tuple(_signing_key(key) for key in signing if not key["is_disabled"]),
