@@ -10,12 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
 from apperate import pool
+from apperate.background import Background
 
 POLL_SECONDS = 0.5
 STALE_SECONDS_MAX = 5.0
@@ -34,7 +34,11 @@ class Changes:
         self._clears: list[Callable[[], None]] = []
         self._xmin: int | None = None
         self._clock: tuple[datetime, float] | None = None  # (database time, monotonic seconds then)
-        self._task: asyncio.Task[None] | None = None
+        # Requests are refused once the clock is stale.
+        self._work = Background(
+            "changes", self._poll_in_time, every_seconds=POLL_SECONDS, logger=logger,
+            fault="asking the database for changes failed; still trying",
+        )  # fmt: skip
         self.generation = 0
 
     def listen(self, table: str, evict: Callable[[Iterable[int]], None], clear: Callable[[], None]) -> None:
@@ -82,20 +86,16 @@ class Changes:
 
     async def ensure_started(self) -> None:
         """Start polling in this event loop unless it runs already; with a clock if the database answers."""
-        if self._task is None or self._task.done() or self._task.get_loop() is not asyncio.get_running_loop():
+        if not self._work.is_running():
             self.forget()
             try:
                 await self.poll()
             except Exception:  # Requests are refused until a poll succeeds.
                 logger.exception("the database does not answer yet; still trying")
-            self._task = asyncio.create_task(self._run(), name="changes")
+            self._work.start()
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        self._task = None
+        await self._work.stop()
         self.forget()
 
     def forget(self) -> None:
@@ -105,20 +105,9 @@ class Changes:
         for clear in self._clears:
             clear()
 
-    async def _run(self) -> None:
-        failing = False
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                async with asyncio.timeout(STALE_SECONDS_MAX):
-                    await self.poll()
-                failing = False
-            except asyncio.CancelledError:
-                raise
-            except Exception:  # The loop must outlive any fault; requests refuse once the clock is stale.
-                if not failing:
-                    logger.exception("asking the database for changes failed; still trying")
-                failing = True
+    async def _poll_in_time(self) -> None:
+        async with asyncio.timeout(STALE_SECONDS_MAX):
+            await self.poll()
 
 
 changes = Changes()

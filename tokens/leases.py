@@ -20,6 +20,7 @@ from math import ceil
 from typing import Any
 
 from apperate import pool
+from apperate.background import Background
 
 SHARE = 64  # a lease is at most this part of what is left
 AHEAD = 20  # and pays at least for so many requests like the one that asks, if that part allows it
@@ -94,7 +95,10 @@ class Leases:
     def __init__(self) -> None:
         self._leases: dict[Key, Lease] = {}
         self._unsent: list[tuple[uuid.UUID, dict[str, Any]]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._work = Background(
+            "leases", lambda: self.tidy(at=time.monotonic()), every_seconds=TICK_SECONDS, logger=logger,
+            fault="giving credits back failed; trying again",
+        )  # fmt: skip
 
     def held(self, token_id: int, month: date, *, limit: int) -> int:
         """What can be spent under this limit without asking the database."""
@@ -124,7 +128,7 @@ class Leases:
         part, lease.held = lease.held, 0  # Nobody spends it while this waits for the rest.
         parameters = {
             "token": key[0], "month": key[1], "need": cost - part, "limit": limit, "share": SHARE,
-            "wanted": lease.wanted(cost, at) if self._task is not None else 0,
+            "wanted": lease.wanted(cost, at) if self._work.is_started else 0,
         }  # fmt: skip
         try:
             # A repetition after a lost answer may charge a lease that nobody holds; it can spend none twice.
@@ -172,17 +176,13 @@ class Leases:
 
     async def ensure_started(self) -> None:
         """Start giving back in this event loop."""
-        if self._task is None or self._task.done() or self._task.get_loop() is not asyncio.get_running_loop():
+        if not self._work.is_running():
             self.forget()
-            self._task = asyncio.create_task(self._run(), name="leases")
+            self._work.start()
 
     async def stop(self) -> None:
         """Return everything; what the database does not take within 3 s stays charged."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._work.stop()
         with suppress(Exception):
             async with asyncio.timeout(3):
                 await self._return(self._leases)
@@ -192,20 +192,6 @@ class Leases:
         """Drop all leases, as at the start of the process: they stay charged."""
         self._leases.clear()
         self._unsent.clear()
-
-    async def _run(self) -> None:
-        failing = False
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            try:
-                await self.tidy(at=time.monotonic())
-                failing = False
-            except asyncio.CancelledError:
-                raise
-            except Exception:  # The loop must outlive any fault; what is to go back is sent again.
-                if not failing:
-                    logger.exception("giving credits back failed; trying again")
-                failing = True
 
 
 leases = Leases()

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from apperate import pool
+from apperate.background import Background
 from apperate.clock import month_of
 
 FLUSH_SECONDS = 1.0
@@ -64,7 +65,10 @@ class Meter:
         self._core: Counter[Slot] = Counter()
         self._uncharged: Counter[tuple[int, datetime]] = Counter()
         self._unsent: tuple[uuid.UUID, dict[str, object]] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._work = Background(
+            "usage", self.flush, every_seconds=FLUSH_SECONDS, logger=logger, logs_each=True,
+            fault="writing usage failed; trying again",
+        )  # fmt: skip
 
     def meter(
         self, token_id: int, *, dataset_id: int = 0, operation: str, outcome: str, now: datetime,
@@ -112,30 +116,16 @@ class Meter:
 
     async def ensure_started(self) -> None:
         """Start flushing every second in this event loop."""
-        if self._task is None or self._task.done() or self._task.get_loop() is not asyncio.get_running_loop():
-            self._task = asyncio.create_task(self._run(), name="usage")
+        if not self._work.is_running():
+            self._work.start()
 
     async def stop(self) -> None:
         """Stop the task and write the rest; what cannot be written within 3 s is lost."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._work.stop()
         with suppress(Exception):
             async with asyncio.timeout(3):
                 await self.flush()
                 await self.flush()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            try:
-                await self.flush()
-            except asyncio.CancelledError:
-                raise
-            except Exception:  # The loop must outlive any fault; the batch is kept and sent again.
-                logger.exception("writing usage failed; trying again")
 
 
 meter = Meter()

@@ -1,0 +1,61 @@
+"""Background work of a worker: the same again and again beside its requests, in its event loop.
+
+work = Background("usage", flush, every_seconds=1.0, fault="writing usage failed; trying again", logger=…)
+if not work.is_running(): work.start()
+await work.stop()
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+
+class Background:
+    """One piece of work. It outlives any fault; of faults in a row the first is logged, or each one."""
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        *,
+        every_seconds: float,
+        fault: str,
+        logger: logging.Logger,
+        logs_each: bool = False,
+    ) -> None:
+        self.name, self.fault, self.logger, self.logs_each = name, fault, logger, logs_each
+        self._work, self._every_seconds = work, every_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started and not stopped, wherever that was."""
+        return self._task is not None
+
+    def is_running(self) -> bool:
+        """Whether it runs in this event loop."""
+        task = self._task
+        return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=self.name)
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._task = None
+
+    async def _run(self) -> None:
+        failing = False
+        while True:
+            await asyncio.sleep(self._every_seconds)
+            try:
+                await self._work()
+                failing = False
+            except Exception:
+                if self.logs_each or not failing:
+                    self.logger.exception(self.fault)
+                failing = True
