@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import IO, Any
 
 import psycopg
@@ -235,11 +235,7 @@ async def admit(
     target = Target(workspace_name, dataset_name, dataset.id if dataset else None)
     now = changes.now()
     facts = facts_of(request, action, target)
-    verdict = (
-        access.check_settings(request.token, facts, now=now)
-        or await check_rate(request)
-        or await access.check_balance(request.token, facts, now=now)
-    )
+    verdict = await access.check_access(request.token, facts, partial(check_rate, request), now=now)
     if isinstance(verdict, Refusal):
         if was_cached and verdict.check == "permission":
             # A missing name is asked for each time; the answer must not come sooner for one that exists.

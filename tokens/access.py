@@ -5,7 +5,7 @@ Nothing here knows HTTP. A check that raises never passes: the caller's error pa
 Source: product.md, The checks on a request, and Activation.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -185,14 +185,15 @@ def check_settings(token: Snapshot, facts: Facts, *, now: datetime) -> Refusal |
     return refusal.for_token(token.public_id) if refusal else None
 
 
-async def check_access(token: Snapshot, facts: Facts, *, now: datetime) -> Allowed | Refusal:
-    """Whether this token may do this now. At most one query, and only for a limited token on CORE.
+async def check_access(
+    token: Snapshot, facts: Facts, rate: Callable[[], Awaitable[Refusal | None]], *, now: datetime
+) -> Allowed | Refusal:
+    """Whether this token may do this now. `rate` is the caller's check of it, who counts a request once.
 
-    Spending is not here: credits.charge() takes what the answer costs, after the query.
+    Without what `rate` asks at most one query, and only for a limited token on CORE. Spending is not here:
+    credits.charge() takes what the answer costs, after the query.
     """
-    if refusal := check_settings(token, facts, now=now):
-        return refusal
-    return await check_balance(token, facts, now=now)
+    return check_settings(token, facts, now=now) or await rate() or await check_balance(token, facts, now=now)
 
 
 async def check_rate(token: Snapshot, *, now: datetime) -> Verdict:
