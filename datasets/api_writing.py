@@ -11,7 +11,7 @@ from apperate.accounts.models import Workspace
 from apperate.changes import changes
 from apperate.data_plane import in_thread
 from apperate.refusals import Refusal
-from datasets import catalog, deletes, jobs, parameters, services, writing
+from datasets import catalog, jobs, parameters, services, writing
 from datasets.api import pairs, said
 from datasets.gate import (
     OUTDATED,
@@ -126,13 +126,5 @@ async def delete_data(
         return done
     if isinstance(done, int):
         return said({"success": True, "message": f"deleted {done} records"}, records=done, is_free=True)
-    return said(
-        {
-            "success": True,
-            "message": f"more than {deletes.RECORDS_MAX} records are being deleted, "
-            f"jobId: {done.public_id} has been created",
-            "jobId": done.public_id,
-            "jobUrl": jobs.job_path(call.target.workspace, done),
-        },
-        is_free=True,
-    )
+    created = jobs.created_document(done, workspace=call.target.workspace, dataset=call.target.name)
+    return said(created, is_free=True)

@@ -165,8 +165,6 @@ def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | Non
         log.flush()
         if job.invalid == job.lines:
             return bad_body(f"None of the {job.lines:,} lines is valid; nothing was stored. {first_fault[0]}")
-        watch.end()
-        watch.check()
         _end_well(job, watch, copied)
     return None
 
@@ -181,8 +179,6 @@ def _delete(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
         selection = replace(deletes.selection_of(job), until=job.created_at)
         count = writing.delete_selected(dataset, selection, token_id=job.token_id, now=now)
         job.lines = watch.rows = count
-        watch.end()
-        watch.check()
         _end_well(job, watch, store.Copied(count, count))
     return None
 
@@ -197,8 +193,6 @@ def _restore(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
         if isinstance(outcome, Refusal):
             return outcome
         job.lines = watch.rows = outcome.records + outcome.kept
-        watch.end()
-        watch.check()
         _end_well(job, watch, store.Copied(job.lines, outcome.records))
     return None
 
@@ -225,6 +219,8 @@ def _in_words(fault: Exception, job: IngestJob) -> Refusal:
 
 def _end_well(job: IngestJob, watch: Watch, copied: store.Copied) -> None:
     """The job's counts, in the transaction of its records. Raises Stopped when it is not ours any more."""
+    watch.end()
+    watch.check()
     mine = IngestJob.objects.filter(
         pk=job.pk, run_number=job.run_number, cancel_requested_at=None, status__in=IngestJob.RUNNING
     )

@@ -283,11 +283,14 @@ def _milliseconds(at: datetime | None) -> int | None:
 
 
 def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[str, Any]:
-    """What an upload is answered with."""
+    """What the request that made a job is answered with."""
+    begun = {
+        IngestJob.Kind.INGEST: f"Data upload of {size_text(job.size_bytes)} for {dataset} completed",
+        IngestJob.Kind.DELETE: f"more than {deletes.RECORDS_MAX} records are being deleted",
+    }
     return {
         "success": True,
-        "message": f"Data upload of {size_text(job.size_bytes)} for {dataset} completed, "
-        f"jobId: {job.public_id} has been created",
+        "message": f"{begun[IngestJob.Kind(job.kind)]}, jobId: {job.public_id} has been created",
         "jobId": job.public_id,
         "jobUrl": job_path(workspace, job),
     }

@@ -1,6 +1,5 @@
 """A delete of more records than a request should wait for runs as a job, and so does its restore."""
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from apperate.refusals import Refusal
 from datasets import deletes, job_run, jobs, store
 from datasets.models import Dataset, Deletion, IngestJob
 from tests.factories import TokenFactory
+from tests.installation import until
 from tests.test_data_api import count, ingest_dir, prices, secret, worker  # noqa: F401  fixtures
 from tests.test_dataset_api import Caller, call, refused  # noqa: F401
 
@@ -91,12 +91,14 @@ def test_a_delete_over_100000_records_runs_as_a_job(
 
 def ends(call: Caller, address: str) -> dict[str, Any]:  # noqa: F811
     """The job's document once it has ended, as the worker beside goes on."""
-    deadline = database_now() + timedelta(seconds=60)
-    while database_now() < deadline:
-        document: dict[str, Any] = call("GET", address.removeprefix("/v1/")).json()
-        if document["ended"]:
-            return document
-    pytest.fail("the job did not end within a minute")
+    document: dict[str, Any] = {}
+
+    def has_ended() -> object:
+        document.update(call("GET", address.removeprefix("/v1/")).json())
+        return document["ended"]
+
+    until(has_ended, seconds=60)
+    return document
 
 
 def test_100000_records_are_deleted_at_once(call: Caller, prices: Dataset) -> None:  # noqa: F811
