@@ -80,6 +80,11 @@ class Refusal:
     def title(self) -> str:
         return REFUSALS[self.code][1]
 
+    @property
+    def in_words(self) -> str:
+        """What a page says: what was wrong and what would be right."""
+        return f"{self.detail} Needed: {self.needed}." if self.needed else self.detail
+
     def for_token(self, public_id: str) -> "Refusal":
         """The same refusal, naming the token it concerns by its public id."""
         return replace(self, token=public_id)

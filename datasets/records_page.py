@@ -74,7 +74,7 @@ def records_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> 
         name=dataset.name,
     )
     if isinstance(query, Refusal):
-        return _with(page, fault=f"{query.detail} Needed: {query.needed}." if query.needed else query.detail)
+        return _with(page, fault=query.in_words)
     try:
         with transaction.atomic():
             store.limit_statement(milliseconds=READ_SECONDS * 1000)

@@ -9,7 +9,7 @@ from apperate.accounts.decorators import MemberRequest, workspace_admin, workspa
 from apperate.clock import database_now
 from apperate.refusals import Refusal
 from datasets import editing, records_page, schema_page
-from datasets.views import in_words, load
+from datasets.views import load
 
 
 @require_safe
@@ -39,5 +39,5 @@ def dataset_schema(request: MemberRequest, name: str) -> HttpResponseBase:
             messages.success(request, f"The schema of {dataset.name} is saved.")
             return redirect("datasets:detail", dataset.name)
         outcome = saved
-    context |= {"rows": rows, "added": added, "refusal": in_words(outcome), "faults": outcome.errors}
+    context |= {"rows": rows, "added": added, "refusal": outcome.in_words, "faults": outcome.errors}
     return render(request, "datasets/schema.html", context, status=422)

@@ -11,7 +11,7 @@ from apperate.refusals import Refusal
 from datasets import editing, jobs, selectors, trash
 from datasets.forms import DeleteForm
 from datasets.models import IngestJob
-from datasets.views import in_words, load
+from datasets.views import load
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -25,7 +25,7 @@ def dataset_delete(request: MemberRequest, name: str) -> HttpResponseBase:
         return render(request, "datasets/delete.html", context, status=422 if form.is_bound else 200)
     outcome = editing.delete_dataset(dataset=dataset, by=request.user, now=database_now())
     if isinstance(outcome, Refusal):
-        messages.error(request, in_words(outcome))
+        messages.error(request, outcome.in_words)
     else:
         hours = editing.KEPT_HOURS
         messages.success(request, f"{dataset.name} is deleted. It can be restored for {hours} hours.")
@@ -41,7 +41,7 @@ def dataset_restore(request: MemberRequest, name: str) -> HttpResponseBase:
         raise Http404
     outcome = editing.restore_dataset(dataset=dataset, by=request.user, now=now)
     if isinstance(outcome, Refusal):
-        messages.error(request, in_words(outcome))
+        messages.error(request, outcome.in_words)
         return redirect("datasets:list")
     messages.success(request, f"{dataset.name} is restored")
     return redirect("datasets:detail", dataset.name)
@@ -60,7 +60,7 @@ def records_restore(request: MemberRequest, name: str, deletion_id: int) -> Http
         messages.success(request, f"{deletion.records:,} records are being restored.")
         return redirect("datasets:job", outcome.public_id)
     if isinstance(outcome, Refusal):
-        messages.error(request, in_words(outcome))
+        messages.error(request, outcome.in_words)
     else:
         kept = f", kept {outcome.kept:,} that were written again" if outcome.kept else ""
         messages.success(request, f"Restored {outcome.records:,} records{kept}")

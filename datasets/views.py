@@ -53,7 +53,7 @@ def dataset_create(request: MemberRequest) -> HttpResponseBase:
         )
         if not isinstance(upload, Refusal):
             return go_to(request, reverse("datasets:review", args=[upload.public_id]))
-        form.add_error("file", in_words(upload))
+        form.add_error("file", upload.in_words)
     return invalid(request, "datasets/create.html", create_context(request, form))
 
 
@@ -76,7 +76,7 @@ def dataset_review(request: MemberRequest, upload_id: str) -> HttpResponseBase:
         )
         if not isinstance(job, Refusal):
             return go_to(request, reverse("datasets:job", args=[job.public_id]))
-        form.add_error(None, in_words(job))
+        form.add_error(None, job.in_words)
     context = {
         "upload": upload,
         "form": form,
@@ -124,7 +124,7 @@ def dataset_add(request: MemberRequest, name: str) -> HttpResponseBase:
         )
         if not isinstance(job, Refusal):
             return go_to(request, reverse("datasets:job", args=[job.public_id]))
-        form.add_error("file", in_words(job))
+        form.add_error("file", job.in_words)
     context = {"dataset": dataset, "form": form, "columns": selectors.columns_of(dataset)} | limits()
     if form.errors:
         return invalid(request, "datasets/add.html", context)
@@ -179,11 +179,6 @@ def load(request: MemberRequest, name: str) -> Dataset:
     datasets = request.workspace.datasets.kept().select_related("workspace")
     dataset: Dataset = get_object_or_404(datasets, name=name.upper())
     return dataset
-
-
-def in_words(refusal: Refusal) -> str:
-    """A refusal as the sentences of a form error."""
-    return refusal.detail if not refusal.needed else f"{refusal.detail} Needed: {refusal.needed}."
 
 
 def go_to(request: MemberRequest, address: str) -> HttpResponseBase:
