@@ -92,18 +92,15 @@ $(CLIENTS)/installed: $(CLIENT_LISTS) | $(BIN)/python node
 	cp $(CLIENTS)/node_modules/@apperate/iexjs/dist/esm/iexjs.js $(CLIENTS)/iexjs.mjs; }
 	@cat $(CLIENT_LISTS) > $@
 
+APT_INSTALL = if [ "$$(id -u)" = 0 ]; then become=; else become=sudo; fi; \
+	$$become apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$become apt-get install -y -qq
 node:
 	@command -v node >/dev/null && command -v npm >/dev/null && exit 0; \
 	command -v apt-get >/dev/null || { echo "The tests of the old clients need Node and npm: install them and try again." >&2; exit 1; }; \
-	echo "Installing Node for the tests of the old clients …"; \
-	if [ "$$(id -u)" = 0 ]; then become=; else become=sudo; fi; \
-	$$become apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive $$become apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+	echo "Installing Node for the tests of the old clients …"; $(APT_INSTALL) --no-install-recommends nodejs npm >/dev/null
 
 chromium:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
 	command -v $$name >/dev/null && exit 0; done; \
 	command -v apt-get >/dev/null || { echo "The browser tests need Chromium: install it and try again." >&2; exit 1; }; \
-	echo "Installing Chromium for the browser tests …"; \
-	if [ "$$(id -u)" = 0 ]; then become=; else become=sudo; fi; \
-	$$become apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$become apt-get install -y -qq chromium >/dev/null
+	echo "Installing Chromium for the browser tests …"; $(APT_INSTALL) chromium >/dev/null

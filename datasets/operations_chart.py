@@ -15,6 +15,7 @@ from apperate import bar_chart
 from apperate.clock import month_of
 from datasets import store
 from datasets.models import Dataset
+from datasets.ranges import add_months
 from tokens.models import Token, UsageCounter
 from tokens.permissions import Action
 
@@ -128,6 +129,4 @@ def _counted(dataset: Dataset, now: datetime) -> Operations:
 
 def months_until(now: datetime) -> list[datetime]:
     """The beginnings of the last MONTHS months, this one the last."""
-    this = month_of(now)
-    places = [this.year * 12 + this.month - 1 - back for back in range(MONTHS - 1, -1, -1)]
-    return [this.replace(year=place // 12, month=place % 12 + 1) for place in places]
+    return [at for back in range(MONTHS) if (at := add_months(month_of(now), back + 1 - MONTHS))]

@@ -26,7 +26,6 @@ from apperate.configuration import URL_FILE, flag, integer
 from apperate.supervisor import Child, ChildFailed
 
 READY_SECONDS_MAX = 60
-WORKERS_MAX = 64
 JOBS_AT_ONCE = 2
 POLL_SECONDS = 0.5
 JOB_STOP_SECONDS = 10
@@ -57,7 +56,7 @@ class Command(BaseCommand):
     def run(self, children: list[Child]) -> None:
         """Check the values, prepare, start, and watch until a signal or a fault."""
         try:
-            host, port, workers = listening_values()
+            host, port = listening_values()
             refuse_open_http(host)
             address = free_address(host, port)
         except ImproperlyConfigured as error:
@@ -69,7 +68,7 @@ class Command(BaseCommand):
             raise CommandError(" ".join(str(error).split()), returncode=1) from None
         connections.close_all()
         try:
-            for child in programs(address, port, workers):
+            for child in programs(address, port, settings.WORKERS):
                 children.append(child)
                 child.start()
             supervisor.wait_until_ready(
@@ -113,15 +112,15 @@ def note() -> Path:
     return Path(settings.DATA_DIR) / URL_FILE
 
 
-def listening_values() -> tuple[str, int, int]:
-    """Host, port and number of workers from HOST, PORT and APPERATE_WORKERS."""
+def listening_values() -> tuple[str, int]:
+    """Host and port from HOST and PORT."""
     host = os.environ.get("HOST", "127.0.0.1")
     if not host.strip():
         raise ImproperlyConfigured(
             "HOST is empty: use 127.0.0.1 for this machine alone, or 0.0.0.0 for all of its addresses."
         )
     port = integer(os.environ, "PORT", default=8000, low=1, high=65_535)
-    return host, port, integer(os.environ, "APPERATE_WORKERS", default=2, low=1, high=WORKERS_MAX)
+    return host, port
 
 
 def refuse_open_http(host: str) -> None:
