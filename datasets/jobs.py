@@ -14,6 +14,7 @@ from django.db import transaction
 
 from apperate import pool
 from apperate.accounts import idempotency
+from apperate.clock import database_now
 from apperate.problems import JSON, storage_full
 from apperate.refusals import Refusal
 from datasets import deletes, job_files, parsing, store, trash, writing
@@ -135,7 +136,9 @@ def delete_records(
             return writing.delete_selected(dataset, selection, token_id=token_id, now=now)
         return _queued(
             IngestJob(
-                kind=IngestJob.Kind.DELETE, dataset_id=dataset_id, token_id=token_id, created_at=now,
+                kind=IngestJob.Kind.DELETE, dataset_id=dataset_id, token_id=token_id,
+                # The clock of a process runs a little behind the database's; what is stored by now goes.
+                created_at=max(now, database_now()),
                 selection=deletes.delete_document(selection),
             )
         )  # fmt: skip
