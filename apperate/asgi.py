@@ -19,6 +19,7 @@ from apperate.changes import changes  # noqa: E402
 from apperate.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.pool import pools  # noqa: E402
 from apperate.problems import is_api_path  # noqa: E402
+from tokens.failed_values import failed_values  # noqa: E402
 from tokens.leases import leases  # noqa: E402
 from tokens.throttling import buckets  # noqa: E402
 from tokens.usage import meter  # noqa: E402
@@ -56,6 +57,7 @@ async def startup() -> None:
     """A database that is away does not stop the worker: requests are 503 until it answers."""
     await changes.ensure_started()
     buckets.clear()
+    failed_values.clear()
     await leases.ensure_started()
     await meter.ensure_started()
 

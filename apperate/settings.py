@@ -20,6 +20,9 @@ SERVES_HTTPS = PUBLIC_URL.startswith("https://")
 ACTIVATION_SECONDS = integer(os.environ, "APPERATE_ACTIVATION_SECONDS", default=120, low=0, high=86_400)
 DEMO_ENABLED = flag(os.environ, "APPERATE_DEMO", default=True)
 TRUSTED_PROXIES = integer(os.environ, "APPERATE_TRUSTED_PROXIES", default=0, low=0, high=10)
+FAILED_TOKENS_PER_MINUTE = integer(
+    os.environ, "APPERATE_FAILED_TOKENS_PER_MINUTE", default=120, low=1, high=1_000_000
+)
 WORKERS = integer(os.environ, "APPERATE_WORKERS", default=2, low=1, high=64)
 UPLOAD_BYTES_MAX = integer(
     os.environ, "APPERATE_UPLOAD_BYTES_MAX", default=5_000_000_000, low=1_000, high=50_000_000_000

@@ -24,6 +24,7 @@ DATA_PLANE_MODULES = {
     "datasets.store",
     "tokens.access",
     "tokens.credits",
+    "tokens.failed_values",
     "tokens.leases",
     "tokens.middleware",
     "tokens.signed_requests",

@@ -6,17 +6,20 @@ No session is looked at: a cookie never authorises the API. Source: http-api.md,
 
 import ipaddress
 import json
+import time
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 
+from apperate.accounts.addresses import client_address
 from apperate.changes import Stale
 from apperate.middleware import UNAVAILABLE, AsyncGetResponse
 from apperate.problems import JSON, unavailable
 from apperate.refusals import Refusal
 from tokens import signing, snapshots, token_format
+from tokens.failed_values import failed_values, too_many_failures
 
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 SIGNATURE_SCHEME = signing.ALGORITHM
@@ -48,7 +51,7 @@ class TokenAuthentication:
     async def _look_up(self, request: Any, value: str) -> None:
         parsed = token_format.parse(value)
         if parsed is None:
-            request.token_refusal = unknown_token(value)
+            request.token_refusal = failed(request, value)
             return
         try:
             snapshot = await snapshots.for_value(parsed)
@@ -56,7 +59,7 @@ class TokenAuthentication:
             request.token_refusal = unavailable()
             return
         if snapshot is None:
-            request.token_refusal = unknown_token(value)
+            request.token_refusal = failed(request, value)
         else:
             request.token, request.token_value = snapshot, value
 
@@ -119,6 +122,12 @@ async def in_body(request: Any) -> str | Refusal | None:
         return None
     value = document.get("token") if isinstance(document, dict) else None
     return value if isinstance(value, str) and value else None
+
+
+def failed(request: Any, value: str) -> Refusal:
+    """The refusal of a value that is no token's, counted for the address that sent it."""
+    wait_seconds = failed_values.count(client_address(request), at=time.monotonic())
+    return unknown_token(value) if wait_seconds is None else too_many_failures(wait_seconds)
 
 
 def unknown_token(value: str) -> Refusal:
