@@ -301,27 +301,6 @@ def test_core_reads_of_a_changed_price_cost_the_new_price(
     assert api.get(url).headers["iexcloud-credits-used"] == "10"
 
 
-@pytest.mark.parametrize(
-    ("state", "status", "code"),
-    [
-        ("57014", 400, "query-too-slow"),
-        ("53100", 507, "storage-full"),
-        ("57P01", 503, "unavailable"),
-        ("22012", 500, "internal-error"),
-    ],
-)
-def test_what_the_database_raises_is_said_in_words(
-    api: DataPlaneClient, reader: Token, monkeypatch: pytest.MonkeyPatch, state: str, status: int, code: str
-) -> None:
-    """The server itself raises each state, in place of the read."""
-    raising = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
-    monkeypatch.setattr("datasets.reads.read_statement", lambda *args: (raising, None))
-
-    reply = api.get(f"/v1/data/ACME/PRICES?token={reader.test_value}")
-
-    assert (reply.status, reply.code) == (status, code)
-
-
 def test_a_publishable_token_makes_no_datasets(api: DataPlaneClient, reader: Token) -> None:
     """S03: whatever is granted, account actions need the secret token."""
     reply = api.post(f"/v1/datasets/ACME?token={reader.test_value}", {"dataset": {"datasetId": "FRESH"}})
