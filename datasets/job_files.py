@@ -31,6 +31,14 @@ def body(job: IngestJob) -> Path:
     return folder(job) / BODY
 
 
+def body_bytes(job: IngestJob) -> int:
+    """How long the job's file is, out of its gzip; 0 when it is not there."""
+    try:
+        return body(job).stat().st_size
+    except OSError:
+        return 0
+
+
 def keep(place: Path, file: IO[bytes]) -> int | Refusal:
     """Write a file to a folder's body, out of its gzip; the size as it was sent. Raises OSError."""
     sent = place / PACKED

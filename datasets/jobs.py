@@ -13,7 +13,8 @@ import simplejson
 from django.db import transaction
 
 from apperate import pool
-from apperate.accounts import idempotency
+from apperate.accounts import audit, idempotency
+from apperate.accounts.models import User
 from apperate.clock import database_now
 from apperate.problems import JSON, storage_full
 from apperate.refusals import Refusal
@@ -172,7 +173,7 @@ def _queued(job: IngestJob) -> IngestJob:
     return job
 
 
-def cancel(job: IngestJob, *, now: datetime) -> IngestJob | Refusal:
+def cancel(job: IngestJob, *, now: datetime, by: User | None = None) -> IngestJob | Refusal:
     """Stop a job: at once when it waits, within about a second when it runs. The dataset stays as it was."""
     with transaction.atomic():
         job = (
@@ -187,6 +188,8 @@ def cancel(job: IngestJob, *, now: datetime) -> IngestJob | Refusal:
                 received=job.status,
                 needed="a job that waits or runs",
             )
+        if job.cancel_requested_at is None:
+            _record("job.cancel", job, by=by, now=now)
         job.cancel_requested_at = job.cancel_requested_at or now
         if job.status == IngestJob.Status.CREATED:
             job.status, job.ended_at = IngestJob.Status.CANCELLED, now
@@ -194,7 +197,7 @@ def cancel(job: IngestJob, *, now: datetime) -> IngestJob | Refusal:
     return job
 
 
-def retry(job: IngestJob, *, by: Any, now: datetime) -> IngestJob | Refusal:
+def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refusal:
     """Queue a job again that failed or was cancelled, with the file as it was sent. `by`: who asked."""
     with transaction.atomic():
         job = (
@@ -214,6 +217,7 @@ def retry(job: IngestJob, *, by: Any, now: datetime) -> IngestJob | Refusal:
                 f"The file of this job was removed, {job_files.KEPT_HOURS} hours after it ended.",
                 needed="the file again",
             )
+        _record("job.retry", job, by=by, now=now)
         job.status = job.last_good_status = IngestJob.Status.CREATED
         job.started_at = job.ended_at = job.cancel_requested_at = None
         job.message = ""
@@ -223,6 +227,14 @@ def retry(job: IngestJob, *, by: Any, now: datetime) -> IngestJob | Refusal:
         job.save()
         ingest.defer(job_id=job.pk)
     return job
+
+
+def _record(action: str, job: IngestJob, *, by: User | None, now: datetime) -> None:
+    dataset, facts = job.dataset, {"job": job.public_id, "kind": job.kind}
+    audit.record(
+        action, workspace=dataset.workspace, by=by, now=now, target=dataset.name,
+        before=facts | {"status": job.status}, after=facts,
+    )  # fmt: skip
 
 
 def can_retry(job: IngestJob) -> bool:
@@ -239,10 +251,7 @@ def progress(job: IngestJob) -> float:
     """How much of the job is done, 0 to 1; the part after the last line was read is not counted."""
     if job.status == IngestJob.Status.INGESTED:
         return 1.0
-    try:
-        size_bytes = job_files.body(job).stat().st_size
-    except OSError:
-        return 0.0
+    size_bytes = job_files.body_bytes(job)
     return round(min(job.bytes_done / size_bytes, 1.0) * 0.99, 4) if size_bytes else 0.0
 
 

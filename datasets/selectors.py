@@ -11,7 +11,6 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from apperate.accounts.models import Workspace
 from apperate.clock import month_of
 from apperate.refusals import Refusal
 from datasets import query as queries
@@ -29,12 +28,6 @@ JOBS_SHOWN = 5
 TOKENS_TRIED = 200
 EXAMPLE_CHARS_MAX = 4_000
 UNITS = ("B", "KB", "MB", "GB", "TB")
-# The badge of each state of a job; the text says it, the colour only helps.
-JOB_BADGES = {
-    IngestJob.Status.INGESTED: "badge-ok",
-    IngestJob.Status.ERROR: "badge-bad",
-    IngestJob.Status.CANCELLED: "",
-}
 
 
 def size_words(size_bytes: int) -> str:
@@ -136,27 +129,6 @@ def reads_of(dataset: Dataset, *, now: datetime) -> Reads:
         calls=Sum("calls"), tokens=Count("token_id", distinct=True), demo=Count("pk", filter=Q(is_demo=True))
     )
     return Reads(counted["calls"] or 0, counted["tokens"], bool(counted["demo"]))
-
-
-def jobs_of(workspace: Workspace) -> QuerySet[IngestJob]:
-    """The ingestion jobs of a workspace's datasets, newest first."""
-    jobs = IngestJob.objects.filter(dataset__workspace=workspace, dataset__deleted_at=None)
-    return jobs.select_related("dataset", "created_by").order_by("-created_at", "-pk")
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """A job's state in words, and its badge."""
-
-    text: str
-    badge: str
-
-
-def state_of(job: IngestJob) -> State:
-    text = job.get_status_display()
-    if job.status == IngestJob.Status.INGESTED and job.invalid:
-        return State(f"{text}, {job.invalid:,} rejected", "badge-warn")
-    return State(text, JOB_BADGES.get(IngestJob.Status(job.status), "badge-blue"))
 
 
 def metadata_of(dataset: Dataset) -> Metadata:

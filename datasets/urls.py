@@ -1,6 +1,6 @@
 from django.urls import path
 
-from datasets import docs_views, schema_views, trash_views, views
+from datasets import docs_views, job_views, schema_views, trash_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -19,7 +19,9 @@ urlpatterns = [
         trash_views.records_restore,
         name="restore_records",
     ),
-    path("jobs/", views.job_list, name="jobs"),
-    path("jobs/<str:job_id>/", views.job_detail, name="job"),
-    path("jobs/<str:job_id>/invalid.csv", views.job_invalid_lines, name="job_invalid_lines"),
+    path("jobs/", job_views.job_list, name="jobs"),
+    path("jobs/<str:job_id>/", job_views.job_detail, name="job"),
+    path("jobs/<str:job_id>/cancel/", job_views.job_cancel, name="job_cancel"),
+    path("jobs/<str:job_id>/retry/", job_views.job_retry, name="job_retry"),
+    path("jobs/<str:job_id>/invalid.csv", job_views.job_invalid_lines, name="job_invalid_lines"),
 ]

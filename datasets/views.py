@@ -1,10 +1,10 @@
-"""The pages of datasets and ingestion jobs. Members look; admins create datasets and add data."""
+"""The pages of datasets. Members look; admins create datasets and add data."""
 
 from typing import Any
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
@@ -13,9 +13,9 @@ from django_htmx.http import HttpResponseClientRedirect
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from datasets import editing, examples, jobs, operations_chart, selectors, services, trash, uploads
+from datasets import editing, examples, job_page, jobs, operations_chart, selectors, services, trash, uploads
 from datasets.forms import AddForm, IndexForm, UploadForm
-from datasets.models import Dataset, IngestJob
+from datasets.models import Dataset
 from datasets.writing import IngestOptions
 
 
@@ -100,7 +100,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
         "columns": selectors.columns_of(dataset),
         "operations": operations_chart.operations_of(dataset, now=now),
         "example": examples.of_dataset(dataset, language=request.GET.get("lang", ""), now=now),
-        "jobs": with_states(selectors.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
+        "jobs": job_page.with_states(job_page.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
         "storage": storage_words(request),
         "deletions": trash.deletions_of(dataset, now=now)[: selectors.JOBS_SHOWN],
     }
@@ -131,46 +131,6 @@ def dataset_add(request: MemberRequest, name: str) -> HttpResponseBase:
     return render(request, "datasets/add.html", context)
 
 
-@require_safe
-@workspace_member
-def job_list(request: MemberRequest) -> HttpResponseBase:
-    found = selectors.jobs_of(request.workspace)
-    name = request.GET.get("dataset", "").upper()[:63]
-    if name:
-        found = found.filter(dataset__name=name)
-    page = Paginator(found, selectors.PAGE_ROWS).get_page(request.GET.get("page"))
-    context = {"page": page, "jobs": with_states(page), "dataset_name": name}
-    return render(request, "datasets/jobs.html", context)
-
-
-@require_safe
-@workspace_member
-def job_detail(request: MemberRequest, job_id: str) -> HttpResponseBase:
-    """A job; while it runs the page asks for its own fragment again."""
-    job = get_object_or_404(selectors.jobs_of(request.workspace), public_id=job_id)
-    context = {
-        "job": job,
-        "dataset": job.dataset,
-        "state": selectors.state_of(job),
-        "size": selectors.size_words(job.size_bytes),
-    }
-    response = render(request, "datasets/job.html#job" if request.htmx else "datasets/job.html", context)
-    response.headers["Vary"] = "HX-Request"
-    return response
-
-
-@require_safe
-@workspace_member
-def job_invalid_lines(request: MemberRequest, job_id: str) -> HttpResponseBase:
-    job = get_object_or_404(selectors.jobs_of(request.workspace), public_id=job_id)
-    name = f"{job.dataset.name}-{job.public_id[:8]}-invalid.csv"
-    return HttpResponse(
-        jobs.invalid_lines(job),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
-
-
 # --- what several of them need ------------------------------------------------------------------------
 
 
@@ -198,12 +158,8 @@ def limits() -> dict[str, Any]:
 
 
 def create_context(request: MemberRequest, form: UploadForm) -> dict[str, Any]:
-    found = selectors.jobs_of(request.workspace)[: selectors.JOBS_SHOWN]
-    return {"form": form, "jobs": with_states(found), "api_base": f"{settings.PUBLIC_URL}/v1"} | limits()
-
-
-def with_states(found: Any) -> list[tuple[IngestJob, selectors.State]]:
-    return [(job, selectors.state_of(job)) for job in found]
+    found = job_page.with_states(job_page.jobs_of(request.workspace)[: selectors.JOBS_SHOWN])
+    return {"form": form, "jobs": found, "api_base": f"{settings.PUBLIC_URL}/v1"} | limits()
 
 
 def storage_words(request: MemberRequest) -> str:

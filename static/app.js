@@ -46,7 +46,8 @@ if (toasts) {
 }
 const fail = (text) => {
   const t = document.getElementById("toast-template")?.content.firstElementChild.cloneNode(true);
-  if (!t) return;
+  // What is asked for every second fails every second: one toast says it.
+  if (!t || [...toasts.querySelectorAll(".toast-error span")].some((span) => span.textContent === text)) return;
   t.querySelector("span").textContent = text;
   toasts.append(t);
 };
@@ -100,6 +101,13 @@ for (const type of ["dragover", "dragleave", "drop"]) on(type, "[data-drop]", (z
   e.preventDefault();
   zone.classList.toggle("over", type === "dragover");
   if (type === "drop" && e.dataTransfer.files.length) zone.querySelector("input[type=file]").files = e.dataTransfer.files;
+});
+
+// What an answer of htmx is said to be: <section data-say="text"> is heard when its text is another one
+let said = "";
+document.addEventListener("htmx:afterSettle", () => {
+  const text = document.querySelector("[data-say]")?.dataset.say;
+  if (text && text !== said) say(said = text);
 });
 
 // Chart tips: pointer, or arrow keys once the chart has focus

@@ -433,36 +433,6 @@ def test_a_name_in_a_file_cannot_become_markup(as_owner: Client) -> None:
     assert b"&lt;b&gt;x" in response.content
 
 
-def test_a_running_job_asks_for_itself_and_an_ended_one_does_not(as_owner: Client, prices: Dataset) -> None:
-    address = add(as_owner, MORE).url
-
-    running = as_owner.get(address, headers=HTMX)
-    run_jobs()
-    ended = as_owner.get(address, headers=HTMX)
-
-    assert 'hx-trigger="every 1s"' in page(running) and "Refresh" in page(running)
-    assert "hx-trigger" not in page(ended)
-    assert "<html" not in page(running)
-
-
-def test_a_failed_job_says_why(as_owner: Client, prices: Dataset) -> None:
-    body = b'[{"ticker": "A", "date": "2024-01-02"}, {"ticker": ]'
-    address = add(as_owner, body).url
-
-    run_jobs()
-
-    shown = page(as_owner.get(address))
-    assert "Failed" in shown and "Nothing was stored." in shown
-    assert store.sizes([prices.pk]) == {}
-
-
-def test_the_job_list_is_narrowed_to_a_dataset(as_owner: Client, prices: Dataset) -> None:
-    add(as_owner, MORE)
-
-    assert "more.csv" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "prices"}))
-    assert "No jobs yet" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "other"}))
-
-
 # --- who may ------------------------------------------------------------------------------------------
 
 

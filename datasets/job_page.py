@@ -1,0 +1,101 @@
+"""What the pages show of jobs: their states in words, and how far one is while it runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import QuerySet
+
+from apperate.accounts.models import Workspace
+from datasets import deletes, job_files, jobs
+from datasets.models import Deletion, IngestJob
+from datasets.selectors import size_words
+
+# The badge of each state of a job; the text says it, the colour only helps.
+BADGES = {
+    IngestJob.Status.INGESTED: "badge-ok",
+    IngestJob.Status.ERROR: "badge-bad",
+    IngestJob.Status.CANCELLED: "",
+}
+Status, Kind = IngestJob.Status, IngestJob.Kind
+SAID_STEP = 25
+
+
+def jobs_of(workspace: Workspace) -> QuerySet[IngestJob]:
+    """The jobs of a workspace's datasets, newest first."""
+    found = IngestJob.objects.filter(dataset__workspace=workspace, dataset__deleted_at=None)
+    return found.select_related("dataset", "created_by").order_by("-created_at", "-pk")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A job's state in words, and its badge."""
+
+    text: str
+    badge: str
+
+
+def state_of(job: IngestJob) -> State:
+    if job.cancel_requested_at and not job.has_ended:
+        return State("Being cancelled", "badge-warn")
+    text = job.get_status_display()
+    if job.status == Status.INGESTED and job.invalid:
+        return State(f"{text}, {job.invalid:,} rejected", "badge-warn")
+    return State(text, BADGES.get(Status(job.status), "badge-blue"))
+
+
+def with_states(found: Iterable[IngestJob]) -> list[tuple[IngestJob, State]]:
+    return [(job, state_of(job)) for job in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is that has not ended. `percent` is None when that cannot be known.
+
+    `figures`: (name, figure, what stands below it). `said` is what a screen reader hears; it changes seldom.
+    """
+
+    percent: int | None
+    note: str
+    figures: list[tuple[str, str, str]]
+    said: str
+
+
+def progress_of(job: IngestJob) -> Progress | None:
+    """None for a job that has ended."""
+    if job.has_ended:
+        return None
+    if job.cancel_requested_at:
+        note = "The job is being cancelled. The dataset stays as it was."
+    elif job.status == Status.CREATED:
+        note = "The job waits for its turn."
+    elif job.kind == Kind.DELETE:
+        note = "The records are being moved to the trash. Until all of them are, none is gone."
+    elif job.kind == Kind.RESTORE:
+        note = "The records are being put back. None is there until all of them are."
+    elif job.status == Status.PROCESSING:
+        note = "Every line is checked. Nothing of the file is visible until all of it is stored."
+    else:
+        note = "The file is being checked. Nothing of it is visible until all of it is stored."
+    if not job.has_file:
+        return Progress(None, note, _of_records(job), note)
+    percent = None if job.status == Status.CREATED else int(100 * jobs.progress(job))
+    said = f"{note} {percent // SAID_STEP * SAID_STEP}% is done." if percent else note
+    return Progress(percent, note, _of_file(job), said)
+
+
+def _of_file(job: IngestJob) -> list[tuple[str, str, str]]:
+    size = size_words(job_files.body_bytes(job))
+    if job.status == Status.CREATED:
+        return [("File", size, "not read yet")]
+    return [
+        ("Rows read", f"{job.rows_done:,}", "valid or not"),
+        ("Bytes read", size_words(job.bytes_done), f"of {size}"),
+    ]
+
+
+def _of_records(job: IngestJob) -> list[tuple[str, str, str]]:
+    """One statement changes all the records, so there is no part of them to tell."""
+    if job.kind == Kind.DELETE:
+        return []
+    deletion = Deletion.objects.filter(pk=deletes.deletion_of(job)).first()
+    return [("Records to restore", f"{deletion.records:,}", "of that delete")] if deletion else []
