@@ -5,7 +5,7 @@ from django.db import connections
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
-from apperate.accounts import idempotency
+from apperate.accounts import audit, idempotency
 from apperate.clock import database_now
 from datasets import job_files, job_run, trash
 from datasets.models import IngestJob
@@ -45,7 +45,7 @@ async def retry_stalled(timestamp: int) -> None:
 @app.periodic(cron="17 * * * *")
 @app.task(name="purge_files", queue="upkeep", queueing_lock="purge_files")
 async def purge_files(timestamp: int) -> None:
-    """Every hour: what was kept a day for second thoughts goes, files of failed jobs and deleted data."""
+    """Every hour: what was kept for a time goes: files of failed jobs, deleted data, old audit rows."""
 
     def purge() -> None:
         try:
@@ -53,6 +53,7 @@ async def purge_files(timestamp: int) -> None:
             trash.purge(now=database_now())
             idempotency.purge(now=database_now())
             signed_requests.purge(now=database_now())
+            audit.purge()
         finally:
             connections.close_all()
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -44,20 +45,29 @@ class AccountAdapter(DefaultAccountAdapter):
         return super().post_login(request, user, **about)
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
-        self.record("sign_in.failed", request, None, target=str(credentials.get("email", "")))
+        email = str(credentials.get("email", ""))
+        audit.record_person(
+            "sign_in.failed",
+            email=email,
+            by=None,
+            now=database_now(),
+            address=client_address(request),
+            target=email,
+        )
 
+    @transaction.atomic
     def set_password(self, user: Any, password: str) -> None:
         super().set_password(user, password)
         self.record("password.changed", self.request, user)
 
-    def record(self, action: str, request: HttpRequest, user: User | None, *, target: str = "") -> None:
-        audit.record(
+    def record(self, action: str, request: HttpRequest, user: User) -> None:
+        audit.record_person(
             action,
-            workspace=None,
+            email=user.email,
             by=user,
             now=database_now(),
-            target=target,
             address=client_address(request),
+            target=user.email,
         )
 
 

@@ -1,10 +1,20 @@
-"""record(): one audit row beside the change it tells of, in the same transaction."""
+"""The audit log: rows are added beside the change they tell of, and go when the plan's days are over.
+
+record(action, workspace=…, by=…, now=…)   one row, in the transaction of the change
+record_person(action, …)                   what a person did outside any workspace, for each of theirs
+purge()                                    remove what is past its workspace's days (plans.py)
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from apperate.accounts.models import AuditEvent, User, Workspace
+from django.db import connection
+
+from apperate.accounts.models import AuditEvent, Membership, User, Workspace
+
+PURGE_ROWS = 2_000
+PURGE_STEPS_MAX = 500
 
 
 def record(
@@ -30,3 +40,40 @@ def record(
         before=before,
         after=after,
     )
+
+
+def record_person(
+    action: str, *, email: str, by: User | None, now: datetime, address: str = "", target: str = ""
+) -> None:
+    """Write what concerns a person, such as a sign-in, into the log of each workspace they are in.
+
+    One row without a workspace when they are in none. As many queries whether the address is known or not,
+    so that a failed sign-in tells nothing by its time.
+    """
+    found = Membership.objects.filter(user__email=email.lower()).values_list("workspace_id", flat=True)
+    workspaces: list[int | None] = [*found] or [None]
+    AuditEvent.objects.bulk_create(
+        AuditEvent(
+            workspace_id=workspace_id,
+            at=now,
+            user=by,
+            actor=by.email if by else "unknown",
+            address=address,
+            action=action,
+            target=target[:254],
+        )
+        for workspace_id in workspaces
+    )
+
+
+def purge() -> int:
+    """Remove the rows past their days, and return how many. The database itself knows which those are."""
+    removed = 0
+    for _ in range(PURGE_STEPS_MAX):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT purge_audit_log(%s)", [PURGE_ROWS])
+            step = cursor.fetchone()[0]
+        removed += step
+        if step < PURGE_ROWS:
+            break
+    return removed

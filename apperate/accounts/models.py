@@ -185,11 +185,17 @@ class KeptAnswer(models.Model):
 
 
 class AuditEvent(models.Model):
-    """Who did what, when and from where, with what was before and after. Never changed, never a secret."""
+    """Who did what, when and from where, with what was before and after. Never a secret.
+
+    Rows are only added: the database refuses the rest, but for those past the plan's days (audit.purge).
+    """
 
     workspace = models.ForeignKey(Workspace, null=True, on_delete=models.PROTECT, related_name="audit_events")
     at = models.DateTimeField(default=timezone.now, db_index=True)
-    user = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    # Who goes leaves the row as it is; `actor` still says who it was.
+    user = models.ForeignKey(
+        User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
     actor = models.CharField(max_length=254)
     address = models.CharField(max_length=64, blank=True)
     action = models.CharField(max_length=50)
