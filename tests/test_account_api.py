@@ -6,10 +6,12 @@ import pytest
 
 from apperate.accounts import audit
 from apperate.accounts.models import AuditEvent, Workspace
+from apperate.clock import database_now, month_of
 from datasets.models import Dataset, IngestJob
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.models import Token, UsageCounter
+from tokens import selectors
+from tokens.models import CreditWindow, Token, UsageCounter
 from tokens.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,6 +88,32 @@ def test_account_usage_counts_credits_by_day_token_and_dataset(
     whole = api.get(f"/v1/account/usage?token={secret.test_value}").json()
     assert whole == {"messages": document, "rules": [], **document}
     assert secret.test_value not in str(whole)
+
+
+def test_account_usage_page_and_gate_tell_the_same_credits(
+    api: DataPlaneClient, secret: Token, dataset: Dataset
+) -> None:
+    """A killed worker's lease stays charged and was never counted: whoever tells what is spent tells it."""
+    now = database_now()
+    month = month_of(now)
+    core = DatasetFactory(workspace=WorkspaceFactory(name="CORE"), name="GOLD", credits_per_record=1)
+    limited = TokenFactory(workspace=secret.workspace, settings={"core_credit_limit": 100})
+    CreditWindow.objects.create(token=limited, month=month.date(), used=100)
+    UsageCounter.objects.create(
+        token_id=limited.pk, dataset_id=core.pk, operation="read", outcome="ok", minute=month,
+        credits=90, core_credits=90,
+    )  # fmt: skip
+    spend(limited, dataset, 7, month)  # Its own dataset has a price too; no limit is about that.
+
+    told = api.get(f"/v1/account/usage/messages?token={secret.test_value}").json()
+    metadata = api.get(f"/v1/account/metadata?token={secret.test_value}").json()
+    refused = api.get(f"/v1/data/CORE/GOLD?token={limited.test_value}")
+    shown = selectors.of_workspace(secret.workspace, now=now).get(pk=limited.pk)
+
+    assert told["tokenUsage"] == {limited.test_value: 107}
+    assert told["monthlyUsage"] == metadata["creditsUsed"] == metadata["messagesUsed"] == 107
+    assert (told["dailyUsage"], told["keyUsage"]) == ({f"{month:%Y%m%d}": 97}, {"GOLD": 90, "PRICES": 7})
+    assert (refused.code, selectors.row(shown, now=now).usage.used) == ("credits-exhausted", 100)
 
 
 def test_account_usage_of_other_types_is_empty_or_refused(api: DataPlaneClient, secret: Token) -> None:

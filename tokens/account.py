@@ -4,7 +4,10 @@
     usage(workspace, now=…) -> dict             GET /v1/account/usage and /usage/messages
     set_budget(), set_pay_as_you_go()           kept and told; what stops a token is its own credit limit
 
-"Messages" is the older word for credits. Secret tokens are masked. Source: http-api.md, Endpoints.
+What a token spent on CORE is told from its credit window, the row that decides about its limit and that the
+pages show; only how it is spread over days and datasets comes from the usage counters, which may miss a
+second's calls after a crash. "Messages" is the older word for credits. Secret tokens are masked.
+Source: http-api.md, Endpoints; product.md, Credits.
 """
 
 from collections.abc import Iterable
@@ -20,18 +23,30 @@ from tokens.models import Token
 
 TOKENS_MAX = 10_000
 
-# Credits by UTC day, dataset and token since the month began. Index: tokens_usage_once.
-SPENT = """
-SELECT to_char(u.minute AT TIME ZONE 'UTC', 'YYYYMMDD') AS day, u.dataset_id, u.token_id, sum(u.credits)
+# Credits by UTC day and dataset since the month began. Index: tokens_usage_once.
+COUNTED = """
+SELECT to_char(u.minute AT TIME ZONE 'UTC', 'YYYYMMDD') AS day, u.dataset_id, sum(u.credits)::bigint
   FROM tokens_usagecounter u
  WHERE u.token_id = ANY(%(tokens)s) AND u.minute >= %(since)s AND u.minute <= %(now)s AND u.credits > 0
- GROUP BY 1, 2, 3
+ GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+# A row a token that spent something this month: CORE from the window, the rest as it was counted.
+# Indexes: tokens_creditwindow_once, tokens_usage_once.
+SPENT = """
+SELECT s.token_id, sum(s.credits)::bigint
+  FROM (SELECT w.token_id, w.used AS credits FROM tokens_creditwindow w
+         WHERE w.token_id = ANY(%(tokens)s) AND w.month = %(month)s
+        UNION ALL
+        SELECT u.token_id, u.credits - u.core_credits FROM tokens_usagecounter u
+         WHERE u.token_id = ANY(%(tokens)s) AND u.minute >= %(since)s AND u.minute <= %(now)s) s
+ GROUP BY 1 HAVING sum(s.credits) > 0 ORDER BY 1
 """
 
 
 def metadata(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
     """The subscription: nothing is billed here, so what the older service sold is told as not limited."""
-    spent = sum(cost for *_, cost in _spent(workspace, now))
+    spent = sum(cost for _, cost in _rows(SPENT, workspace, now))
     budget = workspace.message_budget
     return {
         "payAsYouGoEnabled": workspace.pays_as_it_goes,
@@ -50,15 +65,15 @@ def metadata(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
 
 def usage(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
     """The credits of this UTC month by day, token and dataset."""
-    spent = _spent(workspace, now)
-    names = _names(spent)
+    spent, counted = _rows(SPENT, workspace, now), _rows(COUNTED, workspace, now)
+    names = _names({dataset for _, dataset, _ in counted})
     shown = _shown(workspace)
     return {
-        "dailyUsage": _summed((day, cost) for day, _, _, cost in spent),
-        "monthlyUsage": sum(cost for *_, cost in spent),
+        "dailyUsage": _summed((day, cost) for day, _, cost in counted),
+        "monthlyUsage": sum(cost for _, cost in spent),
         "monthlyPayAsYouGo": 0,
-        "tokenUsage": _summed((shown[token], cost) for _, _, token, cost in spent),
-        "keyUsage": _summed((names.get(dataset, str(dataset)), cost) for _, dataset, _, cost in spent),
+        "tokenUsage": _summed((shown[token], cost) for token, cost in spent),
+        "keyUsage": _summed((names.get(dataset, str(dataset)), cost) for _, dataset, cost in counted),
     }
 
 
@@ -89,19 +104,19 @@ def _keep(workspace_id: int, name: str, value: Any, now: datetime) -> None:
         )
 
 
-def _spent(workspace: Workspace, now: datetime) -> list[tuple[str, int, int, int]]:
-    """(day, dataset id, token id, credits), in the order of the days."""
+def _rows(sql: str, workspace: Workspace, now: datetime) -> list[tuple[Any, ...]]:
+    """The rows of SPENT or COUNTED for the tokens of a workspace, those in the trash included."""
     tokens = list(Token.objects.filter(workspace=workspace).values_list("pk", flat=True)[:TOKENS_MAX])
+    month = month_of(now)
     with connection.cursor() as cursor:
-        cursor.execute(SPENT, {"tokens": tokens, "since": month_of(now), "now": now})
-        return sorted((day, dataset, token, int(cost)) for day, dataset, token, cost in cursor.fetchall())
+        cursor.execute(sql, {"tokens": tokens, "since": month, "month": month.date(), "now": now})
+        return cursor.fetchall()
 
 
-def _names(spent: Iterable[tuple[str, int, int, int]]) -> dict[int, str]:
+def _names(datasets: Iterable[int]) -> dict[int, str]:
     """The names of the datasets by id; this module knows no model of theirs."""
-    ids = [dataset for _, dataset, *_ in spent]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id, name FROM datasets_dataset WHERE id = ANY(%s)", [ids])
+        cursor.execute("SELECT id, name FROM datasets_dataset WHERE id = ANY(%s)", [list(datasets)])
         return dict(cursor.fetchall())
 
 
