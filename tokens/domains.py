@@ -274,11 +274,21 @@ def _rule_host(text: str) -> str | None:
     if text.startswith("["):
         return page_address.canonical_ipv6(text[1:-1]) if text.endswith("]") else None
     try:
-        name = text if text.isascii() else idna.encode(text, uts46=True, transitional=False).decode("ascii")
+        name = text if text.isascii() else _with_a_labels(text)
     except UnicodeError:
         return None
     host = page_address.canonical_host(name)
     return host if host is not None and len(host) <= page_address.NAME_CHARACTERS_MAX else None
+
+
+def _with_a_labels(text: str) -> str:
+    """Return a name with its non-ASCII labels encoded; raise UnicodeError when one is no IDNA 2008 label."""
+    # Label by label: the library would refuse a `_`, and A-labels that browsers know, in the other labels.
+    labels = idna.uts46_remap(text, std3_rules=False, transitional=False).split(".")
+    return ".".join(
+        label if label.isascii() else idna.encode(label, transitional=False).decode("ascii")
+        for label in labels
+    )
 
 
 def _rule_path(text: str) -> str | None:
