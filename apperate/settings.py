@@ -85,6 +85,7 @@ MIDDLEWARE = [
     "apperate.middleware.Toasts",
     "allauth.account.middleware.AccountMiddleware",
     "apperate.accounts.middleware.CurrentWorkspace",
+    "apperate.accounts.middleware.AuditAddress",
 ]
 DATA_PLANE_URLCONF = "datasets.api_urls"
 DATA_PLANE_MIDDLEWARE = [

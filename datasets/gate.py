@@ -18,6 +18,8 @@ import psycopg
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import http_date
 
+from apperate.accounts import audit
+from apperate.accounts.addresses import client_address
 from apperate.accounts.idempotency import HEADER, Claim, key_of
 from apperate.changes import Stale, changes
 from apperate.problems import JSON, problem_response, unavailable
@@ -154,7 +156,8 @@ async def answered(
             key = key_of(request.headers.get(HEADER, ""))
             if isinstance(key, Refusal):
                 return refuse(request, call, key, action)
-            answer = await view(call, **rest)
+            with audit.asked_by(address=client_address(request), actor=f"token {request.token.public_id}"):
+                answer = await view(call, **rest)
             if not isinstance(answer, Outdated):
                 break
         if isinstance(answer, Answer) and call is not None:

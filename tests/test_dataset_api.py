@@ -122,6 +122,8 @@ def test_texts_are_edited_and_the_rest_stays(call: Caller, prices: Dataset, meth
         {"title": "Daily prices", "source": ""},
         {"title": "New", "source": "Exchange"},
     )
+    secret = prices.workspace.tokens.get(kind="secret")
+    assert (event.actor, event.address) == (f"token {secret.public_id}", "127.0.0.1")
 
 
 def with_schema(**properties: Any) -> dict[str, Any]:

@@ -5,7 +5,9 @@ record_person(action, …)                   what a person did outside any works
 purge()                                    remove what is past its workspace's days (plans.py)
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +17,18 @@ from apperate.accounts.models import AuditEvent, Membership, User, Workspace
 
 PURGE_ROWS = 2_000
 PURGE_STEPS_MAX = 500
+# (actor, address) of the request at work; a task of the queue and a command have none.
+_asker: ContextVar[tuple[str, str]] = ContextVar("asker", default=("system", ""))
+
+
+@contextmanager
+def asked_by(*, address: str, actor: str = "system") -> Iterator[None]:
+    """Rows written inside tell of this address, and of this actor where no person acts."""
+    before = _asker.set((actor, address))
+    try:
+        yield
+    finally:
+        _asker.reset(before)
 
 
 def record(
@@ -28,13 +42,14 @@ def record(
     after: Mapping[str, Any] | None = None,
     address: str = "",
 ) -> AuditEvent:
-    """Write one audit row. `before` and `after` must hold no secret; by=None is the system."""
+    """Write one audit row. `before` and `after` must hold no secret; by=None is a token or the system."""
+    asker, its_address = _asker.get()
     return AuditEvent.objects.create(
         workspace=workspace,
         at=now,
         user=by,
-        actor=by.email if by else "system",
-        address=address,
+        actor=by.email if by else asker,
+        address=address or its_address,
         action=action,
         target=target[:254],
         before=before,

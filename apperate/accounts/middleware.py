@@ -1,4 +1,4 @@
-"""CurrentWorkspace: which workspace a person looks at, always by a membership."""
+"""CurrentWorkspace: which workspace a person looks at, always by a membership. AuditAddress: from where."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
+from apperate.accounts import audit
+from apperate.accounts.addresses import client_address
 from apperate.accounts.models import Membership, Workspace
 
 SESSION_KEY = "workspace"
@@ -28,6 +30,17 @@ class CurrentWorkspace:
         request.workspace = SimpleLazyObject(lambda: membership.workspace if membership else None)
         request.workspaces = SimpleLazyObject(lambda: [one.workspace for one in memberships])
         return self.get_response(request)
+
+
+class AuditAddress:
+    """Lets audit rows tell the address of the request that wrote them."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with audit.asked_by(address=client_address(request)):
+            return self.get_response(request)
 
 
 def memberships_of(request: Any) -> list[Membership]:

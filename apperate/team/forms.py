@@ -2,8 +2,10 @@ from typing import Any
 
 from django import forms
 
+from apperate.accounts.audit_words import GROUPS
 from apperate.accounts.models import Role
 from apperate.forms import Choices
+from apperate.team import audit_log
 
 HELP = {
     Role.USER: "Sees everything but secrets, and calls the API with the tokens.",
@@ -33,3 +35,34 @@ class InviteForm(forms.Form):
 
 class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=[(Role.USER, Role.USER.label), (Role.ADMIN, Role.ADMIN.label)])
+
+
+class AuditFilterForm(forms.Form):
+    """Which events of the audit log are shown. Every field may be left out; days are of UTC."""
+
+    who = forms.CharField(label="Person or token", max_length=254, required=False)
+    action = forms.ChoiceField(
+        label="Action",
+        required=False,
+        choices=[("", "Every action"), *((title, list(actions.items())) for title, actions in GROUPS)],
+    )
+    thing = forms.CharField(
+        label="Thing",
+        max_length=254,
+        required=False,
+        widget=forms.TextInput(attrs={"placeholder": "A token, dataset or address"}),
+    )
+    since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    below = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def clean_below(self) -> audit_log.Place | None:
+        text = self.cleaned_data["below"]
+        place = audit_log.read_place(text) if text else None
+        if text and place is None:
+            raise forms.ValidationError("This page of the log cannot be found: begin with the first one.")
+        return place
+
+    def said(self) -> dict[str, str]:
+        """The filters that are set, as an address or the log itself tells them."""
+        return {name: str(value) for name, value in self.cleaned_data.items() if value and name != "below"}

@@ -4,17 +4,19 @@ import logging
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.utils.http import urlencode
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
-from apperate.accounts import services
+from apperate.accounts import audit, services
 from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.accounts.models import Membership, Role
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from apperate.team.forms import InviteForm, RoleForm
+from apperate.team import audit_log as reading
+from apperate.team.forms import AuditFilterForm, InviteForm, RoleForm
 
 ORDER = [Role.PRIMARY, Role.ADMIN, Role.USER]
 logger = logging.getLogger("apperate.team")
@@ -112,3 +114,43 @@ def not_sent(request: MemberRequest, email: str) -> HttpResponse:
         request, f"The invitation is saved, but the message to {email} could not be sent. Try “Send again”."
     )
     return redirect("team:members")
+
+
+# --- the audit log ------------------------------------------------------------------------------------
+
+
+@require_safe
+@workspace_admin
+def audit_log(request: MemberRequest) -> HttpResponse:
+    form = AuditFilterForm(request.GET)
+    is_valid = form.is_valid()
+    context = {
+        "form": form,
+        "page": reading.page_of(request.workspace, form.cleaned_data) if is_valid else None,
+        "query": urlencode(form.said()) if is_valid else "",
+        "is_first": not form.cleaned_data.get("below"),
+    }
+    return render(request, "team/audit_log.html", context, status=200 if is_valid else 422)
+
+
+@require_GET
+@workspace_admin
+def audit_log_export(request: MemberRequest) -> HttpResponseBase:
+    """The events that the filters leave as a CSV; the export is an event itself."""
+    form = AuditFilterForm(request.GET)
+    if not form.is_valid():
+        return redirect("team:audit_log")
+    now = database_now()
+    audit.record(
+        "audit_log.exported", workspace=request.workspace, after=form.said(), target="", **acting(request)
+    )
+    # The lazy object asks the session, which is closed by then.
+    workspace = request.membership.workspace
+    return StreamingHttpResponse(
+        reading.csv_parts(workspace, form.cleaned_data | {"below": None}),
+        content_type="text/csv; charset=utf-8",
+        headers={
+            "Content-Disposition": f'attachment; filename="audit-log-{workspace.name}-{now:%Y-%m-%d}.csv"',
+            "Cache-Control": "private, no-store",
+        },
+    )

@@ -1,0 +1,109 @@
+"""What the audit log tells of, in words: each action that is ever written, and how a value reads. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# By what they concern: (title, {action: words}).
+GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "Tokens",
+        {
+            "token.created": "Created a token",
+            "token.renamed": "Changed the nickname",
+            "token.settings_saved": "Saved settings",
+            "token.change_undone": "Undid a pending change",
+            "token.change_applied": "Applied a pending change at once",
+            "token.disabled": "Disabled a token",
+            "token.enabled": "Enabled a token",
+            "token.expiry_set": "Set the expiry",
+            "token.rotated": "Rotated a token",
+            "token.deleted": "Deleted a token",
+            "token.restored": "Restored a token",
+            "token.secret_revealed": "Revealed the secret token",
+            "token.signing_secret_revealed": "Revealed the signing secret",
+        },
+    ),
+    (
+        "Datasets",
+        {
+            "dataset.create": "Created a dataset",
+            "dataset.edit": "Changed a dataset",
+            "dataset.rename": "Renamed a dataset",
+            "dataset.price_set": "Set the price per record",
+            "dataset.delete": "Deleted a dataset",
+            "dataset.restore": "Restored a dataset",
+            "records.restore": "Restored deleted records",
+        },
+    ),
+    (
+        "People",
+        {
+            "member.invited": "Invited a person",
+            "invitation.resent": "Sent an invite again",
+            "invitation.withdrawn": "Withdrew an invite",
+            "member.joined": "Joined the workspace",
+            "member.role_changed": "Changed a status",
+            "member.removed": "Removed a person",
+            "sign_in.done": "Signed in",
+            "sign_in.failed": "Failed to sign in",
+            "password.changed": "Changed a password",
+        },
+    ),
+    (
+        "Workspace",
+        {
+            "workspace.created": "Created the workspace",
+            "workspace.changed": "Changed the workspace",
+            "account.edit": "Changed an account setting",
+            "audit_log.exported": "Exported the audit log",
+            "demo.reset": "Reset the demo",
+        },
+    ),
+)
+ACTIONS = {action: words for _, actions in GROUPS for action, words in actions.items()}
+VALUE_LENGTH_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that an event changed. `before` or `after` is None when the event says only the other."""
+
+    label: str
+    before: str | None
+    after: str | None
+
+
+def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[Change]:
+    """What differs, a line for each name, in the order they were written."""
+    old, new = before or {}, after or {}
+    return [
+        Change(
+            label(name),
+            value_words(old[name]) if name in old else None,
+            value_words(new[name]) if name in new else None,
+        )
+        for name in [*old, *(name for name in new if name not in old)]
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+
+
+def label(name: str) -> str:
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def value_words(value: Any) -> str:
+    """A value as people read it, cut where it gets long; the CSV has all of it."""
+    if value is None or value in ("", [], {}):
+        return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        text = ", ".join(value)
+    elif isinstance(value, dict | list):
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        text = str(value)
+    return text if len(text) <= VALUE_LENGTH_MAX else f"{text[: VALUE_LENGTH_MAX - 1]}…"
