@@ -12,6 +12,7 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from apperate.accounts import audit
+from apperate.accounts.audit_words import value_words
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.team import audit_log
 from datasets.cells import unescape_cell
@@ -91,6 +92,26 @@ def test_an_event_says_who_what_when_from_where_and_what_changed(
     assert "Same" not in text
     assert shows(page, '<time datetime="2026-11-23T12:00:00+00:00">23 Nov 2026, 12:00:00</time>')
     assert shows(page, f'href="{reverse("tokens:edit", args=[token.public_id])}"')
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "nothing"),
+        ([], "nothing"),
+        (False, "no"),
+        (0, "0"),
+        (["a", "b"], "a, b"),
+        ({"a": [1]}, '{"a": [1]}'),
+        ("2026-11-26T09:03:04.904799+02:00", "26 Nov 2026, 07:03:04 UTC"),
+        ("2026-11-26T99:03:04+00:00", "2026-11-26T99:03:04+00:00"),
+        ("0001-01-01T00:00:00+05:00", "0001-01-01T00:00:00+05:00"),
+        ("x" * 301, "x" * 299 + "…"),
+    ],
+    ids=str,
+)
+def test_values_read_as_words(value: Any, words: str) -> None:
+    assert value_words(value) == words
 
 
 @pytest.mark.parametrize(

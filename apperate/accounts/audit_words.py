@@ -1,8 +1,10 @@
 """What the audit log tells of, in words: each action that is ever written, and how a value reads. Pure."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 # By what they concern: (title, {action: words}).
@@ -64,6 +66,7 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 ACTIONS = {action: words for _, actions in GROUPS for action, words in actions.items()}
 VALUE_LENGTH_MAX = 300
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+\d\d:\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +108,16 @@ def value_words(value: Any) -> str:
     elif isinstance(value, dict | list):
         text = json.dumps(value, ensure_ascii=False)
     else:
-        text = str(value)
+        text = moment_words(value) if isinstance(value, str) else str(value)
     return text if len(text) <= VALUE_LENGTH_MAX else f"{text[: VALUE_LENGTH_MAX - 1]}…"
+
+
+def moment_words(text: str) -> str:
+    """A time as events keep it, in words; any other text as it is."""
+    if not MOMENT.fullmatch(text):
+        return text
+    try:
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return text
+    return f"{moment.day} {moment:%b %Y, %H:%M:%S} UTC"

@@ -50,7 +50,7 @@ class AuditFilterForm(forms.Form):
         label="Thing",
         max_length=254,
         required=False,
-        widget=forms.TextInput(attrs={"placeholder": "A token, dataset or address"}),
+        widget=forms.TextInput(attrs={"placeholder": "Token or dataset"}),
     )
     since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
