@@ -20,6 +20,7 @@ from apperate.demo import tokens as demo_tokens
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, MembershipFactory, TokenFactory, WorkspaceFactory
+from tokens.alerts import raise_alerts
 from tokens.models import CreditWindow, Status, Token, UsageCounter
 
 KEYS = (
@@ -128,6 +129,7 @@ def test_usage_is_marked_as_demo_and_adds_up_to_what_was_spent() -> None:
     for one in CreditWindow.objects.filter(month=month_of(now).date()):
         rows = UsageCounter.objects.filter(token_id=one.token_id, minute__gte=month_of(now))
         assert rows.aggregate(total=Sum("core_credits"))["total"] == one.used
+    assert raise_alerts(now=now) == []  # Nobody gets a message about usage that is made up.
 
 
 @pytest.mark.django_db

@@ -12,6 +12,7 @@ from apperate.clock import month_of
 from apperate.demo import tokens as demo_tokens
 from apperate.demo.content import WORKSPACE
 from datasets.models import Dataset
+from tokens import alerts
 from tokens.models import CreditWindow, Token, UsageCounter
 
 DAYS = 30
@@ -72,6 +73,7 @@ def make_usage(
         for (token_id, month), used in spent.items()
         if used
     )
+    alerts.skip_alerts([token.pk for token in tokens.values()], now=now)
 
 
 def _rows(
