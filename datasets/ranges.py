@@ -1,7 +1,7 @@
 """Spans of time: what `on`, `from`, `to` and `range` mean, as half-open [start, end) in UTC. Pure.
 
-A day given as a bound is taken whole: `to=2020-01-31` ends before 2020-02-01; a moment given as a bound is
-included to the microsecond. Weeks run Sunday to Saturday. Source: http-api.md, Reading records.
+A day given as a bound is taken whole: `to=2020-01-31` ends before 2020-02-01; so is a year. A moment given as
+a bound is included to the microsecond. Weeks run Sunday to Saturday. Source: http-api.md, Reading records.
 """
 
 import re
@@ -16,7 +16,7 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 LATEST = datetime.max.replace(tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MONTHS_IN_QUARTER = 3
-DATES_NEEDED = "a date like 2024-02-29, 20240229, 2024-02-29T12:30:00Z, or milliseconds since 1970"
+DATES_NEEDED = "a date like 2024-02-29, 20240229, 2024-02-29T12:30:00Z, a year, or milliseconds since 1970"
 RANGES_NEEDED = (
     "today, yesterday, ytd, last-week, last-month, last-quarter, a number with d, w, m, q or y, "
     "Q1 to Q4 or H1 or H2 with a year, a year, or with calendar=true tomorrow, this-week, this-month, "
@@ -24,6 +24,7 @@ RANGES_NEEDED = (
 )
 
 _BASIC_DATE = re.compile(r"[0-9]{8}")
+_YEAR = re.compile(r"[0-9]{4}")
 _EPOCH_MS = re.compile(r"0|-?[0-9]{9,15}")
 _LOST_PLUS = re.compile(r"T[0-9:.,]+ [0-9]{2}:?[0-9]{2}")
 _COUNTED = re.compile(r"([0-9]{1,5})([dwmqy])")
@@ -43,7 +44,9 @@ class Span(NamedTuple):
 
 
 def parse_day_or_moment(text: str) -> Span | None:
-    """The span a bound covers, a whole UTC day or one moment; None when it is no date."""
+    """The span a bound covers, a whole UTC year or day or one moment; None when it is no date."""
+    if _YEAR.fullmatch(text):
+        return _named(int(text), quarter=None, half=None)
     if _BASIC_DATE.fullmatch(text):
         moment = parse_iso(f"{text[:4]}-{text[4:6]}-{text[6:]}")
         return None if moment is None else day_span(moment)
@@ -64,9 +67,14 @@ def parse_day_or_moment(text: str) -> Span | None:
 
 
 def parse_day(text: str) -> Span | None:
-    """The whole UTC day that a date or a moment lies in; None when it is no date."""
+    """The whole UTC day that a date or a moment lies in, the first one of a year; None when it is no date."""
     span = parse_day_or_moment(text)
     return None if span is None or span.start is None else day_span(span.start)
+
+
+def parse_date_of_path(text: str) -> Span | None:
+    """As parse_day_or_moment(), but a year is its first day: a delete takes no more than was surely meant."""
+    return parse_day(text) if _YEAR.fullmatch(text) else parse_day_or_moment(text)
 
 
 def day_span(moment: datetime) -> Span:

@@ -14,7 +14,7 @@ from datasets.catalog import Metadata
 from datasets.json_text import loads_records
 from datasets.models import Deletion
 from datasets.parameters import ABSENT, SELECTING
-from datasets.ranges import DATES_NEEDED, Span, parse_day_or_moment
+from datasets.ranges import DATES_NEEDED, Span, parse_date_of_path
 from datasets.records import RecordChecker, Row
 from datasets.store import Selection
 from tokens.permissions import Action
@@ -104,7 +104,7 @@ def parse_selection(
         return values
     spans = dict(values)
     if date is not None:
-        spans["date"] = parse_day_or_moment(date)
+        spans["date"] = parse_date_of_path(date)
         if spans["date"] is None:
             return invalid_value("date", date, DATES_NEEDED)
     bounds = [
