@@ -4,11 +4,13 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+Network = IPv4Network | IPv6Network
 URL_FILE = "url"  # in the data directory, written by `manage.py up` while it runs
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
@@ -39,6 +41,17 @@ def integer(environ: Mapping[str, str], name: str, *, default: int, low: int, hi
             f"{name}={value} is out of range: use a whole number from {low} to {high}."
         )
     return value
+
+
+def networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    """Networks like 10.0.0.0/8, separated by commas; an address alone is a network of one."""
+    found = []
+    for text in filter(None, map(str.strip, environ.get(name, "").split(","))):
+        try:
+            found.append(ip_network(text))
+        except ValueError:
+            raise ImproperlyConfigured(f"{name}: {text!r} is no network, like 10.0.0.0/8.") from None
+    return tuple(found)
 
 
 def public_url(environ: Mapping[str, str], data_dir: Path) -> str:

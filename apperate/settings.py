@@ -6,7 +6,7 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from apperate.configuration import flag, integer, public_url, secret_key
+from apperate.configuration import flag, integer, networks, public_url, secret_key
 from apperate.database import databases
 from apperate.logs import LOGGING_CONFIGURATION
 
@@ -23,6 +23,7 @@ TRUSTED_PROXIES = integer(os.environ, "APPERATE_TRUSTED_PROXIES", default=0, low
 FAILED_TOKENS_PER_MINUTE = integer(
     os.environ, "APPERATE_FAILED_TOKENS_PER_MINUTE", default=120, low=1, high=1_000_000
 )
+WEBHOOK_NETWORKS = networks(os.environ, "APPERATE_WEBHOOK_NETWORKS")
 WORKERS = integer(os.environ, "APPERATE_WORKERS", default=2, low=1, high=64)
 UPLOAD_BYTES_MAX = integer(
     os.environ, "APPERATE_UPLOAD_BYTES_MAX", default=5_000_000_000, low=1_000, high=50_000_000_000

@@ -1,8 +1,13 @@
 """Alerts at 50, 80 and 100 % of a token's credit limit: each once a month, whoever looks and how often."""
 
+import hashlib
+import hmac
+import json
 import threading
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -11,10 +16,13 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from apperate.accounts.models import User, Workspace
 from tests.factories import LONG_AGO, RevisionFactory, TokenFactory
+from tests.receiver import OK, Receiver, receiving
 from tests.test_jobs import work
-from tokens.alert_models import CreditAlert
-from tokens.alerts import mail_alert, raise_alerts
+from tokens import webhook_settings
+from tokens.alert_models import CreditAlert, Webhook
+from tokens.alerts import ATTEMPTS_MAX, mail_alert, post_alert, raise_alerts
 from tokens.models import CreditWindow, Token
+from tokens.webhook_settings import Saved
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
@@ -195,3 +203,116 @@ def test_a_workspace_that_nobody_manages_gets_no_message(token: Token, mailoutbo
     work()
 
     assert (mailoutbox, ProcrastinateJob.objects.get(task_name="mail_alert").status) == ([], "succeeded")
+
+
+# --- by webhook ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def receiver(workspace: Workspace, settings: Any) -> Iterator[Receiver]:
+    """The webhook of the workspace, on this machine, which the operator allows."""
+    settings.WEBHOOK_NETWORKS = (ip_network("127.0.0.0/8"),)
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def secret(workspace: Workspace, receiver: Receiver) -> str:
+    saved = webhook_settings.save(workspace=workspace, url=receiver.url(), by=None, now=NOW)
+    assert isinstance(saved, Saved)
+    return saved.secret
+
+
+def wait_no_more() -> None:
+    """Let what is to be tried again later be tried now."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = NULL WHERE status = 'todo'")
+
+
+def test_an_alert_is_posted_signed_once(
+    token: Token, receiver: Receiver, secret: str, owner: User, mailoutbox: list[Any]
+) -> None:
+    spend(token, 812)
+    raised()
+
+    work()
+
+    bodies = {json.loads(body)["percent"]: body for _, body in receiver.requests}
+    alert = CreditAlert.objects.get(percent=80)
+    seconds, _, sign = receiver.header("Apperate-Signature").removeprefix("t=").partition(",v1=")
+    signed = f"{seconds}.".encode() + receiver.requests[-1][1]
+    assert sorted(bodies) == [50, 80] and len(receiver.requests) == len(mailoutbox) == 2
+    assert json.loads(bodies[80]) == {
+        "id": str(alert.pk),
+        "type": "credits.alert",
+        "createdAt": "2026-05-20T12:00:00Z",
+        "workspace": "ACME",
+        "token": {"id": token.public_id, "nickname": "Customer <XYZ>"},
+        "percent": 80,
+        "creditsUsed": 812,
+        "coreCreditLimit": 1_000,
+        "month": "2026-05",
+        "resetsAt": "2026-06-01T00:00:00Z",
+    }
+    assert hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() == sign
+    assert alert.posted_at is not None
+    post_alert.defer(alert_id=str(alert.pk))  # The same entry once more, after a restart.
+    work()
+    assert len(receiver.requests) == 2
+
+
+def test_a_webhook_that_does_not_answer_is_tried_again_with_the_same_id(
+    token: Token, receiver: Receiver, secret: str
+) -> None:
+    receiver.answers = [b"HTTP/1.1 503 Busy\r\n\r\n", OK]
+    spend(token, 500)
+    raised()
+
+    work()
+    waiting = ProcrastinateJob.objects.get(task_name="post_alert")
+    assert (waiting.status, Webhook.objects.get().fault) == ("todo", "It answered 503.")
+    assert waiting.scheduled_at is not None
+    wait_no_more()
+    work()
+
+    first, second = (json.loads(body) for _, body in receiver.requests)
+    assert first == second
+    assert (Webhook.objects.get().fault, CreditAlert.objects.get().posted_at is None) == ("", False)
+
+
+def test_a_webhook_that_never_answers_is_given_up(token: Token, receiver: Receiver, secret: str) -> None:
+    """A workspace's dead address is no fault of the installation: the queue's entry ends well."""
+    receiver.answers = [b"HTTP/1.1 500 No\r\n\r\n"]
+    spend(token, 500)
+    raised()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET attempts = %s", [ATTEMPTS_MAX])
+
+    work()
+
+    assert ProcrastinateJob.objects.get(task_name="post_alert").status == "succeeded"
+    assert (len(receiver.requests), CreditAlert.objects.get().posted_at) == (1, None)
+    assert Webhook.objects.get().fault == "It answered 500."
+
+
+def test_a_removed_webhook_gets_nothing_that_waits(
+    token: Token, receiver: Receiver, secret: str, workspace: Workspace
+) -> None:
+    spend(token, 500)
+    raised()
+    webhook_settings.remove(workspace=workspace, by=None, now=NOW)
+
+    work()
+
+    assert receiver.connections == 0
+    assert ProcrastinateJob.objects.get(task_name="post_alert").status == "succeeded"
+
+
+def test_alerts_of_other_workspaces_go_elsewhere(receiver: Receiver, secret: str) -> None:
+    spend(TokenFactory(settings={"core_credit_limit": LIMIT}), 500)
+
+    raised()
+
+    assert not ProcrastinateJob.objects.filter(task_name="post_alert").exists()
+    work()
+    assert receiver.connections == 0

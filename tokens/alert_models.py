@@ -1,11 +1,15 @@
-"""CreditAlert: that a token reached a part of its credit limit in a month, and that it was told."""
+"""CreditAlert: that a token reached a part of its limit in a month, and was told. Webhook: where to."""
 
 import uuid
 
 from django.db import models
 from django.db.models import Q
 
+from apperate.accounts.models import Workspace
+from tokens.webhook_target import URL_CHARACTERS_MAX
+
 PERCENTS = (50, 80, 100)
+FAULT_MAX = 200
 
 
 class CreditAlert(models.Model):
@@ -19,6 +23,7 @@ class CreditAlert(models.Model):
     credit_limit = models.BigIntegerField()
     reached_at = models.DateTimeField()
     mailed_at = models.DateTimeField(null=True)
+    posted_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
@@ -30,3 +35,17 @@ class CreditAlert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.token} {self.month:%Y-%m}: {self.percent} %"
+
+
+class Webhook(models.Model):
+    """Where the alerts of a workspace are posted, and the encrypted secret that they are signed with."""
+
+    workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, related_name="webhook")
+    url = models.CharField(max_length=URL_CHARACTERS_MAX)
+    ciphertext = models.BinaryField()
+    created_at = models.DateTimeField()
+    tried_at = models.DateTimeField(null=True)  # the last message to this address
+    fault = models.CharField(max_length=FAULT_MAX, blank=True)  # what went wrong with it
+
+    def __str__(self) -> str:
+        return f"webhook of {self.workspace}"

@@ -10,21 +10,27 @@ The row of an alert and the queue's entries are made in one transaction. Source:
 import logging
 import smtplib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
-from procrastinate import RetryStrategy
+from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from apperate.clock import database_now, month_of
-from tokens import alert_mail
-from tokens.alert_models import PERCENTS, CreditAlert
+from tokens import alert_mail, sealing, webhooks
+from tokens.alert_models import FAULT_MAX, PERCENTS, CreditAlert, Webhook
+from tokens.keyring import UnreadableSecret
+
+T = TypeVar("T")
 
 LATE_SECONDS = 120  # What was reached just before the month ended is told just after.
-MAIL_ATTEMPTS_MAX = 7  # with the waits between them about six hours
+ATTEMPTS_MAX = 7  # with the waits between them about six hours
+WAIT_BASE_SECONDS = 4
+AWAY = (OperationalError, InterfaceError)
 logger = logging.getLogger("apperate.alerts")
 
 # A row for each alert that is new, at most three for a token. The limit is the lowest of the versions that
@@ -57,8 +63,11 @@ RETURNING id
 def raise_alerts(*, now: datetime) -> list[uuid.UUID]:
     """Make the alerts that are due and queue their messages; the ids of those that are new."""
     raised = _insert(None, now)
+    posted = CreditAlert.objects.filter(pk__in=raised, token__workspace__webhook__isnull=False)
     for alert_id in raised:
         mail_alert.defer(alert_id=str(alert_id))
+    for alert_id in posted.values_list("pk", flat=True):
+        post_alert.defer(alert_id=str(alert_id))
     return raised
 
 
@@ -81,21 +90,18 @@ async def look(timestamp: int) -> None:
     """Every half minute."""
 
     def work() -> None:
-        try:
-            raise_alerts(now=database_now())
-        finally:
-            connections.close_all()
+        raise_alerts(now=database_now())
 
-    await sync_to_async(work, thread_sensitive=False)()
+    await aside(work)
 
 
 @app.task(
     name="mail_alert",
     queue="alerts",
     retry=RetryStrategy(
-        max_attempts=MAIL_ATTEMPTS_MAX,
-        exponential_wait=4,
-        retry_exceptions=(OSError, smtplib.SMTPException, OperationalError, InterfaceError),
+        max_attempts=ATTEMPTS_MAX,
+        exponential_wait=WAIT_BASE_SECONDS,
+        retry_exceptions=(OSError, smtplib.SMTPException, *AWAY),
     ),
 )
 def mail_alert(alert_id: str) -> None:
@@ -112,3 +118,90 @@ def mail_alert(alert_id: str) -> None:
                 raise
     finally:
         connections.close_all()
+
+
+class NotPosted(Exception):
+    """Makes the queue try again; the sentence says why."""
+
+
+@app.task(
+    name="post_alert",
+    queue="alerts",
+    pass_context=True,
+    retry=RetryStrategy(
+        max_attempts=ATTEMPTS_MAX, exponential_wait=WAIT_BASE_SECONDS, retry_exceptions=(NotPosted, *AWAY)
+    ),
+)
+async def post_alert(context: JobContext, alert_id: str) -> None:
+    """Send one alert to the webhook of its workspace, until it is taken or was tried often enough.
+
+    A worker killed before it noted the answer makes it come twice, under the same id.
+    """
+    message = await aside(lambda: _message(alert_id))
+    if message is None:
+        return
+    fault = await webhooks.post(message.url, message.body, secret=message.secret, at=message.at)
+    await aside(lambda: _note(message, alert_id, fault))
+    if not fault:
+        return
+    if context.job.attempts < ATTEMPTS_MAX:
+        raise NotPosted(fault)
+    logger.warning("giving up an alert for the webhook of workspace %s: %s", message.workspace_id, fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is posted, where, and what signs it."""
+
+    workspace_id: int
+    url: str
+    body: bytes
+    secret: str = field(repr=False)
+    at: datetime
+
+
+def _message(alert_id: str) -> Message | None:
+    """What there is to post; None when it was taken already, or the webhook is gone."""
+    found = CreditAlert.objects.filter(pk=alert_id, posted_at=None).select_related("token__workspace")
+    alert = found.first()
+    webhook = alert and Webhook.objects.filter(workspace=alert.token.workspace).first()
+    if not alert or not webhook:
+        return None
+    now = database_now()
+    try:
+        secret = sealing.unseal_webhook_secret(webhook.ciphertext, workspace_id=webhook.workspace_id)
+    except UnreadableSecret as error:
+        Webhook.objects.filter(pk=webhook.pk).update(tried_at=now, fault=str(error)[:FAULT_MAX])
+        return None
+    data = {
+        "token": {"id": alert.token.public_id, "nickname": alert.token.nickname},
+        "percent": alert.percent,
+        "creditsUsed": alert.used,
+        "coreCreditLimit": alert.credit_limit,
+        "month": f"{alert.month:%Y-%m}",
+        "resetsAt": alert_mail.resets_at(alert).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    body = webhooks.document("credits.alert", alert.pk, alert.token.workspace.name, alert.reached_at, data)
+    return Message(webhook.workspace_id, webhook.url, body, secret, now)
+
+
+def _note(message: Message, alert_id: str, fault: str) -> None:
+    now = database_now()
+    if not fault:
+        CreditAlert.objects.filter(pk=alert_id).update(posted_at=now)
+    # Of this address only: it may have been changed meanwhile.
+    Webhook.objects.filter(workspace_id=message.workspace_id, url=message.url).update(
+        tried_at=now, fault=fault[:FAULT_MAX]
+    )
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """The result of work with the database, off the event loop."""
+
+    def call() -> T:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    return await sync_to_async(call, thread_sensitive=False)()

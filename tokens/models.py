@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apperate.accounts.models import Workspace
 from tokens import token_format
-from tokens.alert_models import CreditAlert  # noqa: F401  Django looks for models in this module.
+from tokens.alert_models import CreditAlert, Webhook  # noqa: F401  Django looks for models in this module.
 from tokens.token_format import TokenKind
 
 

@@ -1,4 +1,4 @@
-"""reencrypt(): every secret of every token under the first key of the key ring; all keys still decrypt.
+"""reencrypt(): every secret at rest under the first key of the key ring; all keys still decrypt.
 
 Small transactions, a row at a time under its lock: requests go on meanwhile, and a run that was cut off
 is simply run again. Source: product.md, Tokens (at rest); security.md S02.
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from tokens import sealing
+from tokens.alert_models import Webhook
 from tokens.keyring import UnreadableSecret
 from tokens.models import Secret, SigningSecret
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did. `unreadable` are the public ids of tokens whose secret no key decrypts."""
+    """What a run did. `unreadable` names tokens (public ids) and webhooks whose secret no key decrypts."""
 
     encrypted: int
     unchanged: int
@@ -45,6 +46,8 @@ def _steps() -> Iterator[tuple[str, Callable[[], bool]]]:
         yield public_id, lambda pk=pk, public_id=public_id: _value(pk, public_id)  # type: ignore[misc]
     for pk, public_id in SigningSecret.objects.order_by("pk").values_list("pk", "token__public_id"):
         yield public_id, lambda pk=pk, public_id=public_id: _signing_secret(pk, public_id)  # type: ignore[misc]
+    for webhook in Webhook.objects.select_related("workspace").order_by("pk"):
+        yield str(webhook), lambda pk=webhook.pk: _webhook_secret(pk)  # type: ignore[misc]
 
 
 @transaction.atomic
@@ -69,5 +72,18 @@ def _signing_secret(pk: int, public_id: str) -> bool:
     if not sealing.keys().needs_rotation(row.ciphertext):
         return False
     row.ciphertext = sealing.seal_signing_secret(secret, public_id=public_id)
+    row.save(update_fields=["ciphertext"])
+    return True
+
+
+@transaction.atomic
+def _webhook_secret(pk: int) -> bool:
+    row = Webhook.objects.select_for_update(no_key=True).filter(pk=pk).first()
+    if row is None:
+        return False
+    secret = sealing.unseal_webhook_secret(row.ciphertext, workspace_id=row.workspace_id)
+    if not sealing.keys().needs_rotation(row.ciphertext):
+        return False
+    row.ciphertext = sealing.seal_webhook_secret(secret, workspace_id=row.workspace_id)
     row.save(update_fields=["ciphertext"])
     return True

@@ -1,7 +1,8 @@
-"""What of tokens is encrypted at rest: secret values and signing secrets, each bound to its row.
+"""What is encrypted at rest: secret values, signing secrets and those of webhooks, each bound to its row.
 
     seal_value(), unseal_value()                  the value of a secret token
     seal_signing_secret(), unseal_signing_secret()
+    seal_webhook_secret(), unseal_webhook_secret()
     keys()                                        the installation's key ring, read once a process
 
 A secret under a key that this process does not know makes it read the ring once more: a running worker
@@ -47,6 +48,19 @@ def unseal_signing_secret(blob: bytes | memoryview | None, *, public_id: str) ->
 def signing_row(public_id: str) -> str:
     """What the signing secret of a token is bound to: the same token's value decrypts nowhere else."""
     return f"{public_id}/signing"
+
+
+def seal_webhook_secret(secret: str, *, workspace_id: int) -> bytes:
+    return keys().encrypt(secret, bound_to=webhook_row(workspace_id))
+
+
+def unseal_webhook_secret(blob: bytes | memoryview | None, *, workspace_id: int) -> str:
+    """What messages to a workspace's webhook are signed with. Raises UnreadableSecret."""
+    return _decrypt(blob, bound_to=webhook_row(workspace_id))
+
+
+def webhook_row(workspace_id: int) -> str:
+    return f"workspace {workspace_id}/webhook"
 
 
 def _decrypt(blob: bytes | memoryview | None, *, bound_to: str) -> str:

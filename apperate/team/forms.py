@@ -6,6 +6,7 @@ from apperate.accounts.audit_words import GROUPS
 from apperate.accounts.models import Role
 from apperate.forms import Choices
 from apperate.team import audit_log
+from tokens.webhook_target import URL_CHARACTERS_MAX, target_of
 
 HELP = {
     Role.USER: "Sees everything but secrets, and calls the API with the tokens.",
@@ -66,3 +67,20 @@ class AuditFilterForm(forms.Form):
     def said(self) -> dict[str, str]:
         """The filters that are set, as an address or the log itself tells them."""
         return {name: str(value) for name, value in self.cleaned_data.items() if value and name != "below"}
+
+
+class WebhookForm(forms.Form):
+    """Where a workspace's alerts are posted."""
+
+    url = forms.CharField(
+        label="Address",
+        max_length=URL_CHARACTERS_MAX,
+        help_text="Gets a POST with JSON for each alert. It must be on the public internet.",
+        widget=forms.URLInput(attrs={"placeholder": "https://example.com/apperate", "autocomplete": "off"}),
+    )
+
+    def clean_url(self) -> str:
+        url: str = self.cleaned_data["url"]
+        if isinstance(fault := target_of(url), str):
+            raise forms.ValidationError(fault)
+        return url
