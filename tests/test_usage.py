@@ -1,12 +1,13 @@
 """Usage is counted once: by token, dataset, operation and outcome; spending without a limit too."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
+from tokens import usage
 from tokens.models import CreditWindow, UsageCounter, UsageFlush
 from tokens.token_format import TokenKind
 from tokens.usage import meter
@@ -53,6 +54,14 @@ def test_a_flush_whose_answer_was_lost_is_counted_once(api: DataPlaneClient) -> 
     assert UsageCounter.objects.get(token_id=token.pk).calls == 1
     assert CreditWindow.objects.get(token=token).used == 5
     assert UsageFlush.objects.count() == 1
+
+
+def test_ids_of_flushes_are_kept_for_a_day(db: None) -> None:
+    """Every worker adds one a second; without an end the table would only grow."""
+    for hours in (1, 23, 25, 48):
+        UsageFlush.objects.create(id=uuid.uuid4(), flushed_at=NOW - timedelta(hours=hours))
+
+    assert (usage.purge(now=NOW), UsageFlush.objects.count()) == (2, 2)
 
 
 def test_counts_of_a_minute_add_up(api: DataPlaneClient) -> None:

@@ -9,14 +9,16 @@ import logging
 import uuid
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from apperate import pool
 from apperate.background import Background
 from apperate.clock import month_of
+from tokens.models import UsageFlush
 
 FLUSH_SECONDS = 1.0
+FLUSH_ID_HOURS = 24  # A worker repeats a flush within seconds, or as soon as the database is back.
 logger = logging.getLogger("apperate.usage")
 
 # No row back. `uncharged` are CORE credits of tokens without a limit: they join the window, so that a
@@ -126,6 +128,12 @@ class Meter:
             async with asyncio.timeout(3):
                 await self.flush()
                 await self.flush()
+
+
+def purge(*, now: datetime) -> int:
+    """Forget the ids of flushes and of returned leases that nobody repeats any more; how many."""
+    count, _ = UsageFlush.objects.filter(flushed_at__lt=now - timedelta(hours=FLUSH_ID_HOURS)).delete()
+    return count
 
 
 meter = Meter()
