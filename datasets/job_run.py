@@ -18,6 +18,7 @@ import psycopg
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
+from apperate.accounts import audit
 from apperate.clock import database_now
 from apperate.problems import storage_full
 from apperate.refusals import Refusal
@@ -28,6 +29,7 @@ from datasets.json_text import bad_body
 from datasets.models import IngestJob
 from datasets.records import Row
 from datasets.writing import dataset_gone
+from tokens.models import Token
 
 RECORDS_MAX = 20_000_000
 FAULT_CHARS_MAX = 300
@@ -177,10 +179,17 @@ def _delete(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
         store.lift_time_limits()
         watch.phase = Status.PROCESSING
         selection = replace(deletes.selection_of(job), until=job.created_at)
-        count = writing.delete_selected(dataset, selection, token_id=job.token_id, now=now)
+        with audit.asked_by(address="", actor=_asker(job)):
+            count = writing.delete_selected(dataset, selection, token_id=job.token_id, now=now)
         job.lines = watch.rows = count
         _end_well(job, watch, store.Copied(count, count))
     return None
+
+
+def _asker(job: IngestJob) -> str:
+    """The token that asked for a job, as the audit log names it."""
+    public_id = Token.objects.filter(pk=job.token_id).values_list("public_id", flat=True).first()
+    return f"token {public_id}" if public_id else "system"
 
 
 def _restore(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:

@@ -114,6 +114,8 @@ def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
             _queued(job)
         else:
             job.save()
+        if job.created_by is not None:
+            _record_upload(job)
     return {"jobId": job.public_id}
 
 
@@ -227,6 +229,14 @@ def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refu
         job.save()
         ingest.defer(job_id=job.pk)
     return job
+
+
+def _record_upload(job: IngestJob) -> None:
+    """A person's file; what tokens write is counted by the usage, and told by the list of jobs."""
+    audit.record(
+        "job.upload", workspace=job.dataset.workspace, by=job.created_by, now=job.created_at,
+        target=job.dataset.name, after={"job": job.public_id, "file": job.file_name},
+    )  # fmt: skip
 
 
 def _record(action: str, job: IngestJob, *, by: User | None, now: datetime) -> None:

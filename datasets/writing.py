@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from apperate.accounts import audit
 from apperate.refusals import Refusal, invalid_value
 from datasets import parameters, store
 from datasets.catalog import Metadata
@@ -131,6 +132,14 @@ def delete_selected(dataset: Metadata, selection: Selection, *, token_id: int | 
     if count:
         deletion.records = count
         deletion.save(update_fields=["records"])
+        audit.record(
+            "records.delete",
+            workspace=dataset.workspace_id,
+            by=None,
+            now=now,
+            target=dataset.name,
+            before={"key": selection.key, "subkey": selection.subkey, "records": count},
+        )
     else:
         deletion.delete()
     return count

@@ -17,7 +17,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection
 
-from apperate.accounts.models import Workspace
+from apperate.accounts.models import AuditEvent, Workspace
 from apperate.refusals import Refusal
 from datasets import services, store
 from datasets.catalog import catalog
@@ -484,7 +484,7 @@ def test_a_generated_key_tells_equal_records_apart_from_others(call: Caller, wor
     ids=["key", "from", "to", "from to"],
 )
 def test_records_are_deleted_into_the_trash(
-    filled: Caller, prices: Dataset, path: str, query: str, left: list[str]
+    filled: Caller, secret: Token, prices: Dataset, path: str, query: str, left: list[str]
 ) -> None:
     reply = filled.delete(path, query)
 
@@ -499,6 +499,9 @@ def test_records_are_deleted_into_the_trash(
             [deletion.pk, prices.pk],
         )
         assert cursor.fetchone()[0] == gone
+    event = AuditEvent.objects.get(action="records.delete", target="PRICES")
+    assert event.before == {"key": "AAPL", "subkey": None, "records": gone}
+    assert (event.actor, event.address) == (f"token {secret.public_id}", "127.0.0.1")
 
 
 def test_a_subkey_and_a_date_narrow_a_delete(call: Caller, options: Dataset, prices: Dataset) -> None:
@@ -514,6 +517,7 @@ def test_a_subkey_and_a_date_narrow_a_delete(call: Caller, options: Dataset, pri
 def test_deleting_nothing_leaves_no_trace(filled: Caller, prices: Dataset) -> None:
     assert filled.delete("PRICES/NONE").json()["message"] == "deleted 0 records"
     assert not Deletion.objects.exists()
+    assert not AuditEvent.objects.filter(action="records.delete").exists()
     assert count(prices) == len(RECORDS)
 
 

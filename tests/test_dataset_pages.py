@@ -87,6 +87,8 @@ def test_a_file_becomes_a_dataset_in_two_steps(
     assert (dataset.name, dataset.title, dataset.created_by) == ("PRICES", "Daily prices", owner)
     assert dataset.column_mapping == {"key": "Ticker", "date": "Date"}
     assert list(dataset.schema_json["properties"]) == ["Ticker", "Date", "Close"]
+    event = AuditEvent.objects.get(action="job.upload")
+    assert (event.user, event.target, event.after["file"]) == (owner, "PRICES", "p.csv")
 
     run_jobs()
     ended = page(as_owner.get(created.url))

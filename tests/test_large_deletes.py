@@ -76,6 +76,7 @@ def test_a_delete_over_100000_records_runs_as_a_job(
     assert count(prices) == before
     deletion = Deletion.objects.get()
     assert (deletion.key, deletion.records) == ("BIG", MANY)
+    assert AuditEvent.objects.get(action="records.delete").actor.startswith("token tok_")
 
     page = as_admin.post(reverse("datasets:restore_records", args=["PRICES", deletion.pk]), follow=True)
     assert "100,001 records are being restored." in page.content.decode()

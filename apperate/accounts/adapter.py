@@ -47,12 +47,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
         email = str(credentials.get("email", ""))
         audit.record_person(
-            "sign_in.failed",
-            email=email,
-            by=None,
-            now=database_now(),
-            address=client_address(request),
-            target=email,
+            "sign_in.failed", of=email, by=None, now=database_now(), address=client_address(request)
         )
 
     @transaction.atomic
@@ -61,14 +56,7 @@ class AccountAdapter(DefaultAccountAdapter):
         self.record("password.changed", self.request, user)
 
     def record(self, action: str, request: HttpRequest, user: User) -> None:
-        audit.record_person(
-            action,
-            email=user.email,
-            by=user,
-            now=database_now(),
-            address=client_address(request),
-            target=user.email,
-        )
+        audit.record_person(action, of=user, by=user, now=database_now(), address=client_address(request))
 
 
 def public_address(url_name: str, *args: str, **kwargs: str) -> str:

@@ -34,7 +34,7 @@ def asked_by(*, address: str, actor: str = "system") -> Iterator[None]:
 def record(
     action: str,
     *,
-    workspace: Workspace | None,
+    workspace: Workspace | int | None,
     by: User | None,
     now: datetime,
     target: str = "",
@@ -42,10 +42,13 @@ def record(
     after: Mapping[str, Any] | None = None,
     address: str = "",
 ) -> AuditEvent:
-    """Write one audit row. `before` and `after` must hold no secret; by=None is a token or the system."""
+    """Write one audit row; a workspace may be named by its id. `before` and `after` must hold no secret.
+
+    by=None is a token or the system.
+    """
     asker, its_address = _asker.get()
     return AuditEvent.objects.create(
-        workspace=workspace,
+        workspace_id=workspace if workspace is None or isinstance(workspace, int) else workspace.pk,
         at=now,
         user=by,
         actor=by.email if by else asker,
@@ -58,24 +61,35 @@ def record(
 
 
 def record_person(
-    action: str, *, email: str, by: User | None, now: datetime, address: str = "", target: str = ""
+    action: str,
+    *,
+    of: User | str,
+    by: User | None,
+    now: datetime,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    address: str = "",
 ) -> None:
     """Write what concerns a person, such as a sign-in, into the log of each workspace they are in.
 
-    One row without a workspace when they are in none. As many queries whether the address is known or not,
-    so that a failed sign-in tells nothing by its time.
+    `of` is the person, or the address that somebody gave. One row without a workspace when they are in
+    none. As many queries whether the address is known or not, so that a failed sign-in tells nothing by
+    its time.
     """
-    found = Membership.objects.filter(user__email=email.lower()).values_list("workspace_id", flat=True)
-    workspaces: list[int | None] = [*found] or [None]
+    members = Membership.objects
+    found = members.filter(user__email=of.lower()) if isinstance(of, str) else members.filter(user=of)
+    workspaces: list[int | None] = [*found.values_list("workspace_id", flat=True)] or [None]
     AuditEvent.objects.bulk_create(
         AuditEvent(
             workspace_id=workspace_id,
             at=now,
             user=by,
             actor=by.email if by else "unknown",
-            address=address,
+            address=address or _asker.get()[1],
             action=action,
-            target=target[:254],
+            target=(of if isinstance(of, str) else of.email)[:254],
+            before=before,
+            after=after,
         )
         for workspace_id in workspaces
     )

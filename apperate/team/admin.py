@@ -12,6 +12,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
@@ -102,6 +103,7 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
 
+@transaction.atomic
 def save_workspace(request: HttpRequest, workspace: Workspace, form: Any) -> None:
     """Save what was changed, and tell of it in the audit log."""
     if not form.changed_data:
@@ -226,6 +228,15 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fields = ["email", "name", "is_active", "is_staff", "last_login", "date_joined"]
     readonly_fields = ["email", "last_login", "date_joined"]
     ordering = ["email"]
+
+    @transaction.atomic
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if not form.changed_data:
+            return
+        before = {name: form.initial.get(name) for name in form.changed_data}
+        after = {name: form.cleaned_data[name] for name in form.changed_data}
+        obj.save(update_fields=form.changed_data)
+        audit.record_person("person.changed", of=obj, before=before, after=after, **acting(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
