@@ -156,7 +156,7 @@ def test_a_name_whose_answer_changes_reaches_what_was_checked(
     """DNS rebinding: the address that was checked is the one that is connected to; nobody asks again."""
     settings.WEBHOOK_NETWORKS = (ip_network("127.0.0.2/32"),)
     asked = resolve_to(monkeypatch, ["127.0.0.2"], ["127.0.0.1"])
-    with receiving("127.0.0.2") as checked, receiving("127.0.0.1", port=checked.port) as inside:
+    with receiving("127.0.0.1") as inside, receiving("127.0.0.2", port=inside.port) as checked:
         first, second = post(checked.url(host="hook.test")), post(checked.url(host="hook.test"))
 
     assert (first, second) == ("", NOT_PUBLIC)
@@ -244,8 +244,8 @@ def test_all_of_it_has_a_limit_of_time(
 
 
 def test_where_nobody_listens_is_told(allowed: None) -> None:
-    with receiving() as gone:
-        url = gone.url()
+    with receiving("127.0.0.9") as gone:
+        url = gone.url(host="127.0.0.9")
 
     assert post(url) == "The connection could not be made, or broke."
 
