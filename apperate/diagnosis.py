@@ -128,7 +128,7 @@ def public_address() -> Finding:
 def mail() -> Finding:
     if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
         return Finding(
-            WARN, "E-mail", "Messages are printed, not sent.", "Set EMAIL_URL to send invitations."
+            WARN, "E-mail", "Messages are printed, not sent.", "Set EMAIL_URL to send invitations and alerts."
         )
     return Finding(OK, "E-mail", "Messages are sent.")
 

@@ -7,10 +7,13 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.test import Client
 from django.urls import reverse
+from playwright.sync_api import Page, expect
 
 from apperate.accounts.models import AuditEvent, User, Workspace
+from tests.conftest import signed_in
 from tests.receiver import Receiver, receiving
 from tests.test_people import shows
 from tokens import reencryption, sealing, webhook_settings
@@ -158,3 +161,29 @@ def test_its_secret_is_bound_to_its_workspace_and_follows_the_key_ring(
     assert (outcome.encrypted, outcome.unreadable) == (1, ())
     moved = Webhook.objects.get().ciphertext
     assert KeyRing([new_key]).decrypt(moved, bound_to=sealing.webhook_row(workspace.pk)) == secret
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_is_walked_in_a_browser(
+    page: Page, live_server: Any, owner: User, receiver: Receiver, axe: Any
+) -> None:
+    """A mistake, an address with its secret, a test; accessible, and no wider than a phone."""
+    session = signed_in(owner).cookies[django_settings.SESSION_COOKIE_NAME]
+    page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+    page.goto(live_server.url + reverse(PAGE))
+    address = page.get_by_label("Address")
+
+    address.fill("ftp://example.com")
+    page.get_by_role("button", name="Save").click()
+    expect(address).to_have_attribute("aria-invalid", "true")
+    axe(page)
+    address.fill(receiver.url())
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#webhook-secret")).to_contain_text("whsec_")
+    page.set_viewport_size({"width": 320, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Send a test").click()
+    expect(page.get_by_text("The test was taken.")).to_be_visible()
+    expect(page.locator("#webhook-secret")).to_have_count(0)
+    page.emulate_media(color_scheme="dark")
+    axe(page)
