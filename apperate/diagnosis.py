@@ -197,6 +197,27 @@ def database_role() -> Finding:
     return Finding(OK, "Database role", f"{role} may do what it needs.")
 
 
+def audit_log() -> Finding:
+    """Is it only added to? A trigger refuses changes, and the rights on the table do for a second role."""
+    subject = "Audit log"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT count(*) FILTER (WHERE tgenabled IN ('O', 'A')),
+                      pg_has_role(c.relowner, 'USAGE'),
+                      has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')
+                 FROM pg_class c LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'audit_rows_stay'
+                WHERE c.oid = 'accounts_auditevent'::regclass GROUP BY c.oid, c.relowner"""
+        )
+        triggers, owns, may_change = cursor.fetchone()
+    if not triggers:
+        advice = "Run: ALTER TABLE accounts_auditevent ENABLE TRIGGER ALL. Ask who switched it off."
+        return Finding(FAIL, subject, "The trigger that keeps its rows is switched off or gone.", advice)
+    if may_change and not owns:
+        advice = "Run: REVOKE UPDATE, DELETE, TRUNCATE ON accounts_auditevent FROM that role."
+        return Finding(WARN, subject, "The role that serves requests has rights to change it.", advice)
+    return Finding(OK, subject, "Its rows stay as they were written.")
+
+
 def clock() -> Finding:
     """Times are the database's; a clock far from it only makes logs hard to read."""
     apart = abs((datetime.now(UTC) - database_now()).total_seconds())
@@ -268,6 +289,7 @@ WITHOUT_DATABASE: tuple[Callable[[], Finding], ...] = (
 ON_DATABASE: tuple[Callable[[], Finding], ...] = (
     tables,
     database_role,
+    audit_log,
     clock,
     secrets_at_rest,
     background_work,

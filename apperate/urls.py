@@ -1,13 +1,26 @@
 """Every address. The dashboard and the data plane share this list; asgi.py chooses the chain by path."""
 
+from allauth.account import views as account_views
+from allauth.mfa.recovery_codes import views as recovery_views
+from allauth.mfa.totp import views as totp_views
 from django.conf import settings
 from django.contrib import admin
+from django.db import transaction
 from django.urls import URLPattern, URLResolver, include, path
 
 from apperate import views
 
+# Pages of allauth that change a person's account: each one transaction with its audit row.
+WHOLE = (
+    ("email/", account_views.email, "account_email"),
+    ("confirm-email/<str:key>/", account_views.confirm_email, "account_confirm_email"),
+    ("2fa/totp/activate/", totp_views.activate_totp, "mfa_activate_totp"),
+    ("2fa/totp/deactivate/", totp_views.deactivate_totp, "mfa_deactivate_totp"),
+    ("2fa/recovery-codes/generate/", recovery_views.generate_recovery_codes, "mfa_generate_recovery_codes"),
+)
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.home, name="home"),
+    *(path(f"account/{route}", transaction.atomic(view), name=name) for route, view, name in WHOLE),
     path("account/", include("allauth.urls")),
     path("theme/", views.theme, name="theme"),
     path("docs/", views.docs, name="docs"),

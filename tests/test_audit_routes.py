@@ -17,6 +17,7 @@ from django.contrib import admin
 from django.test import Client, RequestFactory
 from django.urls import get_resolver, reverse
 
+from apperate.accounts import audit
 from apperate.accounts.audit_words import ACTIONS
 from apperate.accounts.models import AuditEvent, User, Workspace
 from tests.conftest import signed_in
@@ -38,6 +39,7 @@ PAGES: dict[str, str | set[str]] = {
     "account/reauthenticate/": {"sign_in.failed"},
     "account/email/": {"email.added", "email.changed", "email.removed"},
     "account/confirm-email/": READS,
+    "account/confirm-email/<str:key>/": {"email.added", "email.changed"},
     r"account/^confirm-email/(?P<key>[-:\w]+)/$": {"email.added", "email.changed"},
     "account/password/change/": {"password.changed"},
     "account/password/set/": {"password.changed"},
@@ -255,6 +257,51 @@ def test_a_changed_address_is_audited(as_second: Client, owner: User, workspace:
     changed, removed = AuditEvent.objects.filter(action__startswith="email.").order_by("pk")
     assert (changed.before, changed.after) == ({"email": "owner@example.com"}, {"email": "new@example.com"})
     assert (removed.action, removed.before) == ("email.removed", {"email": "owner@example.com"})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("change", ["email", "factor", "codes", "password"])
+def test_what_cannot_be_audited_is_not_changed(
+    as_second: Client, owner: User, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """S54: the row is in the transaction of the change."""
+    EmailAddress.objects.create(user=owner, email="new@example.com", verified=True)
+    requests = {
+        "email": ("account_email", {"email": "new@example.com", "action_primary": ""}),
+        "factor": ("mfa_deactivate_totp", {}),
+        "codes": ("mfa_generate_recovery_codes", {}),
+        "password": (
+            "account_change_password",
+            {"oldpassword": PASSWORD, "password1": "a new long sentence", "password2": "a new long sentence"},
+        ),
+    }
+    before = account_of(owner)
+    url, data = requests[change]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit, "record_person", refuse)
+        as_second.raise_request_exception = False
+        assert as_second.post(reverse(url), data).status_code == 500
+
+    assert account_of(owner) == before
+    assert as_second.post(reverse(url), data).status_code == 302
+    assert account_of(owner) != before
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise RuntimeError("the audit log cannot be written")
+
+
+def account_of(user: User) -> list[Any]:
+    """What the pages of an account change."""
+    user.refresh_from_db()
+    factors = user.authenticator_set.order_by("pk").values_list("pk", "type")
+    return [
+        user.email,
+        user.password,
+        *EmailAddress.objects.filter(primary=True).values_list("email"),
+        *factors,
+    ]
 
 
 @pytest.mark.django_db

@@ -70,7 +70,15 @@ def test_a_sound_installation_has_no_failure(empty_queue: None) -> None:
 
     assert code == 0
     assert not any(line.startswith("fail") for line in said.splitlines())
-    for subject in ("Data directory", "Disk space", "Database", "Tables", "Database role", "Background work"):
+    for subject in (
+        "Data directory",
+        "Disk space",
+        "Database",
+        "Tables",
+        "Database role",
+        "Audit log",
+        "Background work",
+    ):
         assert subject in said
 
 
@@ -190,6 +198,16 @@ def test_a_role_that_owns_the_tables_should_not_serve(monkeypatch: pytest.Monkey
     monkeypatch.delenv("APPERATE_DATABASE_ROLE")
 
     level(diagnosis.database_role(), "warn", "DATABASE_OWNER_URL")
+
+
+@pytest.mark.django_db
+def test_an_audit_log_whose_trigger_is_off() -> None:
+    level(diagnosis.audit_log(), "ok", "stay as they were written")
+
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE accounts_auditevent DISABLE TRIGGER audit_rows_stay")
+
+    level(diagnosis.audit_log(), "fail", "switched off")
 
 
 @pytest.mark.django_db
