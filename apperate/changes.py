@@ -74,7 +74,9 @@ class Changes:
         # A first poll has nothing to compare with: an id above all others asks for the clock alone.
         rows = await pool.fetch_all(statement, {"xmin": 2**62 if first else self._xmin})
         xmin, at, *changed = rows[0]
-        if self._xmin is not None and xmin < self._xmin:  # Another cluster answers now.
+        # Another cluster answers now, or the clock was set back: then what had started, and was kept alone
+        # in a cache, waits again.
+        if (self._xmin is not None and xmin < self._xmin) or (self._clock and at < self._clock[0]):
             for clear in self._clears:
                 clear()
         for evict, ids in zip(self._listeners.values(), changed, strict=True):

@@ -104,10 +104,11 @@ class Token(models.Model):
         live: Iterable[Revision] = getattr(self, "live_revisions", None) or self.revisions.live()[:2]
         pending = in_force = None
         for revision in live:  # Newest first: the first effective one is in force.
-            if revision.effective_at <= now:
+            # So is the one before a pending one: it was when that was saved, whatever a clock set back says.
+            if revision.effective_at <= now or pending is not None:
                 in_force = revision
                 break
-            pending = pending or revision
+            pending = revision
         return Versions(in_force, pending)
 
     def status(self, *, now: datetime) -> Status:
@@ -194,7 +195,7 @@ class UsedSignature(models.Model):
 
 class RevisionQuerySet(models.QuerySet["Revision"]):
     def live(self) -> "RevisionQuerySet":
-        """At most three a token, newest first: not withdrawn, and not long replaced in force."""
+        """At most two a token, newest first: not withdrawn, and not long replaced in force."""
         return self.filter(withdrawn_at=None, is_past=False).order_by("token", "-number")
 
 

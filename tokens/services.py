@@ -251,9 +251,9 @@ def apply_now(*, token: Token, by: User | None, now: datetime, address: str = ""
     pending = token.versions(now=now).pending
     if pending is None:
         return invalid_value("token", token.public_id, "a token with a pending change", check="active")
-    pending.effective_at = max(now, pending.saved_at)
-    pending.save(update_fields=["effective_at"])
-    writing.retire_before(pending)
+    # Saved later than now is what a clock that was set back leaves behind; it must not delay this.
+    pending.effective_at, pending.saved_at = now, min(now, pending.saved_at)
+    pending.save(update_fields=["effective_at", "saved_at"])
     writing.touch(token)
     after = {"revision": pending.number}
     writing.audit("token.change_applied", token, by=by, now=now, address=address, after=after)

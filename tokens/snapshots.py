@@ -26,7 +26,7 @@ ENTRIES_MAX = 10_000
 MISS_SECONDS = 2.0
 logger = logging.getLogger("apperate.tokens")
 
-# One row a value: the token, its workspace and its live revisions (at most three, newest first) with
+# One row a value: the token, its workspace and its live revisions (at most two, newest first) with
 # their grants as JSON; for a token that signs, what its requests may be signed with: its own signing secret
 # and the values of the workspace's secret token; what it spent this month. Index: tokens_secret_digest,
 # tokens_revision_live, tokens_grant_once, tokens_signingsecret_token_id, tokens_token_one_secret,
@@ -40,7 +40,7 @@ SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.exp
                                FROM tokens_grant g WHERE g.revision_id = r.id) AS grants
                   FROM tokens_revision r
                  WHERE r.token_id = t.id AND r.withdrawn_at IS NULL AND NOT r.is_past
-                 ORDER BY r.number DESC LIMIT 3) v)::text,
+                 ORDER BY r.number DESC LIMIT 2) v)::text,
        CASE WHEN EXISTS (SELECT FROM tokens_revision r WHERE r.token_id = t.id AND r.signed_requests
                                                          AND r.withdrawn_at IS NULL AND NOT r.is_past)
             THEN (SELECT json_agg(k) FROM (
@@ -160,11 +160,11 @@ def _snapshot(row: Sequence[Any]) -> Snapshot:
     in_force = pending = effective_at = None
     for revision in json.loads(revisions):
         starts_at = datetime.fromisoformat(revision["effective_at"])
-        if starts_at <= now:
+        # The one before a pending one was in force when that was saved, whatever a clock set back says.
+        if starts_at <= now or pending is not None:
             in_force = _settings(revision)
             break
-        if pending is None:
-            pending, effective_at = _settings(revision), starts_at
+        pending, effective_at = _settings(revision), starts_at
     signing = json.loads(sealed) if sealed else []
     return Snapshot(
         token_id=token_id, public_id=public_id, kind=TokenKind(kind), nickname=nickname,
