@@ -27,7 +27,7 @@ from apperate.refusals import Refusal, invalid_value
 from datasets import catalog, delivery
 from datasets.catalog import Metadata
 from datasets.schema import dataset_id, is_storable
-from tokens import access, credits, signed_requests
+from tokens import access, credits, domains, signed_requests
 from tokens.access import Allowed, Facts
 from tokens.permissions import CORE, PREMIUM, Action, Snapshot, Target
 from tokens.usage import meter
@@ -376,14 +376,18 @@ async def aside(answer: Answer, work: Callable[[], Any]) -> Any:
 
 
 def share_with_origin(call: Call, response: HttpResponseBase) -> None:
-    """CORS of a 2xx answer: any origin, or for a token with domain rules the one that matched them."""
-    origin = call.request.headers.get("Origin")
-    restricted = any(version.allowed_domains for version in call.token.versions(now=call.now))
-    if restricted and origin:
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Vary"] += ", Origin"
-    else:
+    """CORS of a 2xx answer: any origin, or for a token with domain rules the one that matched them.
+
+    A Referer alone has an origin too. Rules that only report let every page pass, and every page read.
+    """
+    versions = call.token.versions(now=call.now)
+    if not any(version.allowed_domains and not version.domains_report_only for version in versions):
         response.headers["Access-Control-Allow-Origin"] = "*"
+        return
+    headers = call.request.headers
+    origin = headers.get("Origin") or domains.origin_of(headers.get("Referer", ""))
+    response.headers["Access-Control-Allow-Origin"] = origin or "*"
+    response.headers["Vary"] += ", Origin"
 
 
 def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) -> HttpResponse:
