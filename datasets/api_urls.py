@@ -10,7 +10,17 @@ from django.urls import path, re_path, register_converter
 from apperate.data_plane import Segment
 from apperate.problems import problem_response
 from apperate.refusals import Refusal
-from datasets import api_account, api_batch, api_catalog, api_docs, api_jobs, api_status, api_writing
+from datasets import (
+    api_account,
+    api_batch,
+    api_catalog,
+    api_docs,
+    api_jobs,
+    api_status,
+    api_tokens,
+    api_writing,
+)
+from tokens.api import AT_ONCE
 from tokens.permissions import CORE
 
 register_converter(Segment, "segment")
@@ -48,6 +58,7 @@ DATA = f"data/{DATASET}"
 TIME_SERIES = "time-series/<segment:name>"
 CORE_DATA = {"workspace": CORE}
 METADATA = f"metadata/{TIME_SERIES}"
+ONE_TOKEN = "tokens/<segment:token_id>"  # noqa: S105  A route.
 urlpatterns = [
     path("status", ByMethod(GET=api_status.status)),
     path("openapi-doc", ByMethod(GET=api_docs.read_document)),
@@ -114,5 +125,14 @@ urlpatterns = [
     path("logs/<segment:workspace>", ByMethod(GET=api_account.read_logs)),
     path("generate-schema/<segment:workspace>", ByMethod(POST=api_account.generate_schema)),
     path(f"generate-schema/{DATASET}", ByMethod(GET=api_account.read_schema)),
+    path("token", ByMethod(GET=api_tokens.read_own)),
+    path("tokens", ByMethod(GET=api_tokens.read_tokens, POST=api_tokens.create_token)),
+    path(
+        ONE_TOKEN,
+        ByMethod(GET=api_tokens.read_token, PATCH=api_tokens.edit_token, DELETE=api_tokens.delete_token),
+    ),
+    *(path(f"{ONE_TOKEN}/{what}", ByMethod(POST=api_tokens.at_once(what))) for what in AT_ONCE),
+    path(f"{ONE_TOKEN}/rotate", ByMethod(POST=api_tokens.rotate_token)),
+    path(f"{ONE_TOKEN}/usage", ByMethod(GET=api_tokens.read_usage)),
     re_path(r"^", api_status.no_such_route),
 ]

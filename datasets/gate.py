@@ -314,7 +314,7 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     say_rate(call.request, response)
     if limit is not None:
         response.headers["Apperate-Credits-Remaining"] = str(max(0, limit - used))
-    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers.setdefault("Cache-Control", "private, no-cache")
     response.headers["Vary"] = "Accept, Accept-Encoding"
     share_with_origin(call, response)
     return response

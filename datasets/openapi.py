@@ -15,6 +15,7 @@ from apperate.version import VERSION
 from datasets import openapi_schemas, parameters
 from datasets.openapi_refusals import Refusals, named_headers
 from datasets.openapi_schemas import ANSWERED, EVERY, HEADERS, SCHEMAS, TEXT, Json, record_schemas
+from datasets.openapi_token_schemas import TOKEN_SCHEMAS
 from datasets.operations import OPERATIONS, TAGS
 from datasets.parameters import Parameter
 from datasets.schema import PropertyType, Schema
@@ -53,6 +54,7 @@ SEGMENTS: Mapping[str, Json] = {
         "description": "The `jobId` of an upload.",
         "schema": TEXT | {"pattern": "^[0-9a-fA-F]{32}$"},
     },
+    "tokenId": {"description": "The `id` of a token, not its value.", "example": "tok_8f3k2m9q"},
     "type": {
         "description": "What was used.",
         "schema": TEXT
@@ -89,7 +91,11 @@ class Described:
 
 def whole(public_url: str, operations: Sequence[Operation] = OPERATIONS) -> Json:
     """The document of every operation."""
-    schemas = {**SCHEMAS, "NewRecord": {"type": "object", "description": "A record to be written."}}
+    schemas = {
+        **SCHEMAS,
+        **TOKEN_SCHEMAS,
+        "NewRecord": {"type": "object", "description": "A record to be written."},
+    }
     return _document("Apperate", ABOUT, public_url, operations, schemas)
 
 

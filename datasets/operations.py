@@ -11,6 +11,7 @@ from typing import Any
 from apperate.operations import ANY, DELETE, PUBLIC, READ, SECRET, WRITE, Operation
 from datasets import renderers
 from datasets.openapi_schemas import PAGED, TEXT, array, ref
+from datasets.token_operations import TOKEN_OPERATIONS, TOKENS
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -18,7 +19,7 @@ BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 READING, WRITING, DATASETS, JOBS, ACCOUNT, SERVICE = (
     "Reading records", "Writing records", "Datasets", "Ingestion jobs", "Account", "Service",
 )  # fmt: skip
-TAGS = (READING, WRITING, DATASETS, JOBS, ACCOUNT, SERVICE)
+TAGS = (READING, WRITING, DATASETS, JOBS, TOKENS, ACCOUNT, SERVICE)
 
 
 def bare(content_type: str) -> str:
@@ -222,7 +223,7 @@ SERVICE_OPERATIONS = (
 )  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = (
     *READS, WRITE_RECORDS, INGEST, *DELETES, *DATASET_OPERATIONS, *JOB_OPERATIONS, *ACCOUNT_OPERATIONS,
-    *SERVICE_OPERATIONS,
+    *TOKEN_OPERATIONS, *SERVICE_OPERATIONS,
     *also_at("/query/{workspace}/{dataset}", "query", *READS),
     *also_at("/time-series/{dataset}", "readTimeSeries", *READS),
     INVENTORY,

@@ -23,6 +23,7 @@ from apperate.refusals import Refusal, invalid_value
 from datasets.conditions import SUBATTRIBUTE_NEEDED, WHERE_NEEDED
 from datasets.cursors import CURSOR_NEEDED
 from datasets.ranges import DATES_NEEDED, RANGES_NEEDED, parse_day, parse_day_or_moment
+from tokens.vocabulary import USAGE_BY
 
 LIMIT_MAX = 5_000
 COUNT_MAX = 1_000_000_000
@@ -126,7 +127,7 @@ COUNT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": COUNT_MAX}
 
 READ = ("read",)
 LISTED = ("read", "jobs")  # records are read by them, and lists of ingestion jobs
-COUNTED = (*LISTED, "list")  # lists of datasets, too
+COUNTED = (*LISTED, "list", "tokens")  # lists of datasets and of tokens, too
 STORING = ("write", "ingest")
 
 PARAMETERS: tuple[Parameter, ...] = (
@@ -162,8 +163,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         parse_day_or_moment, TEXT, selects=True,
     ),
     Parameter(
-        "range", READ, f"records of a span: {RANGES_NEEDED}", "last-month", RANGES_NEEDED, str, TEXT,
-        selects=True,
+        "range", ("read", "usage"), f"records of a span: {RANGES_NEEDED}", "last-month", RANGES_NEEDED,
+        str, TEXT, selects=True,
     ),
     Parameter(
         "calendar", READ, "ranges reach forward from today; oldest first", "true", _FLAG, parse_flag, FLAG,
@@ -210,7 +211,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         FLAG,
     ),
     Parameter(
-        "cursor", READ, "go on where an answer ended", "WyJkMmY4", CURSOR_NEEDED, str, TEXT, selects=True
+        "cursor", ("read", "tokens"), "go on where an answer ended", "WyJkMmY4", CURSOR_NEEDED, str,
+        TEXT, selects=True,
     ),
     Parameter(
         "callback", READ, "answer as JSONP, a call of this function", "show",
@@ -258,6 +260,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "period", ("logs",), "how far back the log is read; a day unless said", "7d",
         "a number with h, d or w, at most a year", parse_period, TEXT,
+    ),
+    Parameter(
+        "trash", ("tokens",), "the tokens in the trash instead of the others", "true", _FLAG, parse_flag, FLAG
+    ),
+    Parameter(
+        "by", ("usage",), "what a row stands for beside its day", "dataset",
+        "one of " + ", ".join(USAGE_BY), one_of(*USAGE_BY), TEXT | {"enum": list(USAGE_BY)},
     ),
 )  # fmt: skip
 SELECTING = frozenset(found.name for found in PARAMETERS if found.selects) | {"key", "subkey", "date"}

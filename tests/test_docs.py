@@ -85,7 +85,7 @@ def test_a_code_is_listed_with_its_status_title_and_anchor(code: str) -> None:
     assert row["when"] and row["what to do"]
 
 
-TABLES = ("refusals.py", "operations.py")  # They name codes, they answer none.
+TABLES = ("refusals.py", "operations.py", "token_operations.py")  # They name codes, they answer none.
 
 
 def test_codes_that_nothing_answers_are_marked() -> None:
@@ -198,6 +198,7 @@ SEGMENTS = {
     "date": "DATE",
     "job_id": "JOBID",
     "usage_type": "TYPE",
+    "token_id": "TOKENID",
 }
 
 

@@ -19,7 +19,7 @@ from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
 from tokens.token_format import TokenKind
 
-SEGMENTS = {"name": "dataset", "job_id": "jobId", "usage_type": "type"}
+SEGMENTS = {"name": "dataset", "job_id": "jobId", "usage_type": "type", "token_id": "tokenId"}
 WHOLE = openapi.whole("https://data.example.com")
 Document = dict[str, Any]
 

@@ -18,8 +18,9 @@ from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
 from tokens import keyring, rotation, sealing, services
 from tokens.models import CreditWindow, Secret, SigningSecret, Token
-from tokens.rotation import OVERLAPS, Rotated
+from tokens.rotation import Rotated
 from tokens.token_format import TokenKind
+from tokens.vocabulary import OVERLAPS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -17,10 +17,7 @@ from apperate.refusals import Refusal, invalid_value
 from tokens import sealing, token_format, writing
 from tokens.models import Secret, Token
 from tokens.token_format import TokenKind
-
-# Seconds → how people say it; the second last is what a form offers first.
-OVERLAPS = {0: "at once", 3_600: "in 1 hour", 86_400: "in 24 hours", 604_800: "in 7 days"}
-OVERLAP_SECONDS = 86_400
+from tokens.vocabulary import OVERLAPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,85 @@
+"""The bodies of the Tokens API as JSON Schema, for the OpenAPI documents. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from datasets.openapi_schemas import COUNT, FLAG, TEXT, array, nullable, record, ref
+from tokens.permissions import Action
+from tokens.vocabulary import OVERLAPS, USAGE_BY
+
+Json = dict[str, Any]
+TIME: Json = TEXT | {"format": "date-time", "description": "UTC, to the second."}
+ACTIONS = array({"enum": [action.value for action in Action]})
+STATUSES = ("activating", "active", "pending", "disabled", "expired", "deleted")
+SETTINGS: Json = {
+    "signedRequests": FLAG,
+    "coreDataAccess": FLAG,
+    "premiumDataAccess": FLAG,
+    "datasets": {"type": "object", "additionalProperties": ACTIONS},
+    "allDatasets": ACTIONS,
+    "allowedDomains": array(TEXT),
+    "domainsReportOnly": FLAG,
+    "coreCreditLimit": nullable(COUNT),
+    "requestsPerSecond": nullable(COUNT | {"minimum": 1}),
+    "burst": nullable(COUNT | {"minimum": 1}),
+}
+OWN: Json = {
+    "id": TEXT,
+    "type": {"enum": ["publishable", "secret"]},
+    "nickname": TEXT,
+    "status": {"enum": list(STATUSES)},
+    "createdAt": TIME,
+    "lastUsedAt": nullable(TIME),
+    "expiresAt": nullable(TIME),
+    "settings": {"anyOf": [ref("TokenSettings"), {"type": "null"}], "description": "Those in force."},
+    "pending": {
+        "anyOf": [
+            record({"settings": ref("TokenSettings"), "effectiveAt": TIME}),
+            {"type": "null"},
+        ]
+    },
+    "usage": record({"creditsUsed": COUNT, "creditsRemaining": nullable(COUNT), "resetsAt": TIME}),
+}
+TOKEN: Json = OWN | {
+    "token": TEXT | {"description": "The value; masked for the secret token."},
+    "createdBy": nullable(TEXT),
+}
+NEW: Json = {
+    "nickname": TEXT | {"maxLength": 60},
+    "settings": ref("TokenSettingsChanges"),
+    "expiresAt": nullable(TIME),
+}
+TOKEN_SCHEMAS: Mapping[str, Json] = {
+    "TokenSettings": record(SETTINGS),
+    "TokenSettingsChanges": record(SETTINGS, *SETTINGS),
+    "Token": record(TOKEN),
+    "OwnToken": record({"workspace": TEXT, **OWN}),
+    "NewToken": record(NEW | {"importValue": TEXT}, *NEW, "importValue"),
+    "TokenChanges": record(NEW, *NEW),
+    "RotatedToken": record(TOKEN | {"oldValueEndsAt": TIME}),
+    "Rotation": record({"overlapSeconds": {"enum": list(OVERLAPS)}}, "overlapSeconds"),
+    "Nothing": record({}),
+    "TokenUsage": record(
+        {
+            "by": {"enum": list(USAGE_BY)},
+            "from": nullable(TEXT),
+            "to": nullable(TEXT),
+            "series": array(
+                record(
+                    {
+                        "date": TEXT,
+                        "dataset": nullable(TEXT),
+                        "operation": TEXT,
+                        "outcome": TEXT,
+                        "calls": COUNT,
+                        "refused": COUNT,
+                        "records": COUNT,
+                        "credits": COUNT,
+                        "coreCredits": COUNT,
+                    },
+                    "dataset", "operation", "outcome",
+                )
+            ),
+        }
+    ),
+}  # fmt: skip

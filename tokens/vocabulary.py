@@ -1,0 +1,8 @@
+"""The words and numbers that the token pages, the Tokens API and its documentation share. Pure."""
+
+# How long an old value works after a rotation: seconds → how people say it, and what is offered first.
+OVERLAPS = {0: "at once", 3_600: "in 1 hour", 86_400: "in 24 hours", 604_800: "in 7 days"}
+OVERLAP_SECONDS = 86_400
+
+# What a row of a usage series stands for, beside its day.
+USAGE_BY = ("day", "dataset", "operation", "outcome")
