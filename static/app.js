@@ -93,10 +93,24 @@ on("input", "form[data-dirty]", (f) => {
 });
 
 // Upload progress and file drop. Without script the form posts as usual and the next page shows the job.
+const MB = (bytes) => (bytes / 1e6).toFixed(1);
 document.addEventListener("htmx:xhr:progress", (e) => {
-  const bar = e.target.querySelector("progress");
-  if (bar && e.detail.lengthComputable) { bar.hidden = false; bar.value = (100 * e.detail.loaded) / e.detail.total; }
+  const row = e.target.querySelector("[data-upload]"), { loaded, total, lengthComputable } = e.detail;
+  if (!row || !lengthComputable || row.dataset.sent) return;
+  const bar = row.querySelector("progress");
+  row.hidden = false;
+  row.querySelector("[data-upload-name]").textContent = e.target.querySelector("input[type=file]").files[0]?.name ?? "";
+  row.querySelector("[data-upload-sent]").textContent = loaded < total ? `${MB(loaded)} of ${MB(total)} MB` : "is sent and being checked";
+  if (loaded < total) { bar.value = (100 * loaded) / total; return; }
+  row.dataset.sent = "yes";
+  bar.removeAttribute("value");
+  say("The file is sent and being checked.");
 });
+document.addEventListener("htmx:afterRequest", (e) => {
+  const row = e.target.querySelector?.("[data-upload]");
+  if (row) { row.hidden = true; delete row.dataset.sent; row.querySelector("progress").value = 0; }
+});
+on("click", "[data-abort]", (b) => b.form.dispatchEvent(new Event("htmx:abort", { bubbles: true })));
 for (const type of ["dragover", "dragleave", "drop"]) on(type, "[data-drop]", (zone, e) => {
   e.preventDefault();
   zone.classList.toggle("over", type === "dragover");

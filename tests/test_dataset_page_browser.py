@@ -85,9 +85,18 @@ def test_an_upload_is_walked_to_its_end_without_a_reload(
 ) -> None:
     page = visit("/datasets/")
     axe(page)
+    heard: list[str] = []
+    page.expose_function("heard", lambda text: heard.append(text))
+    page.add_init_script(
+        """new MutationObserver((records) => {
+            for (const { target } of records)
+                if (target.matches?.("[data-upload-name], [data-upload-sent]")) heard(target.textContent);
+        }).observe(document, { subtree: true, childList: true })"""
+    )
 
     walk(page, file)
 
+    assert {"prices.csv", "is sent and being checked"} <= set(heard)
     page.evaluate("window.stayed = true")
     expect(page.get_by_text("The job waits for its turn.")).to_be_visible()
     axe(page)
