@@ -19,7 +19,6 @@ from datasets import examples, parameters, selectors
 from datasets.models import Dataset
 from datasets.operations import READ_DATA
 from datasets.parameters import Parameter
-from datasets.schema import PropertyType
 from tokens.models import Status, Token
 from tokens.token_format import TokenKind
 
@@ -154,7 +153,7 @@ def _field(found: Parameter, value: str, dataset: Dataset) -> Field:
     if found.schema["type"] == "boolean":
         options = ["true", "false"]
     if found.name == "dateField":
-        options = [one.name for one in dataset.schema.properties if one.type is PropertyType.DATE]
+        options = list(dataset.schema.date_names)
     if found.name == "sort":
         options = ["asc", "desc"]
     if value and options and value not in options:

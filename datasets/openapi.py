@@ -18,7 +18,7 @@ from datasets.openapi_schemas import ANSWERED, EVERY, HEADERS, SCHEMAS, TEXT, Js
 from datasets.openapi_token_schemas import TOKEN_SCHEMAS
 from datasets.operations import OPERATIONS, TAGS
 from datasets.parameters import Parameter
-from datasets.schema import PropertyType, Schema
+from datasets.schema import Schema
 
 OPENAPI_VERSION = "3.1.0"
 SECURITY: Mapping[str, Json] = {
@@ -115,8 +115,7 @@ def of_dataset(described: Described, actions: Iterable[str], is_secret: bool, pu
         own,
         {**SCHEMAS, **record_schemas(schema, described.inline)},
     )
-    dates = [found.name for found in schema.properties if found.type is PropertyType.DATE]
-    if dates:
+    if dates := list(schema.date_names):
         named = document["components"]["parameters"]["dateField"]
         named |= {"schema": TEXT | {"enum": dates}, "example": dates[0]}
     return document

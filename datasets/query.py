@@ -18,7 +18,7 @@ from datasets.conditions import All, Condition, parse_subattribute, parse_where
 from datasets.cursors import CURSOR_NEEDED, Place, question_of, read_cursor
 from datasets.parameters import COUNT_MAX, DATE_FIELD_NEEDED, LIMIT_MAX
 from datasets.ranges import MOMENT, RANGES_NEEDED, Span, later, needs_calendar, parse_range
-from datasets.schema import PropertyType, Schema
+from datasets.schema import Schema
 
 KEYS_MAX = 2_000
 _COUNTS = ("last", "first", "next")
@@ -143,10 +143,8 @@ def _conflict(values: Mapping[str, Any], schema: Schema, more_names: Sequence[st
     for name in values.get("filter", ()):
         if schema.get(name) is None and name not in more_names:
             return invalid_value("filter", name, "names of properties of this dataset")
-    if "dateField" in values:
-        found = schema.get(values["dateField"])
-        if found is None or (found.type is not PropertyType.DATE and found.name != schema.date):
-            return invalid_value("dateField", values["dateField"], DATE_FIELD_NEEDED)
+    if "dateField" in values and values["dateField"] not in schema.date_names:
+        return invalid_value("dateField", values["dateField"], DATE_FIELD_NEEDED)
     if values.get("export"):
         for name in (*_COUNTS, "cursor", "callback", "queryId", "schema"):
             if values.get(name):

@@ -83,6 +83,12 @@ class Schema:
         """The property names in order."""
         return tuple(found.name for found in self.properties)
 
+    @property
+    def date_names(self) -> tuple[str, ...]:
+        """The properties that are dates: of that type, or an integer year that is mapped as the date."""
+        dates = (one for one in self.properties if one.type is PropertyType.DATE or one.name == self.date)
+        return tuple(one.name for one in dates)
+
     def get(self, name: str) -> Property | None:
         """The property of that exact name, if there is one."""
         return self._by_name.get(name)

@@ -27,6 +27,7 @@ PAGE_ROWS = 50
 JOBS_SHOWN = 5
 TOKENS_TRIED = 200
 EXAMPLE_CHARS_MAX = 4_000
+COUNT_MILLISECONDS = 1_500
 UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -80,7 +81,7 @@ def sizes(ids: Sequence[int]) -> dict[int, store.Size] | None:
     """store.sizes(), or None when counting takes longer than a page may."""
     try:
         with transaction.atomic():
-            store.limit_statement(milliseconds=1_500)
+            store.limit_statement(milliseconds=COUNT_MILLISECONDS)
             return store.sizes(ids)
     except OperationalError:
         return None
@@ -122,12 +123,21 @@ class Reads:
     with_demo: bool
 
 
-def reads_of(dataset: Dataset, *, now: datetime) -> Reads:
-    counted = UsageCounter.objects.filter(
+def reads_of(dataset: Dataset, *, now: datetime) -> Reads | None:
+    """None when counting takes longer than a page may."""
+    found = UsageCounter.objects.filter(
         dataset_id=dataset.pk, operation=Action.READ, outcome="ok", minute__gte=month_of(now)
-    ).aggregate(
-        calls=Sum("calls"), tokens=Count("token_id", distinct=True), demo=Count("pk", filter=Q(is_demo=True))
     )
+    try:
+        with transaction.atomic():
+            store.limit_statement(milliseconds=COUNT_MILLISECONDS)
+            counted = found.aggregate(
+                calls=Sum("calls"),
+                tokens=Count("token_id", distinct=True),
+                demo=Count("pk", filter=Q(is_demo=True)),
+            )
+    except OperationalError:
+        return None
     return Reads(counted["calls"] or 0, counted["tokens"], bool(counted["demo"]))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
@@ -618,6 +619,18 @@ def test_operations_are_counted_by_month_and_by_token(prices: Dataset) -> None:
     ]
     assert [(row.token, row.calls) for row in found.tokens] == [(busy, 9), (None, 3), (calm, 1)]
     assert "February 2026: Reads 10; Writes 2; Deletes 1" in found.chart
+
+
+def test_what_takes_too_long_to_count_is_said_and_does_not_break_the_page(
+    as_teammate: Client, prices: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_time(**_: int) -> None:
+        raise OperationalError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(store, "limit_statement", no_time)
+
+    assert selectors.reads_of(prices, now=database_now()) is None
+    assert "too many to count here" in page(as_teammate.get(reverse("datasets:detail", args=["PRICES"])))
 
 
 def test_operations_are_shown_as_a_drawing_and_as_a_table(as_teammate: Client, prices: Dataset) -> None:

@@ -181,3 +181,20 @@ def test_members_look_and_others_do_not(
     assert docs(as_outsider).status_code == 404
     assert docs(client).status_code == 302
     assert as_teammate.post(reverse("datasets:docs", args=["PRICES"])).status_code == 405
+
+
+def test_a_year_that_is_mapped_as_the_date_is_offered_as_a_date_field(
+    as_owner: Client, workspace: Workspace
+) -> None:
+    year, day = {"type": "integer"}, {"type": "string", "format": "date"}
+    properties = {"Year": year, "Paid": day, "N": year}
+    DatasetFactory(
+        workspace=workspace, name="YEARS", column_mapping={"date": "Year"},
+        schema_json={"type": "object", "properties": properties, "required": ["Year"]},
+    )  # fmt: skip
+
+    html = as_owner.get(reverse("datasets:docs", args=["YEARS"])).content.decode()
+
+    select = re.search(r'<select[^>]*name="dateField".*?</select>', html, re.S)
+    assert select
+    assert re.findall(r'<option value="(\w+)"', select[0]) == ["Year", "Paid"]
