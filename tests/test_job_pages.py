@@ -60,7 +60,9 @@ def page(response: HttpResponse) -> str:
 
 
 def actions() -> list[str]:
-    return list(AuditEvent.objects.filter(action__startswith="job.").values_list("action", flat=True))
+    """What was asked of jobs, after their uploads."""
+    asked = AuditEvent.objects.filter(action__in=["job.cancel", "job.retry"]).order_by("pk")
+    return list(asked.values_list("action", flat=True))
 
 
 # --- how far it is ------------------------------------------------------------------------------------
