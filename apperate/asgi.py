@@ -21,6 +21,7 @@ from apperate.pool import pools  # noqa: E402
 from apperate.problems import is_api_path  # noqa: E402
 from tokens.failed_values import failed_values  # noqa: E402
 from tokens.leases import leases  # noqa: E402
+from tokens.refusal_log import refusals  # noqa: E402
 from tokens.throttling import buckets  # noqa: E402
 from tokens.usage import meter  # noqa: E402
 
@@ -60,10 +61,12 @@ async def startup() -> None:
     failed_values.clear()
     await leases.ensure_started()
     await meter.ensure_started()
+    await refusals.ensure_started()
 
 
 async def shutdown() -> None:
     await leases.stop()
     await meter.stop()
+    await refusals.stop()
     await changes.stop()
     await pools.close()

@@ -163,6 +163,13 @@ async def rotate_token(call: Call, token_id: str) -> Answer | Refusal:
 
 
 @token_endpoint
+async def read_refusals(call: Call, token_id: str) -> Answer | Refusal:
+    """GET /v1/tokens/ID/refusals."""
+    found = await in_thread(lambda: api.last_refusals(_workspace(call), token_id, now=call.now))()
+    return found if isinstance(found, Refusal) else _said(found)
+
+
+@token_endpoint
 async def read_usage(call: Call, token_id: str) -> Answer | Refusal:
     """GET /v1/tokens/ID/usage?range=30d&by=dataset."""
     values = parameters.values(pairs(call.request.GET), "usage")

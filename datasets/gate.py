@@ -30,6 +30,7 @@ from datasets.schema import dataset_id, is_storable
 from tokens import access, credits, domains, signed_requests
 from tokens.access import Allowed, Facts
 from tokens.permissions import CORE, PREMIUM, Action, Snapshot, Target
+from tokens.refusal_log import refusals
 from tokens.usage import meter
 
 
@@ -236,6 +237,8 @@ async def admit(
     was_cached = not fresh and catalog.catalog.get((workspace_name, dataset_name)) is not None
     dataset = await catalog.find(workspace_name, dataset_name, fresh=fresh)
     target = Target(workspace_name, dataset_name, dataset.id if dataset else None)
+    # Of another workspace's dataset nobody may learn that it exists.
+    request.asked = dataset.id if dataset and workspace_name == request.token.workspace.name else 0
     now = changes.now()
     facts = facts_of(request, action, target)
     verdict = await access.check_access(request.token, facts, partial(check_rate, request), now=now)
@@ -404,6 +407,14 @@ def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) ->
                 dataset_id=dataset.id if dataset else 0,
                 operation=action,
                 outcome=refusal.code,
+                now=now,
+            )
+            refusals.note(
+                token.token_id,
+                code=refusal.code,
+                dataset_id=dataset.id if dataset else getattr(request, "asked", 0),
+                origin=request.headers.get("Origin"),
+                referer=request.headers.get("Referer"),
                 now=now,
             )
     response = problem_response(refusal, request)

@@ -9,7 +9,7 @@ from apperate.accounts import audit, idempotency
 from apperate.clock import database_now
 from datasets import job_files, job_run, trash
 from datasets.models import IngestJob
-from tokens import signed_requests, usage
+from tokens import refusal_log, signed_requests, usage
 
 ENTRY_HOURS = 24
 UPKEEP_HOURS = 1
@@ -54,6 +54,7 @@ async def purge_files(timestamp: int) -> None:
             idempotency.purge(now=database_now())
             signed_requests.purge(now=database_now())
             usage.purge(now=database_now())
+            refusal_log.purge(now=database_now())
             audit.purge()
         finally:
             connections.close_all()

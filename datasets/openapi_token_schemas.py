@@ -59,6 +59,18 @@ TOKEN_SCHEMAS: Mapping[str, Json] = {
     "RotatedToken": record(TOKEN | {"oldValueEndsAt": TIME}),
     "Rotation": record({"overlapSeconds": {"enum": list(OVERLAPS)}}, "overlapSeconds"),
     "Nothing": record({}),
+    "TokenRefusal": record(
+        {
+            "code": TEXT,
+            "title": TEXT,
+            "dataset": nullable(TEXT),
+            "site": nullable(TEXT | {"description": "The host of the page that called."}),
+            "calls": COUNT,
+            "firstAt": TIME,
+            "lastAt": TIME,
+            "docs": TEXT,
+        }
+    ),
     "TokenUsage": record(
         {
             "by": {"enum": list(USAGE_BY)},

@@ -62,6 +62,12 @@ TOKEN_OPERATIONS = (
         answer={JSON: ref("RotatedToken")}, body={JSON: ref("Rotation")},
     ),
     Operation(
+        "GET", "/tokens/{tokenId}/refusals", "readTokenRefusals", "The last refusals of a token", TOKENS,
+        SECRET, {JSON: array(ref("TokenRefusal"))},
+        "By code, dataset and site, newest first; kept for 30 days.",
+        more_codes=MISSING, is_read=True,
+    ),
+    Operation(
         "GET", "/tokens/{tokenId}/usage", "readTokenUsage", "What a token did", TOKENS, SECRET,
         {JSON: ref("TokenUsage")}, "By UTC day; 30 days unless said.", parameters="usage", more_codes=MISSING,
         is_read=True,

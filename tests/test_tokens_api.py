@@ -11,8 +11,9 @@ from apperate.clock import database_now
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens import token_format
-from tokens.models import CreditWindow, Revision, Token, UsageCounter
+from tests.installation import until
+from tokens import refusal_log, token_format
+from tokens.models import CreditWindow, Revision, Token, TokenRefusal, UsageCounter
 from tokens.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -388,9 +389,14 @@ def test_a_plan_has_room_for_so_many_tokens(call: Caller, workspace: Workspace, 
 
 # --- who may, and what does not exist ------------------------------------------------------------
 
-ONE = [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate"), ("GET", "/usage")] + [
-    ("POST", f"/{what}") for what in ("apply-now", "undo", "disable", "enable", "restore", "duplicate")
-]
+ONE = [
+    ("GET", ""),
+    ("PATCH", ""),
+    ("DELETE", ""),
+    ("POST", "/rotate"),
+    ("GET", "/refusals"),
+    ("GET", "/usage"),
+] + [("POST", f"/{what}") for what in ("apply-now", "undo", "disable", "enable", "restore", "duplicate")]
 
 
 def test_only_the_workspaces_own_secret_token_may(call: Caller, api: DataPlaneClient, app: Token) -> None:
@@ -492,3 +498,57 @@ def test_usage_is_told_by_day_and_one_thing_more(call: Caller, app: Token, price
     ]  # fmt: skip
     for query in "range=soon", "by=colour":
         refused(call("GET", f"{path}?{query}"))
+
+
+# --- the last refusals ---------------------------------------------------------------------------
+
+
+def test_refusals_are_told_by_code_dataset_and_site(
+    call: Caller, workspace: Workspace, prices: Dataset, app: Token
+) -> None:
+    other = DatasetFactory(workspace=workspace, name="OTHER")
+    foreign = DatasetFactory(workspace=WorkspaceFactory(name="ELSEWHERE"), name="FOREIGN")
+    ask, page = Caller(call.api, app.test_value), "https://shop.example/cart?secret=1"
+    for _ in range(2):
+        refused(ask("GET", "data/ACME/OTHER/A", Referer=page), 403, "dataset-not-granted")
+    refused(ask("GET", "data/ELSEWHERE/FOREIGN/A"), 403, "dataset-not-granted")
+    refused(ask("GET", "data/ELSEWHERE/NOSUCH/A"), 403, "dataset-not-granted")
+    refused(ask("GET", "data/ACME/PRICES/A?limit=no"))
+    until(lambda: sum(TokenRefusal.objects.values_list("calls", flat=True)) == 5)
+
+    reply = call("GET", f"tokens/{app.public_id}/refusals")
+
+    found = {(one["code"], one["dataset"], one["site"]): one["calls"] for one in ok(reply)}
+    assert found == {
+        ("dataset-not-granted", "ACME/OTHER", "shop.example"): 2,
+        ("dataset-not-granted", None, None): 2,
+        ("invalid-values", "ACME/PRICES", None): 1,
+    }
+    for one in ok(reply):
+        assert one["title"] and one["firstAt"] <= one["lastAt"]
+    for hidden in b"secret=1", b"FOREIGN", app.test_value.encode():
+        assert hidden not in reply.body
+    stored = set(TokenRefusal.objects.values_list("dataset_id", flat=True))
+    assert other.pk in stored
+    assert foreign.pk not in stored
+
+
+def test_the_rows_of_a_token_are_bounded_and_go_after_30_days(call: Caller, app: Token) -> None:
+    now = database_now()
+
+    async def many() -> None:
+        for number in range(refusal_log.KINDS_PER_TOKEN + 5):
+            refusal_log.refusals.note(
+                app.pk, code="domain-not-allowed", dataset_id=0, origin=f"https://a{number}.example",
+                referer=None, now=now + timedelta(seconds=number),
+            )  # fmt: skip
+        await refusal_log.refusals.flush()
+
+    call.api.run(many())
+
+    sites = [one["site"] for one in ok(call("GET", f"tokens/{app.public_id}/refusals"))]
+
+    last = refusal_log.KINDS_PER_TOKEN - 1
+    assert sites == [f"a{last - number}.example" for number in range(refusal_log.ROWS_PER_CODE)]
+    assert refusal_log.purge(now=now + timedelta(days=30)) == 0
+    assert refusal_log.purge(now=now + timedelta(days=31)) == refusal_log.ROWS_PER_CODE

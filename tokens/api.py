@@ -15,13 +15,15 @@ from django.db import transaction
 from django.db.models import Q
 
 from apperate.accounts.models import Workspace
-from apperate.refusals import Refusal
+from apperate.refusals import REFUSALS, Refusal
 from tokens import (
     conditions,
     documents,
+    refusal_log,
     rotation,
     saved_settings,
     selectors,
+    series,
     services,
     token_changes,
     writing,
@@ -96,6 +98,29 @@ def listed(
     names = saved_settings.dataset_names(workspace)
     page = [documents.token_document(token, names, now=now) for token in found[:limit]]
     return page, _cursor(found[limit - 1], kind) if len(found) > limit else ""
+
+
+def last_refusals(workspace: Workspace, public_id: str, *, now: datetime) -> list[Document] | Refusal:
+    """GET /tokens/ID/refusals: newest first."""
+    token = find(workspace, public_id, now=now)
+    if isinstance(token, Refusal):
+        return token
+    rows = refusal_log.last(token)
+    names = series.dataset_names([row.dataset_id for row in rows])
+    return [
+        {
+            "code": row.code,
+            "title": REFUSALS[row.code][1],
+            "dataset": names.get(row.dataset_id),
+            "site": row.site or None,
+            "calls": row.calls,
+            "firstAt": documents.moment(row.first_at),
+            "lastAt": documents.moment(row.last_at),
+            "docs": f"/docs/errors/#{row.code}",
+        }
+        for row in rows
+        if row.code in REFUSALS
+    ]
 
 
 def create(workspace: Workspace, body: Any, *, now: datetime, address: str) -> Document | Refusal:

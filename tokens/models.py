@@ -344,6 +344,31 @@ class UsageCounter(models.Model):
         return f"{self.token_id} {self.minute} {self.operation} {self.outcome}: {self.calls}"
 
 
+class TokenRefusal(models.Model):
+    """A kind of refusal that a token met: its code, on which dataset, from which site; how often and when.
+
+    Ids without foreign keys, as in UsageCounter. refusal_log.py bounds the rows of a token.
+    """
+
+    token_id: Any = models.BigIntegerField()
+    code = models.CharField(max_length=30)
+    dataset_id: Any = models.BigIntegerField(default=0)  # 0: of none
+    site = models.CharField(max_length=260, blank=True)  # the host of the page that called
+    calls = models.BigIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["token_id", "code", "dataset_id", "site"], name="tokens_refusal_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.token_id} {self.code} {self.site}: {self.calls}"
+
+
 class UsageFlush(models.Model):
     """The ids of the flushes already counted, so that repeating one adds nothing."""
 
