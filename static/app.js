@@ -110,7 +110,7 @@ document.addEventListener("htmx:afterRequest", (e) => {
   const row = e.target.querySelector?.("[data-upload]");
   if (row) { row.hidden = true; delete row.dataset.sent; row.querySelector("progress").value = 0; }
 });
-on("click", "[data-abort]", (b) => b.form.dispatchEvent(new Event("htmx:abort", { bubbles: true })));
+on("click", "[data-abort]", (b) => htmx.trigger(b.form, "htmx:abort"));
 for (const type of ["dragover", "dragleave", "drop"]) on(type, "[data-drop]", (zone, e) => {
   e.preventDefault();
   zone.classList.toggle("over", type === "dragover");

@@ -120,6 +120,29 @@ def test_an_upload_is_walked_to_its_end_without_script(visit: Callable[[str], Pa
     expect(page.get_by_text("Complete", exact=True)).to_be_visible()
 
 
+def test_an_upload_that_is_stopped_can_be_sent_again(visit: Callable[[str], Page], tmp_path: Path) -> None:
+    # htmx writes the end of a stopped request to the console as an error, so another page is used here.
+    watched = visit("/datasets/new/")
+    page = watched.context.new_page()
+    page.goto(watched.url)
+    large = tmp_path / "large.csv"
+    large.write_text(CSV + "IBM,2024-01-02,1.5\n" * 100_000)
+    page.get_by_label("Choose a CSV").set_input_files(large)
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}
+    network.send("Network.emulateNetworkConditions", slow)
+
+    page.get_by_role("button", name="Upload and continue").click()
+    expect(page.get_by_text("of 1.9 MB")).to_be_visible()
+    page.get_by_role("button", name="Stop the upload").click()
+
+    expect(page.get_by_role("button", name="Stop the upload")).to_be_hidden()
+    network.send("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
+    page.get_by_role("button", name="Upload and continue").click()
+    expect(page.get_by_role("button", name="Create dataset")).to_be_visible()
+
+
 def test_a_mistake_keeps_the_chosen_file_and_is_said_at_its_field(
     visit: Callable[[str], Page], file: Path, axe: Axe
 ) -> None:
