@@ -60,11 +60,12 @@ class CountingProxy:
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            forward.cancel()
-            await asyncio.gather(forward, return_exceptions=True)
+            # Closed before anything is waited for: stop() may cancel the waiting.
             for side in (writer, upstream[1]):
                 side.close()
             self.tasks.discard(task)
+            forward.cancel()
+            await asyncio.gather(forward, return_exceptions=True)
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
