@@ -406,7 +406,7 @@ def test_no_page_holds_the_secret_value(as_owner: Client, secret: Token, token: 
 # --- who may ------------------------------------------------------------------------------------
 
 PAGES = ["edit", "row", "state", "datasets"]
-ACTIONS = ["undo", "apply_now", "disable", "enable", "delete", "restore", "reveal"]
+ACTIONS = ["undo", "apply_now", "fix", "disable", "enable", "delete", "restore", "reveal"]
 
 
 def unchanged(token: Token) -> tuple[Any, ...]:
@@ -478,7 +478,7 @@ def test_signed_out_people_are_led_to_sign_in(client: Client, token: Token, name
     assert response.status_code == 302 and response.headers["Location"].startswith("/account/login/")
 
 
-@pytest.mark.parametrize("name", ["undo", "apply_now", "disable", "enable", "restore", "reveal"])
+@pytest.mark.parametrize("name", ["undo", "apply_now", "fix", "disable", "enable", "restore", "reveal"])
 def test_get_changes_nothing(as_owner: Client, token: Token, name: str) -> None:
     """S46: no state change by GET."""
     assert as_owner.get(url(name, token)).status_code == 405

@@ -10,7 +10,7 @@ from django.urls import reverse
 from apperate.accounts.decorators import MemberRequest
 from apperate.accounts.models import Workspace
 from apperate.clock import next_month
-from tokens import saved_settings, selectors
+from tokens import refusal_fixes, saved_settings, selectors
 from tokens.forms import NicknameForm, TokenForm
 from tokens.models import Token
 from tokens.permissions import Settings
@@ -84,6 +84,7 @@ def edit_context(
         "read_only": read_only,
         "activity": selectors.activity(token, now=now),
         "example": example(token, settings),
+        "refusals": refusal_fixes.groups(token, settings, may_edit=not read_only),
     }
 
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("<slug:public_id>/datasets/", views.token_datasets, name="datasets"),
     path("<slug:public_id>/undo/", views.token_undo, name="undo"),
     path("<slug:public_id>/apply-now/", views.token_apply_now, name="apply_now"),
+    path("<slug:public_id>/fix/", views.token_fix, name="fix"),
     path("<slug:public_id>/disable/", views.token_disable, name="disable"),
     path("<slug:public_id>/enable/", views.token_enable, name="enable"),
     path("<slug:public_id>/delete/", views.token_delete, name="delete"),

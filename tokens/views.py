@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,7 +21,7 @@ from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from tokens import pages, selectors, services
+from tokens import pages, refusal_fixes, selectors, services
 from tokens.forms import NicknameForm, TokenForm
 from tokens.keyring import UnreadableSecret
 from tokens.models import Token
@@ -168,6 +169,21 @@ def token_undo(request: MemberRequest, public_id: str) -> HttpResponseBase:
 @workspace_admin
 def token_apply_now(request: MemberRequest, public_id: str) -> HttpResponseBase:
     return done_at_once(request, public_id, services.apply_now, "The change is in force")
+
+
+@require_POST
+@fragments
+@workspace_admin
+def token_fix(request: MemberRequest, public_id: str) -> HttpResponseBase:
+    """Mend a refusal that the token's page shows: allow the site, or grant the dataset."""
+    site, dataset = (request.POST.get(name, "") for name in ("site", "dataset"))
+    fix = (
+        partial(refusal_fixes.grant_read, dataset=dataset)
+        if dataset
+        else partial(refusal_fixes.allow_site, site=site)
+    )
+    message = f"Saved. The new settings of {{}} take effect after {pages.delay_in_words()}."
+    return done_at_once(request, public_id, fix, message)
 
 
 @require_POST
