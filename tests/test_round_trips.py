@@ -63,9 +63,11 @@ class CountingProxy:
             # Closed before anything is waited for: stop() may cancel the waiting.
             for side in (writer, upstream[1]):
                 side.close()
-            self.tasks.discard(task)
             forward.cancel()
-            await asyncio.gather(forward, return_exceptions=True)
+            try:
+                await asyncio.gather(forward, return_exceptions=True)
+            finally:
+                self.tasks.discard(task)
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):

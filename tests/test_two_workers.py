@@ -79,7 +79,7 @@ class Watched:
 
     def settle(self) -> None:
         """Ask until every connection answers by the newest state; meanwhile the one before is right too."""
-        until = time.monotonic() + PATIENCE.total_seconds()
+        until = time.monotonic() + 3 * PATIENCE.total_seconds()
         while not all(self.agree(origin) for origin in SITES):
             assert time.monotonic() < until, "a worker still answers by what was changed"
         self.before = self.known
@@ -94,7 +94,7 @@ class Watched:
         times = (earliest - PATIENCE, earliest, latest)  # A worker's clock may be behind, never ahead.
         right = {state.lets_pass(facts, at) for state in (self.before, self.known) for at in times}
         assert passed <= right, (origin, earliest, latest)
-        return passed <= now
+        return bool(passed) and passed <= now
 
 
 def written(settings: Settings) -> dict[str, Any]:
@@ -111,8 +111,9 @@ def answers(callers: Callers, origin: str | None) -> Iterator[bool]:
         wire.request("GET", callers.target, headers={"Origin": origin} if origin else {})
         reply: http.client.HTTPResponse = wire.getresponse()
         reply.read()
-        assert reply.status in {200, 401, 403}, reply.status
-        yield reply.status == 200
+        assert reply.status in {200, 401, 403, 503}, reply.status
+        if reply.status != 503:  # A worker that hears nothing for a while says neither yes nor no.
+            yield reply.status == 200
 
 
 def test_two_workers_follow_the_one_rule_while_a_token_is_edited(demo: Demo) -> None:
