@@ -5,7 +5,7 @@ Nothing here knows HTTP. A check that raises never passes: the caller's error pa
 Source: product.md, The checks on a request, and Activation.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -23,7 +23,7 @@ from tokens.permissions import (
     secret_allows,
 )
 from tokens.signing import Fault, Presented
-from tokens.throttling import Verdict, buckets, rate_of
+from tokens.throttling import Rate, Verdict, buckets, rate_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +161,18 @@ def no_dataset(token: Snapshot, action: Action, target: Target) -> Refusal:
     )
 
 
-CHECKS: tuple[Check, ...] = (check_active, check_signature, check_domain, check_permission)
+# The checks by name, in the order in which they are asked; the gate's rate and balance come after them.
+CHECKS: Mapping[str, Check] = {
+    "active": check_active,
+    "signature": check_signature,
+    "domain": check_domain,
+    "permission": check_permission,
+}
 
 
 def first_no(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
     """The first refusal of the checks that need nothing but the snapshot."""
-    for check in CHECKS:
+    for check in CHECKS.values():
         if refusal := check(token, versions, facts, now):
             return refusal
     return None
@@ -185,6 +191,31 @@ def check_settings(token: Snapshot, facts: Facts, *, now: datetime) -> Refusal |
     return refusal.for_token(token.public_id) if refusal else None
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one check says: a refusal, or yes. Not asked: nothing is in force that it could be asked of."""
+
+    check: str
+    refusal: Refusal | None = None
+    is_asked: bool = True
+
+    @property
+    def passed(self) -> bool | None:
+        return self.refusal is None if self.is_asked else None
+
+
+def outcomes(token: Snapshot, facts: Facts, *, now: datetime) -> tuple[Outcome, ...]:
+    """What every check of check_settings() says, also after a "no". The first refusal is its answer."""
+    versions = token.versions(now=now)
+    answer = check_settings(token, facts, now=now)
+    found = {name: check(token, versions, facts, now) for name, check in CHECKS.items()}
+    if answer is not None:
+        found[answer.check] = answer  # What only waits is refused as not active yet, by the first check.
+    return tuple(
+        Outcome(name, refusal, is_asked=bool(versions) or name == "active") for name, refusal in found.items()
+    )
+
+
 async def check_access(
     token: Snapshot, facts: Facts, rate: Callable[[], Awaitable[Refusal | None]], *, now: datetime
 ) -> Allowed | Refusal:
@@ -198,22 +229,27 @@ async def check_access(
 
 async def check_rate(token: Snapshot, *, now: datetime) -> Verdict:
     """Whether the token's rate lets one more request pass. At most one statement."""
-    rate = rate_of(token.versions(now=now), token.workspace.requests_per_second)
-    return await buckets.take(token.token_id, rate, now=now)
+    return await buckets.take(token.token_id, rate_at(token, now=now), now=now)
+
+
+def rate_at(token: Snapshot, *, now: datetime) -> Rate:
+    """The rate that holds at `now`."""
+    return rate_of(token.versions(now=now), token.workspace.requests_per_second)
 
 
 async def check_balance(token: Snapshot, facts: Facts, *, now: datetime) -> Allowed | Refusal:
     """Whether the token has credits left for what it reads. At most one query."""
-    limit = lowest_limit(token.versions(now=now))
-    if (
-        limit is None
-        or facts.target is None
-        or facts.target.workspace != CORE
-        or facts.action is not Action.READ
-    ):
+    limit = limit_of(token, facts, now=now)
+    if limit is None:
         return Allowed()
     refusal = await credits.check_balance(token.token_id, limit=limit, now=now)
     return refusal.for_token(token.public_id) if refusal else Allowed(limit)
+
+
+def limit_of(token: Snapshot, facts: Facts, *, now: datetime) -> int | None:
+    """The CORE credits a month that limit a request; None when it reads nothing that is limited."""
+    reads_core = facts.action is Action.READ and facts.target is not None and facts.target.workspace == CORE
+    return lowest_limit(token.versions(now=now)) if reads_core else None
 
 
 def not_active_yet(token: Snapshot, now: datetime) -> Refusal:

@@ -88,6 +88,11 @@ async def check_balance(token_id: int, *, limit: int, now: datetime) -> Refusal 
     if seen is not None and seen.used < limit:
         return None
     used = await used_this_month(token_id, limit=limit, now=now)
+    return refusal_of(used, limit=limit, now=now)
+
+
+def refusal_of(used: int, *, limit: int, now: datetime) -> Refusal | None:
+    """The refusal of a token that has spent its whole limit this month."""
     return exhausted(limit=limit, used=used, cost=None, now=now) if used >= limit else None
 
 

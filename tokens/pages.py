@@ -16,8 +16,9 @@ from tokens.models import Token
 from tokens.permissions import Settings
 from tokens.selectors import PAGE_ROWS
 from tokens.services import Saved
+from tokens.trial_form import TrialForm
+from tokens.trials import SECRET_PLACEHOLDER
 
-SECRET_PLACEHOLDER = "$APPERATE_SECRET_TOKEN"  # noqa: S105  What an example says in place of a secret.
 TABS = (("", "All", "all"), ("publishable", "Publishable", "publishable"), ("secret", "Secret", "secret"))
 
 
@@ -79,11 +80,14 @@ def edit_context(
     elif form is None:
         shows_all = request.GET.get("datasets") == "all"
         form = TokenForm(token=token, now=now, read_only=read_only, shows_all=shows_all)
-    return state_context(token, now=now) | {
+    shown = example(token, settings)
+    state = state_context(token, now=now)
+    return state | {
         "form": form,
         "read_only": read_only,
         "activity": selectors.activity(token, now=now),
-        "example": example(token, settings),
+        "example": shown,
+        "trial_form": TrialForm(token=token, has_pending=bool(state["pending"]), dataset=shown["dataset"]),
         "refusals": refusal_fixes.groups(token, settings, may_edit=not read_only),
     }
 

@@ -145,7 +145,7 @@ async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
         cache.put_miss(digest)
         return None
     *facts, month, used = rows[0]
-    snapshot = _snapshot(facts)
+    snapshot = snapshot_of(facts)
     spent.put(snapshot.token_id, month, used)
     # When a poll ended in between it may have dropped this token already: then the row read may be old.
     if generation == changes.generation:
@@ -153,7 +153,8 @@ async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
     return snapshot
 
 
-def _snapshot(row: Sequence[Any]) -> Snapshot:
+def snapshot_of(row: Sequence[Any]) -> Snapshot:
+    """A row of LOAD, without its last two columns."""
     (token_id, public_id, kind, nickname, disabled_at, deleted_at, expires_at, retires_at,
      workspace_id, workspace_name, has_premium, secret_in_browser, plan, now,
      revisions, sealed) = row  # fmt: skip

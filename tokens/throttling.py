@@ -89,6 +89,17 @@ class Verdict:
         )
 
 
+def verdict_of(rate: Rate, level: float, filled_at: datetime, *, now: datetime) -> Verdict:
+    """What the row of a bucket says of one more request, which is not taken from it.
+
+    Approximate: workers hold small slices of a large bucket, and their rows are not told at each request.
+    """
+    refilled = rate.per_second * max(0.0, (now - filled_at).total_seconds())
+    filled = min(float(rate.burst), level + refilled)
+    wait = ceil((1 - filled) / rate.per_second)
+    return Verdict(rate, filled >= 1, max(0, floor(filled)), max(1, wait))
+
+
 @dataclass(slots=True)
 class Bucket:
     """What this worker holds of a token's bucket; below zero when it has passed requests ahead."""

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from tokens import views
+from tokens import trial_views, views
 
 app_name = "tokens"
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     path("<slug:public_id>/row/", views.token_row, name="row"),
     path("<slug:public_id>/state/", views.token_state, name="state"),
     path("<slug:public_id>/datasets/", views.token_datasets, name="datasets"),
+    path("<slug:public_id>/test/", trial_views.token_test, name="test"),
     path("<slug:public_id>/undo/", views.token_undo, name="undo"),
     path("<slug:public_id>/apply-now/", views.token_apply_now, name="apply_now"),
     path("<slug:public_id>/fix/", views.token_fix, name="fix"),
