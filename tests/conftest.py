@@ -9,8 +9,9 @@ from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
-from django.test import Client
+from django.db import connection, transaction
+from django.test import Client, TransactionTestCase
+from psycopg import sql
 
 from apperate.accounts.models import Membership, Role, User, Workspace
 from tests.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceFactory
@@ -34,6 +35,9 @@ BROWSER_ARGUMENTS = [
     "--hide-scrollbars",
 ]
 ACCESSIBILITY_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+MADE_BY_MIGRATE = {"django_content_type", "auth_permission"}
+RECORD_TABLES = {"records", "deleted_records"}
+AUDIT_TABLE = "accounts_auditevent"  # Its rows are not to be deleted one by one, and a trigger sees to that.
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "django_db_setup"}
 
 
@@ -50,8 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The test database, which at the end is left by everybody: a killed worker's session may linger."""
     with django_db_blocker.unblock(), connection.cursor() as cursor:
-        # Tests that commit are cleaned up after by truncating every table.
-        cursor.execute("ALTER TABLE accounts_auditevent DISABLE TRIGGER audit_table_stays")
+        # Tests that commit are cleaned up after by truncating it.
+        cursor.execute(f"ALTER TABLE {AUDIT_TABLE} DISABLE TRIGGER audit_table_stays")
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(
@@ -61,6 +65,33 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
         for pid, state, query, _ in cursor.fetchall():
             print(f"a session was left: pid={pid} state={state} query={query}", file=sys.stderr)
         connection.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_emptying() -> Iterator[None]:
+    """After a test that commits, rows are deleted where there are any.
+
+    Django truncates every table and then makes all permissions again, which takes longer than most tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _case: empty_tables())
+        yield
+
+
+def empty_tables() -> None:
+    """Delete all rows that tests have left, also those of the tables that are not Django's to empty."""
+    of_django = set(connection.introspection.django_table_names(only_existing=True))
+    tables = of_django - MADE_BY_MIGRATE | RECORD_TABLES
+    is_used = sql.SQL("SELECT {} WHERE EXISTS (SELECT 1 FROM {})")
+    used = sql.SQL(" UNION ALL ").join(
+        is_used.format(sql.Literal(name), sql.Identifier(name)) for name in sorted(tables)
+    )
+    # Foreign keys are compared at the end of the transaction, so the order does not matter.
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(used)
+        for (name,) in cursor.fetchall():
+            emptied = "TRUNCATE {}" if name == AUDIT_TABLE else "DELETE FROM {}"
+            cursor.execute(sql.SQL(emptied).format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 
+from tests.conftest import empty_tables
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
 from tokens.token_format import TokenKind
@@ -92,4 +92,4 @@ def served(django_db_setup: None, django_db_blocker: Any) -> Iterator[Served]:
         api = DataPlaneClient()
         yield Served(api)
         api.close()
-        call_command("flush", verbosity=0, interactive=False)
+        empty_tables()
