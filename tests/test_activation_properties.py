@@ -6,11 +6,13 @@ workers, answers what the test says. Each worker has its own caches, its own clo
 
 import asyncio
 import random
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -29,6 +31,7 @@ from tokens.token_format import TokenKind
 SEED = 20_261_126
 START = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 SITES = ("https://a.example", "https://b.example", None)
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Versions = list[tuple[Settings, datetime]]  # with the time each starts, oldest first
 FIELDS: tuple[list[str], ...] = ([], [], ["a.example"], ["b.example"], ["a.example", "b.example"])
 
@@ -135,14 +138,14 @@ class World:
 class Worker:
     """The caches and the clock of one server process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, world: World) -> None:
-        self.loop, self.world = loop, world
+    def __init__(self, run: Run, world: World) -> None:
+        self.run, self.world = run, world
         self.cache, self.changes = snapshots.SnapshotCache(), Changes()
         self.changes.listen("tokens_token", self.cache.evict_tokens, self.cache.clear)
         self.poll()
 
     def poll(self) -> None:
-        self.loop.run_until_complete(self.changes.poll())
+        self.run(self.changes.poll())
         self.heard_at, self.heard_of = self.world.elapsed, len(self.world.history)
 
     def verdict(self, value: str, facts: Facts, monkeypatch: pytest.MonkeyPatch) -> Refusal | None:
@@ -150,7 +153,7 @@ class Worker:
         monkeypatch.setattr(snapshots, "changes", self.changes)
         parsed = token_format.parse(value)
         assert not isinstance(parsed, Refusal)
-        snapshot = self.loop.run_until_complete(snapshots.for_value(parsed))
+        snapshot = self.run(snapshots.for_value(parsed))
         assert snapshot is not None
         return access.check_settings(snapshot, facts, now=self.changes.now())
 
@@ -175,10 +178,15 @@ def world(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
 
 
 @pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
+def run() -> Iterator[Run]:
+    """Wait for a coroutine on the workers' event loop, which has a thread of its own."""
     loop = asyncio.new_event_loop()
-    yield loop
-    loop.run_until_complete(pool.pools.close())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield (run := lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(timeout=60))
+    run(pool.pools.close())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(timeout=5)
     loop.close()
 
 
@@ -262,13 +270,13 @@ def advance(chance: random.Random, world: World, workers: list[Worker], starts: 
 def test_random_sequences_follow_the_one_rule_on_every_worker(
     world: World,
     workspace: Workspace,
-    loop: asyncio.AbstractEventLoop,
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
     """Widening is never early and on all workers at one instant; narrowing is known by the next poll."""
     chance = random.Random(SEED + seed)
-    workers = [Worker(loop, world), Worker(loop, world)]
+    workers = [Worker(run, world), Worker(run, world)]
     answers = Counter(
         passes for _ in range(3) for passes in walk(Sequence(chance, world, workspace), workers, monkeypatch)
     )
@@ -283,7 +291,7 @@ def walk(sequence: Sequence, workers: list[Worker], monkeypatch: pytest.MonkeyPa
             sequence.step()
         else:
             advance(chance, world, workers, [at for _, at in sequence.versions])
-        for worker in (*workers, Worker(workers[0].loop, world)):  # The last one has just been started.
+        for worker in (*workers, Worker(workers[0].run, world)):  # The last one has just been started.
             if chance.random() < 0.2:
                 worker.cache.clear()
             facts = any_facts(chance, sequence.dataset_ids)

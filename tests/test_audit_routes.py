@@ -73,6 +73,7 @@ PAGES: dict[str, str | set[str]] = {
     "tokens/<slug:public_id>/": {"token.settings_saved", "token.renamed", "token.expiry_set"},
     "tokens/<slug:public_id>/datasets/": NOTHING + "the form goes on",
     "tokens/<slug:public_id>/test/": READS,
+    "tokens/<slug:public_id>/fix/": {"token.settings_saved"},
     "tokens/<slug:public_id>/undo/": {"token.change_undone"},
     "tokens/<slug:public_id>/apply-now/": {"token.change_applied"},
     "tokens/<slug:public_id>/disable/": {"token.disabled"},

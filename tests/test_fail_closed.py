@@ -63,9 +63,8 @@ def test_a_fault_in_any_check_is_a_refusal(
     api: DataPlaneClient, limited: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert read(api, limited).status == 200
-    faulty = [
-        ("tokens.access.CHECKS", (*access.CHECKS[:number], broken, *access.CHECKS[number + 1 :]))
-        for number in range(len(access.CHECKS))
+    faulty: list[tuple[str, Any]] = [
+        ("tokens.access.CHECKS", {**access.CHECKS, name: broken}) for name in access.CHECKS
     ]
     names = ("check_settings", "check_access", "check_rate", "check_balance")
     faulty += [(f"tokens.access.{name}", broken) for name in names]

@@ -46,6 +46,8 @@ ELSEWHERE = {
     "maximumValidationErrors": "test_data_api.py::test_more_invalid_lines_than_allowed_fail_the_upload",
     "totalMessages": "test_account_api.py::test_message_budget_and_pay_as_you_go_are_kept_and_told",
     "allow": "test_account_api.py::test_message_budget_and_pay_as_you_go_are_kept_and_told",
+    "trash": "test_tokens_api.py::test_tokens_are_listed_oldest_first_and_in_pages",
+    "by": "test_tokens_api.py::test_usage_is_told_by_day_and_one_thing_more",
     "period": "test_account_api.py::test_logs_tell_changes_and_failed_jobs_of_the_period",
 } | dict.fromkeys(IGNORED - {"token"}, f"{READING}::test_parameter_accepted")
 
