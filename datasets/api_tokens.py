@@ -16,17 +16,20 @@ from apperate.accounts.idempotency import once
 from apperate.accounts.models import Workspace
 from apperate.changes import changes
 from apperate.data_plane import in_thread
-from apperate.problems import JSON
+from apperate.problems import JSON, problem
 from apperate.refusals import Refusal, invalid_value
-from datasets import parameters
+from datasets import parameters, trial_requests
 from datasets.api import paging_headers, pairs
 from datasets.gate import Answer, Call, answered, claim_of, first_checks
 from datasets.json_text import loads_json
 from datasets.ranges import RANGES_NEEDED, parse_range
 from tokens import api
 from tokens.access import Allowed
+from tokens.documents import moment
 from tokens.permissions import Action, Target
 from tokens.series import usage_series
+from tokens.trial_runs import try_out
+from tokens.trials import Result
 
 BODY_BYTES_MAX = 1_000_000
 NO_STORE = {"Cache-Control": "no-store"}
@@ -160,6 +163,45 @@ async def rotate_token(call: Call, token_id: str) -> Answer | Refusal:
         return body
     document = await _changed(call, api.rotate, token_id, body, holds_secret=True)
     return document if isinstance(document, Refusal) else _said(document, NO_STORE)
+
+
+@token_endpoint
+async def test_token(call: Call, token_id: str) -> Answer | Refusal:
+    """POST /v1/tokens/ID/test: which check stops a request that is not sent. Changes nothing."""
+    body = await _body(call)
+    asked = body if isinstance(body, Refusal) else trial_requests.parse(body, now=call.now)
+    if isinstance(asked, Refusal):
+        return asked
+    trial, at = asked
+
+    def work() -> Any:
+        token = api.find(_workspace(call), token_id, now=call.now)
+        if isinstance(token, Refusal):
+            return token
+        report = try_out(token, trial, now=call.now, at=at)
+        after = result_document(report.after, call.request) if report.after else None
+        return result_document(report.asked, call.request) | {
+            "now": result_document(report.now, call.request),
+            "afterActivation": after,
+            "curl": report.curl,
+        }
+
+    document = await in_thread(work)()
+    return document if isinstance(document, Refusal) else _said(document)
+
+
+def result_document(result: Result, request: Any) -> dict[str, Any]:
+    """What all checks say at one moment, and the refusal that the request would be answered with."""
+    return {
+        "at": moment(result.at),
+        "allowed": result.allowed,
+        "check": result.check,
+        "refusal": problem(result.refusal, request) if result.refusal else None,
+        "checks": [
+            {"name": checked.name, "passed": checked.passed, "detail": checked.detail}
+            for checked in result.checks
+        ],
+    }
 
 
 @token_endpoint

@@ -133,6 +133,7 @@ urlpatterns = [
     ),
     *(path(f"{ONE_TOKEN}/{what}", ByMethod(POST=api_tokens.at_once(what))) for what in AT_ONCE),
     path(f"{ONE_TOKEN}/rotate", ByMethod(POST=api_tokens.rotate_token)),
+    path(f"{ONE_TOKEN}/test", ByMethod(POST=api_tokens.test_token)),
     path(f"{ONE_TOKEN}/refusals", ByMethod(GET=api_tokens.read_refusals)),
     path(f"{ONE_TOKEN}/usage", ByMethod(GET=api_tokens.read_usage)),
     re_path(r"^", api_status.no_such_route),

@@ -49,6 +49,21 @@ NEW: Json = {
     "settings": ref("TokenSettingsChanges"),
     "expiresAt": nullable(TIME),
 }
+RESULT: Json = {
+    "at": TIME,
+    "allowed": FLAG,
+    "check": nullable(TEXT | {"description": "The check that stops the request."}),
+    "refusal": {"anyOf": [ref("Problem"), {"type": "null"}]},
+    "checks": array(
+        record(
+            {
+                "name": TEXT,
+                "passed": nullable(FLAG | {"description": "null: there was nothing to ask."}),
+                "detail": TEXT,
+            }
+        )
+    ),
+}
 TOKEN_SCHEMAS: Mapping[str, Json] = {
     "TokenSettings": record(SETTINGS),
     "TokenSettingsChanges": record(SETTINGS, *SETTINGS),
@@ -59,6 +74,26 @@ TOKEN_SCHEMAS: Mapping[str, Json] = {
     "RotatedToken": record(TOKEN | {"oldValueEndsAt": TIME}),
     "Rotation": record({"overlapSeconds": {"enum": list(OVERLAPS)}}, "overlapSeconds"),
     "Nothing": record({}),
+    "TokenTestRequest": record(
+        {
+            "method": {"enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]},
+            "path": TEXT | {"description": "With its query, as it is sent: /v1/data/WORKSPACE/DATASET."},
+            "origin": nullable(TEXT),
+            "referer": nullable(TEXT),
+            "signed": FLAG,
+            "at": nullable(TIME | {"description": "A moment to come, within a year; now without one."}),
+        },
+        "origin", "referer", "signed", "at",
+    ),
+    "TokenTestResult": record(RESULT),
+    "TokenTest": record(
+        RESULT
+        | {
+            "now": ref("TokenTestResult"),
+            "afterActivation": {"anyOf": [ref("TokenTestResult"), {"type": "null"}]},
+            "curl": TEXT | {"description": "The request as a command; a secret value is left out."},
+        }
+    ),
     "TokenRefusal": record(
         {
             "code": TEXT,

@@ -62,6 +62,12 @@ TOKEN_OPERATIONS = (
         answer={JSON: ref("RotatedToken")}, body={JSON: ref("Rotation")},
     ),
     Operation(
+        "POST", "/tokens/{tokenId}/test", "testToken", "Which check stops a request", TOKENS, SECRET,
+        {JSON: ref("TokenTest")},
+        "The request is described, not sent; nothing is charged or counted against the token that is tested.",
+        body={JSON: ref("TokenTestRequest")}, more_codes=MISSING, is_repeatable=False,
+    ),
+    Operation(
         "GET", "/tokens/{tokenId}/refusals", "readTokenRefusals", "The last refusals of a token", TOKENS,
         SECRET, {JSON: array(ref("TokenRefusal"))},
         "By code, dataset and site, newest first; kept for 30 days.",

@@ -117,6 +117,7 @@ API: dict[str, str | set[str]] = {
     f"POST {ONE_TOKEN}/restore": {"token.restored"},
     f"POST {ONE_TOKEN}/duplicate": {"token.created"},
     f"POST {ONE_TOKEN}/rotate": {"token.rotated"},
+    f"POST {ONE_TOKEN}/test": READS,
 }
 # What operators change in their admin, by model.
 ADMIN: dict[str, set[str]] = {

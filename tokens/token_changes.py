@@ -52,7 +52,7 @@ def parse(
 ) -> Changes | Refusal:
     """The changes a body asks for. `dataset_ids(names)` → the ids of those that exist."""
     if not isinstance(document, dict):
-        return _refusal([("body", "a JSON object")], received=type(document).__name__)
+        return refusal_of([("body", "a JSON object")], received=type(document).__name__)
     faults: list[tuple[str, str]] = [
         (name, "leave it out: it is read-only" if name in READ_ONLY else f"one of {', '.join(fields)}")
         for name in document
@@ -60,7 +60,7 @@ def parse(
     ]
     readers: dict[str, Callable[[Any], Any]] = {
         "nickname": _nickname,
-        "expiresAt": _moment,
+        "expiresAt": moment,
         "importValue": lambda value: (
             value if isinstance(value, str) else Wrong("a value that begins with pk_")
         ),
@@ -74,7 +74,7 @@ def parse(
             faults.append((name, values[name].needed))
     settings = _settings(document["settings"], dataset_ids, faults) if "settings" in document else {}
     if faults:
-        return _refusal(faults, received=", ".join(name for name, _ in faults[:10]))
+        return refusal_of(faults, received=", ".join(name for name, _ in faults[:10]))
     return Changes(
         given=frozenset(document),
         nickname=values.get("nickname", ""),
@@ -93,21 +93,24 @@ def nothing(document: Any) -> Refusal | None:
 def unknown_fields(document: Mapping[str, Any], fields: tuple[str, ...]) -> Refusal | None:
     """Refuse fields that a body of this operation does not have."""
     faults = [(name, f"one of {', '.join(fields)}") for name in document if name not in fields]
-    return _refusal(faults, received=", ".join(name for name, _ in faults[:10])) if faults else None
+    return refusal_of(faults, received=", ".join(name for name, _ in faults[:10])) if faults else None
 
 
 def wrong(name: str, needed: str, received: object) -> Refusal:
     """The refusal of one field."""
     shown = str(received)
-    return _refusal([(name, needed)], received=f"{name}={shown[:60]}")
+    return refusal_of([(name, needed)], received=f"{name}={shown[:60]}")
 
 
-def _refusal(faults: list[tuple[str, str]], *, received: str) -> Refusal:
+def refusal_of(
+    faults: list[tuple[str, str]], *, received: str, outcome: str = "Nothing was changed"
+) -> Refusal:
+    """The refusal that names every field of a body that is wrong, and what would be right."""
     shown = [(name[:80], needed) for name, needed in faults[:ERRORS_MAX]]
     words = "; ".join(f"{name}: {needed}" for name, needed in shown[:10])
     return Refusal(
         "invalid-values",
-        f"Nothing was changed, because of {words}.",
+        f"{outcome}, because of {words}.",
         check="body",
         received=received[:400],
         needed=words[:800],
@@ -126,7 +129,8 @@ def _nickname(value: Any) -> str | Wrong:
     return name if len(name) <= Token.NICKNAME_MAX and name.isprintable() else needed
 
 
-def _moment(value: Any) -> datetime | None | Wrong:
+def moment(value: Any) -> datetime | None | Wrong:
+    """A time with its zone, UTC without one; None is None."""
     needed = Wrong("a time such as 2027-01-31T18:00:00Z, or null")
     if value is None:
         return None

@@ -20,21 +20,29 @@ from tokens.trials import SECRET_PLACEHOLDER, Result, Room, Trial, curl, judge
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a request would be answered now, and after what is pending has taken effect (None: nothing is)."""
+    """What a request would be answered now, after what is pending has taken effect (None: nothing is), and
+    at the moment that was asked about."""
 
     now: Result
     after: Result | None
+    asked: Result
     curl: str
 
 
-def try_out(token: Token, trial: Trial, *, now: datetime) -> Report:
-    """Ask every check of a token about a request that nobody sends. Nothing is charged, taken or written."""
+def try_out(token: Token, trial: Trial, *, now: datetime, at: datetime | None = None) -> Report:
+    """Ask every check of a token about a request that nobody sends. Nothing is charged, taken or written.
+
+    `at`: a moment to come, beside now and the end of the activation.
+    """
     snapshot, targets = snapshot_now(token), targets_of(trial)
     later = snapshot.waits_until(now=now)
-    room = room_of(token, [now, *([later] if later else [])])
+    moments = {now, at or now, later or now}
+    room = room_of(token, list(moments))
+    results = {moment: judge(snapshot, trial, targets, room, at=moment) for moment in moments}
     return Report(
-        now=judge(snapshot, trial, targets, room, at=now),
-        after=judge(snapshot, trial, targets, room, at=later) if later else None,
+        now=results[now],
+        after=results[later] if later else None,
+        asked=results[at or now],
         curl=curl(
             trial,
             address=settings.PUBLIC_URL,
