@@ -9,10 +9,10 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check lock pictures clean clients dev chromium node
+.PHONY: help run test coverage check lock pictures recording clean clients dev chromium node
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
 
 run: $(VENV)/installed  ## start Apperate: database, server and background work (HOST, PORT)
 	@exec $(BIN)/python manage.py up
@@ -49,6 +49,9 @@ lock: dev node  ## pin the requirements again, with hashes (UPGRADE=--upgrade fo
 
 pictures: dev chromium  ## take the pictures of docs/pictures again, from a throw-away installation
 	@$(BIN)/python docs/pictures.py
+
+recording: dev chromium  ## record docs/pictures/token-created.gif again: a token is created
+	@$(BIN)/python docs/recording.py
 
 clean:  ## remove what can be made again; the data in var/ stays
 	rm -rf $(VENV) $(CLIENTS) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

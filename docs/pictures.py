@@ -4,19 +4,23 @@ Run by `make pictures`; it needs Chromium. Every picture is of the demo, by a re
 """
 
 import contextlib
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,40 +34,70 @@ START_SECONDS_MAX = 90
 READY = "Ctrl-C stops it."
 NICKNAME = "Customer websites"
 CREDIT_LIMIT = "250000"
+INVITED = "lena@demo.example"
+TRIED = "/datasets/STOCKS/docs/?key=AAPL&last=2"
+COLOURS = 256  # Of a picture: a page has few, and a picture of it with more is much larger.
+COLOURS_SEEN = 5_000
+NEAR = 6
+AVERAGED = 64  # Of these: they stand for the edges of letters and for what is blurred.
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture: the page, the size of the window, and light or dark. `page`: "list" or "form"."""
+    """One picture: the address of a page, the size of the window, light or dark, and what is pressed first.
+
+    `{form}` in an address is the page of the token that prepared() gives a credit limit.
+    """
 
     name: str
-    page: str
+    address: str
     width: int
     height: int
     scheme: Literal["light", "dark"] = "light"
+    presses: str = ""
 
 
 ALL = (
-    Picture("token-form-light", "form", 1280, 1240),
-    Picture("token-list-light", "list", 1440, 720),
-    Picture("token-form-dark", "form", 1280, 1240, "dark"),
-    Picture("token-form-phone", "form", 390, 844),
+    Picture("token-list-light", "/tokens/", 1440, 720),
+    Picture("token-list-dark", "/tokens/", 1440, 720, "dark"),
+    Picture("token-list-phone", "/tokens/", 390, 844),
+    Picture("token-new-light", "/tokens/", 1440, 720, presses="Create new token"),
+    Picture("token-form-light", "{form}", 1280, 1240),
+    Picture("token-form-dark", "{form}", 1280, 1240, "dark"),
+    Picture("token-form-phone", "{form}", 390, 844),
+    Picture("token-access-light", "{form}", 1280, 900, presses="Click to add access to a dataset"),
+    Picture("dataset-list-light", "/datasets/", 1280, 640),
+    Picture("dataset-light", "/datasets/STOCKS/", 1280, 1080),
+    Picture("dataset-dark", "/datasets/STOCKS/", 1280, 1080, "dark"),
+    Picture("dataset-phone", "/datasets/STOCKS/", 390, 844),
+    Picture("dataset-try-light", TRIED, 1280, 1240, presses="Send request"),
+    Picture("dataset-records-light", "/datasets/STOCKS/records/?key=AAPL", 1280, 760),
+    Picture("dataset-new-light", "/datasets/new/", 1280, 900),
+    Picture("jobs-light", "/jobs/", 1280, 560),
+    Picture("audit-log-light", "/team/audit-log/", 1280, 900),
+    Picture("team-light", "/team/", 1280, 640),
+    Picture("workspace-light", "/team/workspace/", 1280, 640),
 )
 
 
 def main() -> None:
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser_path is None:
-        sys.exit("The pictures need Chromium, and it is not installed.")
     PICTURES.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="apperate-pictures-") as folder,
         running(Path(folder)) as (address, demo),
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=browser_path, args=list(BROWSER_OPTIONS))
+        browser = playwright.chromium.launch(**chromium())
         take_all(browser, address, demo)
         browser.close()
+
+
+def chromium() -> dict[str, Any]:
+    """How to start the browser that is installed."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        sys.exit("The pictures need Chromium, and it is not installed.")
+    return {"executable_path": path, "args": list(BROWSER_OPTIONS)}
 
 
 @contextlib.contextmanager
@@ -107,11 +141,11 @@ def free_port() -> int:
 
 
 def take_all(browser: Browser, address: str, demo: Mapping[str, Any]) -> None:
-    """Sign in once, put a credit limit in force, and take every picture with that session."""
+    """Sign in once, give the pages something to show, and take every picture with that session."""
     with browser.new_context(base_url=address, viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
         sign_in(page, demo)
-        form = set_limit(page)
+        form = prepared(page)
         state = context.storage_state()
     for picture in ALL:
         size = ViewportSize(width=picture.width, height=picture.height)
@@ -120,11 +154,57 @@ def take_all(browser: Browser, address: str, demo: Mapping[str, Any]) -> None:
             reduced_motion="reduce", locale="en-GB", timezone_id="UTC",
         ) as context:  # fmt: skip
             page = context.new_page()
-            page.goto(form if picture.page == "form" else "/tokens/")
-            page.evaluate("document.fonts.ready")
+            page.goto(picture.address.format(form=form))
+            show(page, picture)
             path = PICTURES / f"{picture.name}.png"
-            page.screenshot(path=path, animations="disabled", caret="hide")
-            print(path.relative_to(ROOT))
+            save(page.screenshot(animations="disabled", caret="hide"), path)
+            print(f"{path.relative_to(ROOT)} {path.stat().st_size / 1000:.0f} kB")
+
+
+def show(page: Page, picture: Picture) -> None:
+    if picture.presses:
+        name = re.compile(re.escape(picture.presses))
+        page.get_by_role("button", name=name).or_(page.get_by_role("link", name=name)).first.click()
+        page.mouse.move(0, 0)
+        page.wait_for_load_state("networkidle")
+    page.evaluate("document.fonts.ready")
+
+
+def save(picture: bytes, path: Path) -> None:
+    """Write a picture with few colours, without dots that would blur its letters."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    few = image.quantize(palette=palette_of([image]), dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+
+
+def palette_of(images: Iterable[Image.Image]) -> Image.Image:
+    """The colours that are seen most, exactly as they are, and some that stand for all others.
+
+    An average would tint what is large and plain. So would a colour that hardly differs from a more frequent
+    one: quantize() compares only the upper bits.
+    """
+    seen: Counter[tuple[int, ...]] = Counter()
+    for image in images:
+        seen.update({colour: count for count, colour in image.getcolors(image.width * image.height)})
+    exact: list[tuple[int, ...]] = []
+    others: list[tuple[int, ...]] = []
+    for colour, _ in seen.most_common(COLOURS_SEEN):
+        if len(exact) == COLOURS - AVERAGED:
+            others.append(colour)
+        elif all(differ(colour, chosen) for chosen in exact):
+            exact.append(colour)
+    if others:
+        rest = Image.new("RGB", (len(others), 1))
+        rest.putdata(others)
+        averages = rest.quantize(AVERAGED).convert("RGB").getcolors(len(others))
+        exact += [colour for _, colour in averages if all(differ(colour, chosen) for chosen in exact)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in exact for part in colour])
+    return palette
+
+
+def differ(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return any(abs(part - same) > NEAR for part, same in zip(one, other, strict=True))
 
 
 def sign_in(page: Page, demo: Mapping[str, Any]) -> None:
@@ -135,15 +215,19 @@ def sign_in(page: Page, demo: Mapping[str, Any]) -> None:
     expect(page.get_by_role("heading", name="API Tokens")).to_be_visible()
 
 
-def set_limit(page: Page) -> str:
-    """Give a token of the demo a credit limit that is in force at once; returns the form's address."""
+def prepared(page: Page) -> str:
+    """Invite somebody, and give a token of the demo a credit limit in force; the address of its form."""
+    page.goto("/team/invite/")
+    page.get_by_label("E-mail").fill(INVITED)
+    page.get_by_role("button", name="Send an Invite").click()
+    expect(page.get_by_text(INVITED).first).to_be_visible()
     page.goto("/tokens/")
     row = page.get_by_role("row").filter(has_text=NICKNAME)
     row.get_by_role("link").first.click()
     page.get_by_label("Core Credit Usage Limit").fill(CREDIT_LIMIT)
     page.get_by_role("button", name="Done", exact=True).click()
     page.get_by_role("button", name="Apply now").click()
-    expect(page.get_by_text("Active", exact=True).first).to_be_visible()
+    expect(page.locator("#pending-heading")).to_have_count(0)
     return page.url
 
 

@@ -130,6 +130,20 @@ def test_the_picture_is_there() -> None:
     assert (ROOT / pictures[0]).read_bytes().startswith(b"\x89PNG")
 
 
+def test_every_picture_is_shown_and_small() -> None:
+    """A picture of each page, and a recording; a clone stays small."""
+    folder = ROOT / "docs" / "pictures"
+    shown = re.findall(r"!\[[^]]+\]\(pictures/([^)]+)\)", (ROOT / "docs/pictures.md").read_text())
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+
+    assert sorted(shown) == sorted(sizes)
+    assert all(link in README for link in ("(docs/pictures.md)", "(docs/pictures/token-created.gif)"))
+    assert [
+        name for name, size in sizes.items() if size > (1_000_000 if name.endswith(".gif") else 150_000)
+    ] == []
+    assert sum(sizes.values()) < 2_500_000
+
+
 def test_no_secret_token_is_shown_and_the_warning_is() -> None:
     assert "NEVER share your secret token publicly" in README
     assert not re.search(r"sk_[0-9a-f]", README)
