@@ -62,7 +62,47 @@ def toast(page: Page) -> None:
     expect(page.locator(".toast")).to_be_visible()
 
 
+def somebody_else_saves(page: Page) -> None:
+    """Both change one token; the second is told, and sees what they typed."""
+    limit, other = page.get_by_label("Core Credit Usage Limit"), page.context.new_page()
+    limit.fill("70000")
+    other.goto(page.url)
+    other.get_by_label("Core Credit Usage Limit").fill("60000")
+    other.locator("#done").click()
+    expect(other.get_by_text("saved").first).to_be_visible()
+    other.close()
+    page.locator("#done").click()
+    expect(page.get_by_role("alert").first).to_be_visible()
+    expect(limit).to_have_value("70000")
+
+
+def tested(page: Page) -> None:
+    page.get_by_label("Dataset", exact=True).fill("WEATHER")
+    page.get_by_role("button", name="Test", exact=True).click()
+    expect(page.locator("#test-result > *").first).to_be_visible()
+
+
+def tried(page: Page) -> None:
+    """A request that is refused, with all that is folded away unfolded."""
+    page.get_by_label("last", exact=True).fill("-1")
+    page.get_by_role("button", name="Send request").click()
+    expect(page.locator("[data-answer] [data-status]")).to_contain_text("400")
+    unfolded(page)
+
+
+def unfolded(page: Page) -> None:
+    page.locator("details").evaluate_all("all => all.forEach((one) => { one.open = true; })")
+
+
 STATES = {
+    "all of a token": State(Visit("tokens/{token}/"), unfolded),
+    "all of a dataset": State(Visit("datasets/QUOTES/"), unfolded),
+    "a changed token": State(Visit("tokens/{limited}/"), somebody_else_saves),
+    "a tested token": State(Visit("tokens/{restricted}/"), tested),
+    "a refused trial": State(Visit("datasets/STOCKS/docs/"), tried),
+    "a revealed secret": State(
+        Visit("tokens/{secret}/"), opens("button", "Reveal secret token", "#secret-value")
+    ),
     "the dialog of a new token": State(Visit("tokens/"), opens("link", "Create new token", "dialog[open]")),
     "the menu of a row": State(
         Visit("tokens/"), opens("button", "More actions for", "td [popover]:popover-open")
