@@ -28,12 +28,23 @@ def short(count: float) -> str:
 
 
 def stacked_bars(
-    labels: Sequence[str], series: Sequence[Series], *, long_labels: Sequence[str], title: str
+    labels: Sequence[str],
+    series: Sequence[Series],
+    *,
+    long_labels: Sequence[str],
+    title: str,
+    forecast: Sequence[int] = (),
+    majors: Sequence[bool] = (),
 ) -> SafeString:
-    """A bar for each label; `series` are (name, CSS class, values), drawn from the bottom up."""
+    """A bar for each label; `series` are (name, CSS class, values), drawn from the bottom up.
+
+    `forecast`: what is expected of the bars that are still to come, 0 for the others. `majors`: the labels
+    that stay where there is little room; all without it.
+    """
     totals = [sum(values[place] for _, _, values in series) for place in range(len(labels))]
-    step = nice_step(max(totals, default=0))
-    lines = max(1, ceil(max(totals, default=0) / step))
+    highest = max([*totals, *forecast], default=0)
+    step = nice_step(highest)
+    lines = max(1, ceil(highest / step))
     top = lines * step
     axis = format_html_join("", "<span>{}</span>", ((short(line * step),) for line in range(lines, -1, -1)))
     grid = format_html_join(
@@ -48,7 +59,18 @@ def stacked_bars(
         "",
         "{}",
         (
-            (_column(place, len(labels), labels[place], long_labels[place], series, top),)
+            (
+                _column(
+                    place,
+                    len(labels),
+                    labels[place],
+                    long_labels[place],
+                    series,
+                    top,
+                    expected=forecast[place] if forecast else 0,
+                    is_major=majors[place] if majors else True,
+                ),
+            )
             for place in range(len(labels))
         ),
     )
@@ -65,11 +87,22 @@ def stacked_bars(
 
 
 def _column(
-    place: int, places: int, label: str, long_label: str, series: Sequence[Series], top: int
+    place: int,
+    places: int,
+    label: str,
+    long_label: str,
+    series: Sequence[Series],
+    top: int,
+    *,
+    expected: int,
+    is_major: bool,
 ) -> SafeString:
     slot = 100 / places
     left, width = place * slot + slot * (1 - BAR_SHARE) / 2, slot * BAR_SHARE
     parts, base = [], 0
+    if expected:
+        height = max(HEIGHT * expected / top, 1)
+        parts.append(("ghost", percent(left), f"{HEIGHT - height:.1f}", percent(width), f"{height:.1f}"))
     for _, css_class, values in series:
         if value := values[place]:
             # A gap separates the series, which differ little in lightness.
@@ -77,16 +110,24 @@ def _column(
             y = HEIGHT * (1 - (base + value) / top)
             parts.append((css_class, percent(left), f"{y:.1f}", percent(width), f"{height:.1f}"))
             base += value
+    total = sum(values[place] for _, _, values in series)
     told = "; ".join(f"{name} {values[place]:,}" for name, _, values in series if values[place])
+    if expected:
+        told = f"Forecast {expected:,}"
     return format_html(
-        '<g class="col"><title>{}: {}</title><rect class="hit" x="{}" y="0" width="{}" height="{}"/>{}'
-        '<text class="tick major" x="{}" y="{}" text-anchor="middle">{}</text></g>',
+        '<g class="col" data-label="{}" data-total="{}" data-tip="{}">'
+        '<title>{}: {}</title><rect class="hit" x="{}" y="0" width="{}" height="{}"/>{}'
+        '<text class="tick{}" x="{}" y="{}" text-anchor="middle">{}</text></g>',
+        long_label,
+        f"{expected or total:,}",
+        told,
         long_label,
         told or "none",
         percent(place * slot),
         percent(slot),
         HEIGHT,
         format_html_join("", '<rect class="{}" x="{}" y="{}" width="{}" height="{}" rx="2"/>', parts),
+        " major" if is_major else "",
         percent(place * slot + slot / 2),
         HEIGHT + 18,
         label,

@@ -18,10 +18,11 @@ def percent(share: float) -> str:
     return f"{share:.3f}".rstrip("0").rstrip(".") + "%"
 
 
-def meter(value: float, top: float | None) -> SafeString:
-    """A bar of value out of top; amber near it, red from it on. Without a top the bar is empty."""
+def meter(value: float, top: float | None, *, is_limit: bool = True) -> SafeString:
+    """A bar of value out of top, empty without one. Amber near a limit, red from it on."""
     share = min(100.0, max(0.0, value * 100 / top)) if top else 0.0
-    state = "" if not top or share < NEAR_LIMIT_PERCENT else " warn" if share < 100 else " bad"
+    is_near = is_limit and top and share >= NEAR_LIMIT_PERCENT
+    state = "" if not is_near else " warn" if share < 100 else " bad"
     return format_html(
         '<svg class="meter{}" width="100%" height="6" aria-hidden="true">'
         '<rect class="track" width="100%" height="6" rx="3"/>'

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from json.encoder import encode_basestring
 
-from datasets.cells import unescape_cell
+from apperate.cells import unescape_cell
 from datasets.dates import parse_date, parse_iso
 from datasets.json_text import DECODE_ERRORS, DECODER, dumps, explain, shown
 from datasets.records import FAULTS, NEEDED, text_fault

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from apperate.cells import unescape_cell
 from apperate.refusals import Refusal
-from datasets.cells import unescape_cell
 from datasets.file_text import open_text
 from datasets.json_text import bad_body, shown
 from datasets.schema import PROPERTIES_MAX, name_fault

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from datasets.cells import escape_cell
+from apperate.cells import escape_cell
 from datasets.json_text import DECODER, dumps
 from datasets.schema import Schema
 

@@ -82,6 +82,12 @@ PAGES: dict[str, tuple[Visit, ...]] = {
     ),
     "tokens/<slug:public_id>/test/": (Visit("tokens/{token}/test/"),),
     "tokens/<slug:public_id>/delete/": (Visit("tokens/{token}/delete/"),),
+    "tokens/usage/": (
+        Visit("tokens/usage/"),
+        Visit("tokens/usage/?period=12m&show=calls"),
+        Visit("tokens/usage/?period=7d&token={limited}"),
+        Visit("tokens/usage/?token={disabled}", "member"),
+    ),
     "team/audit-log/": (Visit("team/audit-log/"), Visit("team/audit-log/?action=nothing", status=422)),
     # Data.
     "datasets/": (
@@ -127,6 +133,7 @@ NO_PAGE = {
     "team/invitations/<int:pk>/resend/": POST,
     "team/invitations/<int:pk>/withdraw/": POST,
     "team/audit-log/export.csv": FILE,
+    "tokens/usage/export.csv": FILE,
     "team/members/<int:pk>/role/": POST,
     "team/workspace/webhook/": POST,
     "team/workspace/webhook/secret/": POST,

@@ -14,8 +14,8 @@ from django.urls import reverse
 from apperate.accounts import audit
 from apperate.accounts.audit_words import value_words
 from apperate.accounts.models import AuditEvent, User, Workspace
+from apperate.cells import unescape_cell
 from apperate.team import audit_log
-from datasets.cells import unescape_cell
 from tests.conftest import signed_in
 from tests.factories import TokenFactory, WorkspaceFactory
 from tests.test_people import shows

@@ -128,7 +128,7 @@ ADMIN: dict[str, set[str]] = {
     "dataset": {"dataset.price_set"},
 }
 # Written by commands, or by services that have no address yet.
-ELSEWHERE = {"demo.reset", "token.rotated", "token.signing_secret_revealed"}
+ELSEWHERE = {"demo.reset", "usage.exported", "token.rotated", "token.signing_secret_revealed"}
 
 
 def deletes_records(call: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.cells import FORMULA_STARTS, escape_cell, unescape_cell
+from apperate.cells import FORMULA_STARTS, escape_cell, unescape_cell
 from datasets.json_text import dumps
 from datasets.parameters import FORMATS
 from datasets.renderers import CONTENT_TYPES, describe_columns, render, render_csv, render_json

@@ -1,11 +1,13 @@
 from django.urls import path
 
-from tokens import trial_views, views
+from tokens import trial_views, usage_views, views
 
 app_name = "tokens"
 urlpatterns = [
     path("", views.token_list, name="list"),
     path("new/", views.token_create, name="create"),
+    path("usage/", usage_views.usage, name="usage"),
+    path("usage/export.csv", usage_views.usage_export, name="usage_export"),
     path("<slug:public_id>/", views.token_edit, name="edit"),
     path("<slug:public_id>/row/", views.token_row, name="row"),
     path("<slug:public_id>/state/", views.token_state, name="state"),

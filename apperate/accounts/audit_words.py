@@ -76,6 +76,7 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "webhook.tested": "Sent a test to the webhook",
             "webhook.removed": "Removed the webhook",
             "audit_log.exported": "Exported the audit log",
+            "usage.exported": "Exported the usage",
             "demo.reset": "Reset the demo",
         },
     ),

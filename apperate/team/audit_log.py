@@ -22,7 +22,7 @@ from django.utils.text import Truncator
 
 from apperate.accounts.audit_words import ACTIONS, Change, changes
 from apperate.accounts.models import AuditEvent, Workspace
-from datasets.cells import escape_cell
+from apperate.cells import escape_cell
 
 PAGE_EVENTS = 50
 PART_EVENTS = 1_000

@@ -33,6 +33,12 @@ def meter(value: float, top: float | None) -> SafeString:
 
 
 @register.simple_tag
+def share(percent: float) -> SafeString:
+    """A part of a whole, of which no part is too much; the figures belong into the text beside it."""
+    return charts.meter(percent, 100, is_limit=False)
+
+
+@register.simple_tag
 def sparkline(values: Sequence[float], css_class: str = "s1") -> SafeString:
     """A line over the values, oldest first."""
     return charts.sparkline(values, css_class=css_class)
