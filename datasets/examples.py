@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from datasets import selectors
 from datasets.models import Dataset
+from tokens.models import Token
 
 LANGUAGES = {"http": "HTTP", "python": "Python", "javascript": "JavaScript"}
 PLACEHOLDER = "YOUR_TOKEN"
@@ -19,14 +20,19 @@ PLACEHOLDER = "YOUR_TOKEN"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`path` is what the page shows, `code` the whole request in a language, `run_url` opens it."""
+    """`path` is what the page shows, `code` the whole request in a language; `run_url` opens it."""
 
     language: str
     path: str
     code: SafeString
     answer: SafeString | None
     run_url: str | None
-    token_name: str
+    tokens: list[Token]
+    token: Token | None
+
+    @property
+    def token_name(self) -> str:
+        return (self.token.nickname or self.token.masked) if self.token else ""
 
     @property
     def languages(self) -> list[tuple[str, str, bool]]:
@@ -34,12 +40,16 @@ class Example:
         return [(value, title, value == self.language) for value, title in LANGUAGES.items()]
 
 
-def of_dataset(dataset: Dataset, *, language: str, now: datetime) -> Example:
-    """The last record; with a publishable token of the workspace that may read it, if there is one."""
+def of_dataset(dataset: Dataset, *, language: str, chosen: str, now: datetime) -> Example:
+    """The last record, with the chosen one of the tokens that read it from anywhere, else the oldest of them.
+
+    `chosen` is a token's public id.
+    """
     language = language if language in LANGUAGES else "http"
     path = f"/v1/data/{dataset.workspace.name}/{dataset.name}"
     record = selectors.last_record(dataset, now=now)
-    token = selectors.open_token(dataset, now=now)
+    tokens = selectors.open_tokens(dataset, now=now)
+    token = next((found for found in tokens if found.public_id == chosen), tokens[0] if tokens else None)
     value = token.value if token else PLACEHOLDER
     run_url = f"{path}?{urlencode({'last': 1, 'token': value})}" if token else None
     return Example(
@@ -48,7 +58,8 @@ def of_dataset(dataset: Dataset, *, language: str, now: datetime) -> Example:
         code=code_of(language, f"{settings.PUBLIC_URL}{path}", value),
         answer=selectors.pretty(record) if record else None,
         run_url=run_url,
-        token_name=(token.nickname or token.masked) if token else "",
+        tokens=tokens,
+        token=token,
     )
 
 

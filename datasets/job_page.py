@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from apperate.accounts.models import Workspace
 from datasets import deletes, job_files, jobs
@@ -17,6 +17,13 @@ BADGES = {
     IngestJob.Status.CANCELLED: "",
 }
 Status, Kind = IngestJob.Status, IngestJob.Kind
+# The states by which the list is narrowed: word of the URL → (title, states).
+GROUPS = {
+    "running": ("Running", (Status.CREATED, *IngestJob.RUNNING)),
+    "complete": ("Complete", (Status.INGESTED,)),
+    "failed": ("Failed", (Status.ERROR,)),
+    "cancelled": ("Cancelled", (Status.CANCELLED,)),
+}
 SAID_STEP = 25
 
 
@@ -24,6 +31,35 @@ def jobs_of(workspace: Workspace) -> QuerySet[IngestJob]:
     """The jobs of a workspace's datasets, newest first."""
     found = IngestJob.objects.filter(dataset__workspace=workspace, dataset__deleted_at=None)
     return found.select_related("dataset", "created_by").order_by("-created_at", "-pk")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The jobs of a list, and what they are narrowed to.
+
+    `dataset` is set when `words` is the whole id of one. `tabs`: (group, title, count, whether it is chosen).
+    """
+
+    jobs: QuerySet[IngestJob]
+    words: str
+    group: str
+    dataset: str
+    tabs: list[tuple[str, str, int, bool]]
+
+
+def chosen_jobs(workspace: Workspace, *, words: str, group: str) -> Choice:
+    """Jobs by dataset, a part of its id, and by group of states; what is not known narrows nothing."""
+    found, group = jobs_of(workspace), group if group in GROUPS else ""
+    dataset = words if workspace.datasets.kept().filter(name=words).exists() else ""
+    if words:
+        found = found.filter(dataset__name=words) if dataset else found.filter(dataset__name__contains=words)
+    counted = dict(found.order_by().values_list("status").annotate(n=Count("pk")))
+    tabs = [("", "All", sum(counted.values()), not group)]
+    for name, (title, states) in GROUPS.items():
+        tabs.append((name, title, sum(counted.get(state, 0) for state in states), name == group))
+    if group:
+        found = found.filter(status__in=GROUPS[group][1])
+    return Choice(found, words, group, dataset, tabs)
 
 
 @dataclass(frozen=True, slots=True)

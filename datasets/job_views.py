@@ -19,12 +19,15 @@ from datasets.models import IngestJob
 @require_safe
 @workspace_member
 def job_list(request: MemberRequest) -> HttpResponseBase:
-    found = job_page.jobs_of(request.workspace)
-    name = request.GET.get("dataset", "").upper()[:63]
-    if name:
-        found = found.filter(dataset__name=name)
-    page = Paginator(found, selectors.PAGE_ROWS).get_page(request.GET.get("page"))
-    context = {"page": page, "jobs": job_page.with_states(page), "dataset_name": name}
+    words = request.GET.get("dataset", "").replace("\0", "").strip().upper()[:63]
+    chosen = job_page.chosen_jobs(request.workspace, words=words, group=request.GET.get("state", ""))
+    page = Paginator(chosen.jobs, selectors.PAGE_ROWS).get_page(request.GET.get("page"))
+    context = {
+        "chosen": chosen,
+        "page": page,
+        "jobs": job_page.with_states(page),
+        "dataset_name": chosen.dataset,
+    }
     return render(request, "datasets/jobs.html", context)
 
 

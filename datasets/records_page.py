@@ -1,6 +1,7 @@
 """The data browser: a dataset's records page by page, chosen by key, date and condition.
 
     records_of(dataset, given, now=…) -> Page      `fault` says what is wrong with the choice
+    csv_of(dataset, page) -> bytes                 its records with all columns, nothing cut
 
 It asks through the same table of parameters as the API, so both mean the same by a word. What members look
 at here costs no credits and is not metered: no token is involved.
@@ -16,7 +17,7 @@ from django.db import OperationalError, transaction
 
 from apperate.refusals import Refusal
 from datasets import query as queries
-from datasets import reads, selectors, store
+from datasets import reads, renderers, selectors, store
 from datasets.cursors import write_cursor
 from datasets.json_text import DECODER
 from datasets.models import Dataset
@@ -33,13 +34,18 @@ NEWEST, OLDEST = "desc", "asc"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`rows` are the cells of `columns`; `next_query` leads on, `first_query` to the start of the choice."""
+    """`rows` are the cells of `columns`, `texts` the records as they are stored.
+
+    `query` is this page, `next_query` leads on, `first_query` to the start of the choice.
+    """
 
     values: Mapping[str, str]
     columns: tuple[str, ...]
     hidden: int
     rows: tuple[tuple[str, ...], ...] = ()
+    texts: tuple[str, ...] = ()
     fault: str = ""
+    query: str = ""
     first_query: str = ""
     next_query: str = ""
 
@@ -85,9 +91,15 @@ def records_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> 
     return _with(
         page,
         rows=tuple(_cells(text, page.columns) for text in found.texts),
+        texts=tuple(found.texts),
+        query=urlencode([*first, *([("cursor", cursor)] if cursor else [])]),
         first_query=urlencode(first),
         next_query=urlencode(following),
     )
+
+
+def csv_of(dataset: Dataset, page: Page) -> bytes:
+    return renderers.render_csv(page.texts, columns_first(dataset.schema))
 
 
 def columns_first(schema: Schema) -> tuple[str, ...]:

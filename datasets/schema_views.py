@@ -1,8 +1,9 @@
 """The pages of a dataset's records and schema. Members look; admins change the schema."""
 
 from django.contrib import messages
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
@@ -18,6 +19,21 @@ def dataset_records(request: MemberRequest, name: str) -> HttpResponseBase:
     dataset = load(request, name)
     found = records_page.records_of(dataset, request.GET.dict(), now=database_now())
     return render(request, "datasets/records.html", {"dataset": dataset, "found": found})
+
+
+@require_safe
+@workspace_member
+def dataset_records_csv(request: MemberRequest, name: str) -> HttpResponseBase:
+    """The records of one page of the browser, as a file; the page says what is wrong with a choice."""
+    dataset = load(request, name)
+    found = records_page.records_of(dataset, request.GET.dict(), now=database_now())
+    if found.fault:
+        return redirect(f"{reverse('datasets:records', args=[dataset.name])}?{request.GET.urlencode()}")
+    return HttpResponse(
+        records_page.csv_of(dataset, found),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{dataset.name}.csv"'},
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

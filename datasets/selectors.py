@@ -179,11 +179,11 @@ def pretty(text: str) -> SafeString:
     return format_html_join("", "{}", ((part,) for part in parts))
 
 
-def open_token(dataset: Dataset, *, now: datetime) -> Token | None:
-    """A publishable token of the workspace that reads the dataset from anywhere, without a signature."""
+def open_tokens(dataset: Dataset, *, now: datetime) -> list[Token]:
+    """The publishable tokens of the workspace that read the dataset from anywhere, without a signature."""
     tokens = dataset.workspace.tokens.kept().oldest_first().with_versions()
     publishable = tokens.filter(kind=TokenKind.PUBLISHABLE, disabled_at=None)[:TOKENS_TRIED]
-    return next((token for token in publishable if reads_freely(token, dataset, now=now)), None)
+    return [token for token in publishable if reads_freely(token, dataset, now=now)]
 
 
 def reads_freely(token: Token, dataset: Dataset, *, now: datetime) -> bool:

@@ -10,6 +10,7 @@ urlpatterns = [
     path("datasets/<str:name>/", views.dataset_detail, name="detail"),
     path("datasets/<str:name>/docs/", docs_views.dataset_docs, name="docs"),
     path("datasets/<str:name>/records/", schema_views.dataset_records, name="records"),
+    path("datasets/<str:name>/records.csv", schema_views.dataset_records_csv, name="records_csv"),
     path("datasets/<str:name>/schema/", schema_views.dataset_schema, name="schema"),
     path("datasets/<str:name>/add/", views.dataset_add, name="add"),
     path("datasets/<str:name>/delete/", trash_views.dataset_delete, name="delete"),

@@ -99,7 +99,9 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
         "reads": selectors.reads_of(dataset, now=now),
         "columns": selectors.columns_of(dataset),
         "operations": operations_chart.operations_of(dataset, now=now),
-        "example": examples.of_dataset(dataset, language=request.GET.get("lang", ""), now=now),
+        "example": examples.of_dataset(
+            dataset, language=request.GET.get("lang", ""), chosen=request.GET.get("token", ""), now=now
+        ),
         "jobs": job_page.with_states(job_page.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
         "storage": storage_words(request),
         "deletions": trash.deletions_of(dataset, now=now)[: selectors.JOBS_SHOWN],

@@ -111,7 +111,7 @@ PAGES: dict[str, tuple[Visit, ...]] = {
     "datasets/<str:name>/schema/": (Visit("datasets/QUOTES/schema/"),),
     "datasets/<str:name>/add/": (Visit("datasets/QUOTES/add/"),),
     "datasets/<str:name>/delete/": (Visit("datasets/QUOTES/delete/"),),
-    "jobs/": (Visit("jobs/"), Visit("jobs/", "member")),
+    "jobs/": (Visit("jobs/"), Visit("jobs/?dataset=NOTHING&state=failed"), Visit("jobs/", "member")),
     "jobs/<str:job_id>/": (Visit("jobs/{job}/"),),
     # Settings.
     "team/": (Visit("team/"), Visit("team/", "member")),
@@ -149,6 +149,7 @@ NO_PAGE = {
     "tokens/<slug:public_id>/enable/": POST,
     "tokens/<slug:public_id>/restore/": POST,
     "tokens/<slug:public_id>/reveal/": POST,
+    "datasets/<str:name>/records.csv": FILE,
     "datasets/<str:name>/restore/": POST,
     "datasets/<str:name>/deletions/<int:deletion_id>/restore/": POST,
     "jobs/<str:job_id>/cancel/": POST,

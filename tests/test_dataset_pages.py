@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
@@ -364,6 +365,28 @@ def test_the_list_is_narrowed_by_words(as_owner: Client, prices: Dataset) -> Non
     assert "No dataset matches “zz”" in page(as_owner.get(reverse("datasets:list"), {"q": "zz"}))
 
 
+def test_a_list_of_5_000_datasets_is_paged_searched_and_takes_few_queries(
+    as_owner: Client, workspace: Workspace
+) -> None:
+    one = DatasetFactory.build(workspace=workspace)
+    Dataset.objects.bulk_create(
+        Dataset(workspace=workspace, name=f"D{at:04}", title=f"Number {at}", schema_json=one.schema_json,
+                column_mapping=one.column_mapping)
+        for at in range(5_000)
+    )  # fmt: skip
+    address = reverse("datasets:list")
+    with CaptureQueriesContext(connection) as asked:
+        first = page(as_owner.get(address))
+    last = page(as_owner.get(address, {"page": "100"}))
+    found = page(as_owner.get(address, {"q": "number 4321"}))
+
+    assert len([one for one in asked.captured_queries if one["sql"].startswith("SELECT")]) <= 10
+    assert "5,000 datasets" in first and "Page 1 of 100" in first
+    assert "D0049" in first and "D0050" not in first
+    assert "D4999" in last and ">Next" not in last
+    assert "D4321" in found and "1 dataset<" in found
+
+
 def test_the_overview_shows_a_live_example_and_a_token_that_runs_it(
     as_owner: Client, prices: Dataset
 ) -> None:
@@ -396,6 +419,25 @@ def test_the_example_comes_in_other_languages(as_owner: Client, prices: Dataset,
     assert "No publishable token reads this dataset from anywhere yet" in shown
 
 
+def test_the_example_is_shown_with_the_token_that_was_chosen(as_owner: Client, prices: Dataset) -> None:
+    now = database_now()
+    for name in ("Site", "Partner"):
+        token = TokenFactory(workspace=prices.workspace, nickname=name, settings=False)
+        RevisionFactory(
+            token=token, number=1, saved_at=LONG_AGO, effective_at=LONG_AGO, grants={prices: "read"}
+        )
+    elsewhere = TokenFactory(nickname="Elsewhere")
+    site, partner = selectors.open_tokens(prices, now=now)
+
+    def code(chosen: str) -> str:
+        query = {"lang": "python", "token": chosen}
+        return page(as_owner.get(reverse("datasets:detail", args=["PRICES"]), query))
+
+    assert partner.value in code(partner.public_id) and site.value not in code(partner.public_id)
+    for chosen in ("", "nothing", elsewhere.public_id):
+        assert site.value in code(chosen) and "Elsewhere" not in code(chosen)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -414,7 +456,7 @@ def test_a_token_that_would_be_refused_is_not_offered(prices: Dataset, changes: 
         del facts["effective_at"], facts["saved_at"]
     RevisionFactory(token=token, number=1, **facts)
 
-    assert selectors.open_token(prices, now=now) is None
+    assert selectors.open_tokens(prices, now=now) == []
 
 
 def test_what_is_in_a_record_cannot_become_markup(as_owner: Client, prices: Dataset) -> None:

@@ -169,11 +169,37 @@ def test_a_failed_job_says_why(as_owner: Client, prices: Dataset) -> None:
     assert store.sizes([prices.pk]) == {}
 
 
-def test_the_job_list_is_narrowed_to_a_dataset(as_owner: Client, prices: Dataset) -> None:
-    add(as_owner)
+@pytest.mark.parametrize(
+    ("query", "shown", "said"),
+    [
+        ({}, {"PRICES", "PRICES_OLD"}, "Files on their way"),
+        ({"dataset": "prices"}, {"PRICES"}, "Files sent to"),
+        ({"dataset": "es_ol"}, {"PRICES_OLD"}, "Files on their way"),
+        ({"dataset": "other"}, set(), "No job matches"),
+        ({"dataset": "\0"}, {"PRICES", "PRICES_OLD"}, "Files on their way"),
+        ({"state": "complete"}, {"PRICES"}, "Files on their way"),
+        ({"state": "running"}, {"PRICES_OLD"}, "Files on their way"),
+        ({"state": "running", "dataset": "PRICES"}, set(), "No job matches"),
+        ({"state": "failed"}, set(), "No job is in this state now."),
+        ({"state": "never"}, {"PRICES", "PRICES_OLD"}, "Files on their way"),
+    ],
+)
+def test_the_job_list_is_narrowed_by_dataset_and_state(
+    as_owner: Client, workspace: Workspace, prices: Dataset, query: dict[str, str], shown: set[str], said: str
+) -> None:
+    run(add(as_owner))
+    IngestJob.objects.create(
+        dataset=DatasetFactory(workspace=workspace, name="PRICES_OLD"), file_name="old.csv"
+    )
 
-    assert "more.csv" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "prices"}))
-    assert "No jobs yet" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "other"}))
+    response = as_owner.get(reverse("datasets:jobs"), query)
+
+    assert {job.dataset.name for job, _ in response.context["jobs"]} == shown
+    assert said in page(response)
+
+
+def test_a_dataset_without_jobs_says_how_one_begins(as_owner: Client, prices: Dataset) -> None:
+    assert "No jobs yet" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "PRICES"}))
 
 
 # --- cancel and try again -----------------------------------------------------------------------------

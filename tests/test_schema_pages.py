@@ -99,6 +99,37 @@ def test_all_pages_together_are_all_records(
     assert "First page" in shown(second) and ">Next" not in shown(second)
 
 
+def test_the_records_shown_can_be_downloaded_as_csv(
+    as_teammate: Client, prices: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.records_page.ROWS", 2)
+    monkeypatch.setattr("datasets.records_page.COLUMNS_MAX", 1)
+    writing.write_records(
+        dataset_id=prices.pk, body=b'[{"ticker": "=1+1", "date": "2024-01-05"}]', replaces=False,
+        now=database_now(),
+    )  # fmt: skip
+
+    first = browse(as_teammate, "from=2024-01-03")
+    (csv,) = re.findall(r'href="([^"]+)" download', shown(first))
+    (following,) = re.findall(r'href="([^"]+)">Next', shown(first))
+    file = as_teammate.get(csv)
+    second = browse(as_teammate, following.partition("?")[2])
+    (csv_of_second,) = re.findall(r'href="([^"]+)" download', shown(second))
+
+    assert file.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert file.content.decode() == (
+        "ticker,date,close,volume\r\n'=1+1,2024-01-05,,\r\n<b>,2024-01-04,3,\r\n"
+    )
+    assert as_teammate.get(csv_of_second).content.decode().splitlines()[1:] == ["AAPL,2024-01-03,2,"]
+
+
+def test_a_choice_that_means_nothing_is_no_file(as_teammate: Client, prices: Dataset) -> None:
+    response = as_teammate.get(f"{reverse('datasets:records_csv', args=['PRICES'])}?from=never")
+
+    assert response.status_code == 302
+    assert 'role="alert"' in shown(as_teammate.get(response.headers["Location"]))
+
+
 # --- the schema editor --------------------------------------------------------------------------------
 
 SAME = {
