@@ -340,6 +340,9 @@ def count(call: Call, parts: tuple[Part, ...], costs: list[int], *, is_unchanged
         )
     if not parts:
         meter.meter(token_id, dataset_id=0, operation=call.action, outcome="ok", now=call.now)
+    origin, referer = call.request.headers.get("Origin"), call.request.headers.get("Referer")
+    if origin or referer:
+        refusals.note_caller(token_id, origin=origin, referer=referer, now=call.now)
 
 
 async def charged(call: Call, cost: int, limit: int) -> int | Refusal:

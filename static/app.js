@@ -92,6 +92,17 @@ on("input", "form[data-dirty]", (f) => {
   if (note) note.textContent = "You have unsaved changes.";
 });
 
+// A line for a text of several, put in by a link that leads to the same without script
+on("click", "[data-add-line]", (link, e) => {
+  e.preventDefault();
+  const text = document.getElementById(link.dataset.to), line = link.dataset.addLine;
+  if (!text.value.split("\n").includes(line)) text.value = `${text.value.replace(/\s+$/, "")}\n${line}`.replace(/^\n/, "");
+  text.dispatchEvent(new Event("input", { bubbles: true }));
+  link.remove();
+  text.focus();
+  say(`${line} is added to the list. Choose Done to save it.`);
+});
+
 // Upload progress and file drop. Without script the form posts as usual and the next page shows the job.
 const MB = (bytes) => (bytes / 1e6).toFixed(1);
 document.addEventListener("htmx:xhr:progress", (e) => {

@@ -346,6 +346,7 @@ class UsageCounter(models.Model):
 
 class TokenRefusal(models.Model):
     """A kind of refusal that a token met: its code, on which dataset, from which site; how often and when.
+    The code "ok" stands for answers to a site.
 
     Ids without foreign keys, as in UsageCounter. refusal_log.py bounds the rows of a token.
     """

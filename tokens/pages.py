@@ -10,10 +10,12 @@ from django.urls import reverse
 from apperate.accounts.decorators import MemberRequest
 from apperate.accounts.models import Workspace
 from apperate.clock import next_month
-from tokens import refusal_fixes, saved_settings, selectors
+from tokens import domains, refusal_fixes, saved_settings, seen_callers, selectors
+from tokens.domains import DomainRule
 from tokens.forms import NicknameForm, TokenForm
 from tokens.models import Token
 from tokens.permissions import Settings
+from tokens.refusal_log import SITE_CHARS_MAX
 from tokens.selectors import PAGE_ROWS
 from tokens.services import Saved
 from tokens.trial_form import TrialForm
@@ -80,6 +82,8 @@ def edit_context(
     elif form is None:
         shows_all = request.GET.get("datasets") == "all"
         form = TokenForm(token=token, now=now, read_only=read_only, shows_all=shows_all)
+    added_site = add_site(form, request.GET.get("add", "")) if not read_only else ""
+    callers = [] if token.is_secret else seen_callers.seen(token, settings, now=now, may_edit=not read_only)
     shown = example(token, settings)
     state = state_context(token, now=now)
     return state | {
@@ -88,8 +92,23 @@ def edit_context(
         "activity": selectors.activity(token, now=now),
         "example": shown,
         "trial_form": TrialForm(token=token, has_pending=bool(state["pending"]), dataset=shown["dataset"]),
+        "added_site": added_site,
+        "callers": callers,
+        "callers_unlisted": any(caller.is_allowed is False for caller in callers),
+        "reports_only": settings.domains_report_only,
         "refusals": refusal_fixes.groups(token, settings, may_edit=not read_only),
     }
+
+
+def add_site(form: TokenForm | NicknameForm | None, site: str) -> str:
+    """Add a site to the domains of a form as it is shown, without saving it; the site if that was done."""
+    rule = domains.parse_rule(site) if len(site) <= SITE_CHARS_MAX else None
+    if not isinstance(form, TokenForm) or form.is_bound or not isinstance(rule, DomainRule):
+        return ""
+    lines = form.initial["allowed_domains"].splitlines()
+    if site not in lines:
+        form.initial["allowed_domains"] = "\n".join([*lines, site])
+    return site
 
 
 def example(token: Token, settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 """The last refusals of each token: what was refused, on which dataset, from which site, how often and when.
+Beside them, under the code ANSWERED, the sites that were answered.
 
 refusals.note(…)            in memory, in the request; a background task writes once a second
 last(token) -> list[TokenRefusal]
@@ -12,6 +13,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from apperate import pool
@@ -26,6 +28,7 @@ KINDS_PER_TOKEN = 50
 ROWS_PER_CODE = 20
 KEPT_DAYS = 30
 SITE_CHARS_MAX = 260
+ANSWERED = "ok"
 logger = logging.getLogger("apperate.refusals")
 
 # Index: tokens_refusal_once. A flush that is repeated after a lost answer may count twice: nobody pays by it.
@@ -93,6 +96,11 @@ class Refusals:
             self._seen[kind] = Seen(1, now, now)
             self._kinds[token_id] += 1
 
+    def note_caller(self, token_id: int, *, origin: str | None, referer: str | None, now: datetime) -> None:
+        """Remember that a page of this site was answered; a program that names no site is not a caller."""
+        if site_of(origin, referer):
+            self.note(token_id, code=ANSWERED, dataset_id=0, origin=origin, referer=referer, now=now)
+
     async def flush(self) -> None:
         """Write what was seen, and keep the newest of each token and code."""
         if not self._seen:
@@ -125,6 +133,7 @@ class Refusals:
         self._kinds.clear()
 
 
+@lru_cache(maxsize=1_000)
 def site_of(origin: str | None, referer: str | None) -> str:
     """The host of the page that called, with a port that is not its protocol's own; "" when none is told."""
     page = page_address.parse_origin(origin) if origin else None
@@ -139,7 +148,8 @@ def site_of(origin: str | None, referer: str | None) -> str:
 
 def last(token: Token) -> list[TokenRefusal]:
     """The last refusals of a token, newest first."""
-    return list(TokenRefusal.objects.filter(token_id=token.pk).order_by("-last_at", "-pk")[:500])
+    found = TokenRefusal.objects.filter(token_id=token.pk).exclude(code=ANSWERED)
+    return list(found.order_by("-last_at", "-pk")[:500])
 
 
 def purge(*, now: datetime) -> int:
