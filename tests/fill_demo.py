@@ -46,6 +46,7 @@ def main() -> None:
         "half signed in": session(ROSA, PASSWORD),
         "second factor": session(ROSA, PASSWORD, code=made.pop("recovery_codes")[0]),
     }
+    made["reset"] = reset_link(User.objects.get(email=ROSA))
     sys.stdout.write("\n" + json.dumps(made) + "\n")
 
 
@@ -62,11 +63,17 @@ def session(email: str, password: str, *, code: str = "") -> dict[str, str]:
     return {name: morsel.value for name, morsel in client.cookies.items()}
 
 
-def people(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
-    """Invitations, a link for a new password, and Rosa: an admin with a second factor."""
+def reset_link(user: Any) -> str:
+    """The end of a link for a new password; signing in makes an older one worthless."""
     from allauth.account.forms import default_token_generator
-    from allauth.account.models import EmailConfirmationHMAC
     from allauth.account.utils import user_pk_to_url_str
+
+    return f"{user_pk_to_url_str(user)}-{default_token_generator.make_token(user)}"
+
+
+def people(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
+    """Invitations, and Rosa: an admin with a second factor and an address that is not confirmed."""
+    from allauth.account.models import EmailConfirmationHMAC
     from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
     from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 
@@ -80,6 +87,7 @@ def people(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
         workspace=workspace, email="old@demo.example", role="user", by=owner, now=now - timedelta(days=9)
     )
     rosa: Any = services.create_person(email=ROSA, name="Rosa Diaz", password=PASSWORD)
+    other = rosa.emailaddress_set.create(email="rosa.diaz@demo.example")
     member = workspace.memberships.create(user=rosa, role="admin", created_at=now)
     TOTP.activate(rosa, generate_totp_secret())
     codes = RecoveryCodes.activate(rosa)
@@ -88,8 +96,7 @@ def people(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
         "old_invitation": last_part(old.url),
         "member": member.pk,
         "recovery_codes": codes.get_unused_codes(),
-        "confirmation": EmailConfirmationHMAC(rosa.emailaddress_set.get()).key,
-        "reset": f"{user_pk_to_url_str(rosa)}-{default_token_generator.make_token(rosa)}",
+        "confirmation": EmailConfirmationHMAC(other).key,
     }
 
 

@@ -44,7 +44,7 @@ PAGES: dict[str, tuple[Visit, ...]] = {
     "account/signup/": (nobody("account/signup/"),),
     "account/reauthenticate/": (Visit("account/reauthenticate/?next=/tokens/"),),
     "account/email/": (Visit("account/email/"),),
-    "account/confirm-email/<str:key>/": (Visit("account/confirm-email/{confirmation}/"),),
+    "account/confirm-email/<str:key>/": (nobody("account/confirm-email/{confirmation}/"),),
     "account/password/change/": (Visit("account/password/change/"),),
     "account/password/reset/": (nobody("account/password/reset/"),),
     "account/password/reset/done/": (nobody("account/password/reset/done/"),),
