@@ -46,8 +46,8 @@ class SentFile(forms.FileField):
         return file
 
 
-class UploadForm(forms.Form):
-    """A new dataset's id and its file."""
+class NamedForm(forms.Form):
+    """A dataset's id, one that is free in the workspace."""
 
     name = forms.CharField(
         label="Dataset ID",
@@ -60,7 +60,6 @@ class UploadForm(forms.Form):
             "null_characters_not_allowed": "Use 1 to 63 letters, digits or underscores.",
         },
     )
-    file = SentFile()
 
     def __init__(self, *args: Any, workspace: Workspace, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,6 +81,20 @@ class UploadForm(forms.Form):
                 f"{name} exists already. Choose another id, or add the file to it on its page."
             )
         return name
+
+
+class UploadForm(NamedForm):
+    """A new dataset's id and its file."""
+
+    file = SentFile()
+
+
+class DefineForm(NamedForm):
+    """A new dataset without a file; its properties are rows beside the form."""
+
+    title = forms.CharField(
+        label="Title", max_length=200, required=False, help_text="What people read in lists. May be blank."
+    )
 
 
 class IndexForm(forms.Form):

@@ -1,11 +1,12 @@
 from django.urls import path
 
-from datasets import docs_views, job_views, schema_views, trash_views, views
+from datasets import define_views, docs_views, job_views, schema_views, trash_views, views
 
 app_name = "datasets"
 urlpatterns = [
     path("datasets/", views.dataset_list, name="list"),
     path("datasets/new/", views.dataset_create, name="create"),
+    path("datasets/new/define/", define_views.dataset_define, name="define"),
     path("datasets/new/<str:upload_id>/", views.dataset_review, name="review"),
     path("datasets/<str:name>/", views.dataset_detail, name="detail"),
     path("datasets/<str:name>/docs/", docs_views.dataset_docs, name="docs"),

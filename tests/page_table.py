@@ -96,6 +96,7 @@ PAGES: dict[str, tuple[Visit, ...]] = {
         Visit("datasets/", "member"),
     ),
     "datasets/new/": (Visit("datasets/new/"),),
+    "datasets/new/define/": (Visit("datasets/new/define/"),),
     "datasets/new/<str:upload_id>/": (Visit("datasets/new/{upload}/"),),
     "datasets/<str:name>/": (
         Visit("datasets/STOCKS/"),

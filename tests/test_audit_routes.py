@@ -82,6 +82,7 @@ PAGES: dict[str, str | set[str]] = {
     "tokens/<slug:public_id>/restore/": {"token.restored"},
     "tokens/<slug:public_id>/reveal/": {"token.secret_revealed"},
     "datasets/new/": NOTHING + "the file waits for the next page",
+    "datasets/new/define/": {"dataset.create"},
     "datasets/new/<str:upload_id>/": {"dataset.create", "job.upload"},
     "datasets/<str:name>/schema/": {"dataset.edit"},
     "datasets/<str:name>/add/": {"job.upload"},
