@@ -219,8 +219,9 @@ def test_signing_that_is_on_can_be_turned_off_after_a_downgrade(token: Token, wo
 def test_protected_fields_are_not_taken_from_the_form(token: Token) -> None:
     """S15: what the form does not show cannot be set by sending it."""
     form = filled(
-        token, requests_per_second="5000", burst="9", domains_report_only="on", kind="secret", workspace="9"
-    )
+        token, kind="secret", workspace="9", public_id="tok_mine", value="sk_1", effective_at="2026-01-01",
+        created_by="1", disabled_at="", deleted_at="2026-01-01",
+    )  # fmt: skip
 
     assert form.is_valid(), form.errors
     assert form.settings() == form.saved
@@ -248,3 +249,29 @@ def test_picker_offers_a_hundred_datasets_and_always_those_granted(
     assert 'value="SET_102:read"' in html
     assert "103 datasets" in html
     assert 'value="SET_100:read"' in str(TokenForm(token=token, now=NOW, shows_all=True)["perm"])
+
+
+def test_throttle_and_report_only_domains_are_set_and_cleared(token: Token) -> None:
+    form = filled(token, requests_per_second="20", burst="40", domains_report_only="on")
+
+    assert form.is_valid(), form.errors
+    settings = form.settings()
+    assert (settings.requests_per_second, settings.burst, settings.domains_report_only) == (20, 40, True)
+    cleared = filled(token, requests_per_second="", burst="", domains_report_only=None)
+    assert cleared.is_valid(), cleared.errors
+    settings = cleared.settings()
+    assert (settings.requests_per_second, settings.burst, settings.domains_report_only) == (None, None, False)
+
+
+@pytest.mark.parametrize("name", ["requests_per_second", "burst"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "1000001", "9" * 500, "\0"])
+def test_a_rate_that_cannot_be_is_refused_with_what_can(token: Token, name: str, text: str) -> None:
+    assert errors(filled(token, **{name: text}), name) == [
+        "Write a whole number from 1 to 1,000,000, or leave it blank."
+    ]
+
+
+def test_more_is_open_when_something_in_it_is_set_or_wrong(token: Token) -> None:
+    assert not TokenForm(token=token, now=NOW).has_more
+    assert filled(token, burst="40").has_more
+    assert filled(token, burst="none").has_more

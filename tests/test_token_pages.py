@@ -177,7 +177,8 @@ def test_form_has_its_fields_in_the_order_of_the_product(as_owner: Client, token
     html = page(as_owner, url("edit", token))
 
     labels = ["Nickname", "Signed Requests", "Core Data Access", "Premium Data Access", "Dataset permissions",
-              "Allowed Domain(s)", "Core Credit Usage Limit", "More", "Expiry", "Done"]  # fmt: skip
+              "Allowed Domain(s)", "Core Credit Usage Limit", "More",
+              "Requests per second", "Burst", "Report-only domains", "Expiry", "Done"]  # fmt: skip
     places = [re.search(rf">\s*{re.escape(label)}\s*<", html).start() for label in labels]  # type: ignore[union-attr]
     assert places == sorted(places)
 

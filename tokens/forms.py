@@ -16,10 +16,14 @@ from tokens.models import Token
 from tokens.permissions import Action, Settings
 from tokens.saved_settings import of_revision
 from tokens.services import Edit
+from tokens.token_changes import RATE_MAX
 from tokens.widgets import EVERY, SHOWN_MAX, DomainList, PermissionPicker
 
 NICKNAME_MAX = Token.NICKNAME_MAX
 LIMIT_MAX = 10**15
+RATE_ERRORS = dict.fromkeys(
+    ("invalid", "min_value", "max_value"), f"Write a whole number from 1 to {RATE_MAX:,}, or leave it blank."
+)
 LOCAL_TIME = "%Y-%m-%dT%H:%M"
 
 
@@ -102,6 +106,29 @@ class TokenForm(forms.Form):
         help_text="Core requests stop for the rest of the month (UTC) once it is reached. Blank is no limit.",
         widget=forms.TextInput(attrs={"class": "input", "inputmode": "numeric", "autocomplete": "off"}),
     )
+    requests_per_second = forms.IntegerField(
+        label="Requests per second",
+        required=False,
+        min_value=1,
+        max_value=RATE_MAX,
+        error_messages=RATE_ERRORS,
+        widget=forms.NumberInput(attrs={"class": "input", "autocomplete": "off"}),
+    )
+    burst = forms.IntegerField(
+        label="Burst",
+        required=False,
+        min_value=1,
+        max_value=RATE_MAX,
+        help_text="How many requests may come at once. Blank is as many as a second allows, and at least 10.",
+        error_messages=RATE_ERRORS,
+        widget=forms.NumberInput(attrs={"class": "input", "autocomplete": "off"}),
+    )
+    domains_report_only = forms.BooleanField(
+        label="Report-only domains",
+        required=False,
+        help_text="Let every page call, and show in the list of seen callers what the domains would refuse.",
+        widget=Switch,
+    )
     expires_at = forms.DateTimeField(
         label="Expiry",
         required=False,
@@ -149,9 +176,18 @@ class TokenForm(forms.Form):
             "perm": self._checked(),
             "allowed_domains": "\n".join(domains.store(saved.allowed_domains)),
             "core_credit_limit": "" if saved.core_credit_limit is None else f"{saved.core_credit_limit:,}",
+            "requests_per_second": saved.requests_per_second,
+            "burst": saved.burst,
+            "domains_report_only": saved.domains_report_only,
             "expires_at": expires_at and expires_at.astimezone(UTC),
             **self._basis,
         }
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something behind "More" is set or wrong, so that it is not hidden."""
+        names = ("requests_per_second", "burst", "domains_report_only", "expires_at")
+        return any(self[name].value() for name in names) or any(name in self.errors for name in names)
 
     def _checked(self) -> list[str]:
         """The boxes that are ticked in the last saved version; grants on deleted datasets have none."""
@@ -179,6 +215,10 @@ class TokenForm(forms.Form):
         workspace, plan = self.token.workspace, self.token.workspace.limits.title
         if not workspace.may_require_signatures and not self.saved.signed_requests:
             self._forbid("signed_requests", f"Not part of the {plan} plan; the Business plan includes it.")
+        rate = self.fields["requests_per_second"]
+        rate.help_text = (
+            f"More are refused with 429. Blank is the plan’s {workspace.limits.requests_per_second:,}."
+        )
         if not workspace.has_premium:
             self._forbid("premium_data_access", "This workspace has no Premium subscription.")
 
@@ -225,7 +265,7 @@ class TokenForm(forms.Form):
             return None
 
     def settings(self) -> Settings:
-        """The settings as typed; what the form does not show stays as it was saved."""
+        """The settings as typed."""
         every, grants = self.cleaned_data["perm"]
         return Settings(
             signed_requests=self.cleaned_data["signed_requests"],
@@ -234,10 +274,10 @@ class TokenForm(forms.Form):
             grants=grants,
             all_datasets=every,
             allowed_domains=self.cleaned_data["allowed_domains"],
-            domains_report_only=self.saved.domains_report_only,
+            domains_report_only=self.cleaned_data["domains_report_only"],
             core_credit_limit=self.cleaned_data["core_credit_limit"],
-            requests_per_second=self.saved.requests_per_second,
-            burst=self.saved.burst,
+            requests_per_second=self.cleaned_data["requests_per_second"],
+            burst=self.cleaned_data["burst"],
         )
 
     def nickname_edit(self) -> Edit | None:
