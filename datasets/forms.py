@@ -12,6 +12,7 @@ from apperate.refusals import Refusal
 from datasets.models import Dataset
 from datasets.schema import KEY_TYPES, PropertyType, Schema, dataset_id
 from datasets.selectors import size_words
+from datasets.services import TEXT_MAX
 from datasets.uploads import Upload
 
 ACCEPTED = ".csv,.tsv,.psv,.txt,.json,.jsonl,.ndjson,.parquet"
@@ -158,6 +159,44 @@ class AddForm(forms.Form):
         help_text="A record exists already when its key, subkey and date do.",
         widget=Choices,
     )
+
+
+class DetailsForm(forms.Form):
+    """What people read about a dataset."""
+
+    title = forms.CharField(
+        max_length=TEXT_MAX["title"], required=False, help_text="Lists show it below the ID."
+    )
+    description = forms.CharField(
+        max_length=TEXT_MAX["description"],
+        required=False,
+        widget=forms.Textarea(attrs={"class": "input", "rows": 4}),
+        help_text="What a record is, and what its numbers mean.",
+    )
+    source = forms.CharField(
+        max_length=TEXT_MAX["source"], required=False, help_text="Where the data comes from."
+    )
+    email = forms.EmailField(
+        label="E-mail",
+        max_length=TEXT_MAX["email"],
+        required=False,
+        help_text="Whom to ask about it.",
+        widget=forms.EmailInput(attrs={"class": "input", "autocomplete": "email"}),
+    )
+
+
+class RenameForm(NamedForm):
+    """Another id for a dataset; its own in another case is the one it has."""
+
+    def __init__(self, *args: Any, dataset: Dataset, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"name": dataset.name}, **kwargs)
+        self.dataset = dataset
+        self.fields["name"].label = "New ID"
+
+    def clean_name(self) -> str:
+        if self.cleaned_data["name"].upper() == self.dataset.name:
+            raise forms.ValidationError(f"{self.dataset.name} is its ID already.")
+        return super().clean_name()
 
 
 class DeleteForm(forms.Form):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from datasets import define_views, docs_views, job_views, schema_views, trash_views, views
+from datasets import define_views, docs_views, edit_views, job_views, schema_views, trash_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -14,6 +14,8 @@ urlpatterns = [
     path("datasets/<str:name>/records.csv", schema_views.dataset_records_csv, name="records_csv"),
     path("datasets/<str:name>/schema/", schema_views.dataset_schema, name="schema"),
     path("datasets/<str:name>/add/", views.dataset_add, name="add"),
+    path("datasets/<str:name>/details/", edit_views.dataset_details, name="details"),
+    path("datasets/<str:name>/rename/", edit_views.dataset_rename, name="rename"),
     path("datasets/<str:name>/delete/", trash_views.dataset_delete, name="delete"),
     path("datasets/<str:name>/restore/", trash_views.dataset_restore, name="restore"),
     path(

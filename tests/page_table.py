@@ -111,6 +111,8 @@ PAGES: dict[str, tuple[Visit, ...]] = {
     ),
     "datasets/<str:name>/schema/": (Visit("datasets/QUOTES/schema/"),),
     "datasets/<str:name>/add/": (Visit("datasets/QUOTES/add/"),),
+    "datasets/<str:name>/details/": (Visit("datasets/QUOTES/details/"),),
+    "datasets/<str:name>/rename/": (Visit("datasets/QUOTES/rename/"),),
     "datasets/<str:name>/delete/": (Visit("datasets/QUOTES/delete/"),),
     "jobs/": (Visit("jobs/"), Visit("jobs/?dataset=NOTHING&state=failed"), Visit("jobs/", "member")),
     "jobs/<str:job_id>/": (Visit("jobs/{job}/"),),

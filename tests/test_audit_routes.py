@@ -86,6 +86,8 @@ PAGES: dict[str, str | set[str]] = {
     "datasets/new/<str:upload_id>/": {"dataset.create", "job.upload"},
     "datasets/<str:name>/schema/": {"dataset.edit"},
     "datasets/<str:name>/add/": {"job.upload"},
+    "datasets/<str:name>/details/": {"dataset.edit"},
+    "datasets/<str:name>/rename/": {"dataset.rename"},
     "datasets/<str:name>/delete/": {"dataset.delete"},
     "datasets/<str:name>/restore/": {"dataset.restore"},
     "datasets/<str:name>/deletions/<int:deletion_id>/restore/": {"records.restore"},
