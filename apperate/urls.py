@@ -25,6 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("theme/", views.theme, name="theme"),
     path("docs/", views.docs, name="docs"),
     path("docs/errors/", views.docs_errors, name="docs_errors"),
+    path("docs/<slug:slug>/", views.docs_guide, name="docs_guide"),
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
     path("", include("apperate.accounts.urls")),

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from apperate.accounts.decorators import public
 from apperate.context import THEMES
+from apperate.guides import BY_SLUG, GUIDES
 from apperate.middleware import UNAVAILABLE
 from apperate.refusals import REFUSALS
 
@@ -56,7 +57,20 @@ def own_address(request: HttpRequest, address: str, *, otherwise: str = "/") -> 
 @public
 @require_safe
 def docs(request: HttpRequest) -> HttpResponse:
-    return render(request, "docs/index.html", {"public_url": settings.PUBLIC_URL})
+    return render(request, "docs/index.html", {"public_url": settings.PUBLIC_URL, "guides": GUIDES})
+
+
+@public
+@require_safe
+def docs_guide(request: HttpRequest, slug: str) -> HttpResponse:
+    """One guide, for anybody."""
+    guide = BY_SLUG.get(slug)
+    if guide is None:
+        raise Http404
+    seconds = settings.ACTIVATION_SECONDS
+    delay = f"{seconds // 60} minutes" if seconds >= 120 and seconds % 60 == 0 else f"{seconds} seconds"
+    context = {"guide": guide, "guides": GUIDES, "public_url": settings.PUBLIC_URL, "delay": delay}
+    return render(request, guide.template, context)
 
 
 @public

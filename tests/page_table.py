@@ -68,6 +68,13 @@ PAGES: dict[str, tuple[Visit, ...]] = {
     # Documentation.
     "docs/": (Visit("docs/"), nobody("docs/")),
     "docs/errors/": (Visit("docs/errors/"),),
+    "docs/<slug:slug>/": (
+        nobody("docs/get-started/"),
+        Visit("docs/access-and-security/"),
+        Visit("docs/restrict-domains/"),
+        Visit("docs/manage-users/", "member"),
+        nobody("docs/nothing/", 404),
+    ),
     # Access and security.
     "tokens/": (Visit("tokens/"), Visit("tokens/?q=nothing-has-this-name"), Visit("tokens/", "member")),
     "tokens/new/": (Visit("tokens/new/"), Visit("tokens/new/", "member", 403)),

@@ -1,0 +1,99 @@
+"""The guides under /docs/: for anybody, complete, linked from where they help, and true."""
+
+import html
+import re
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from django.urls import reverse
+
+from apperate.accounts.models import Workspace
+from apperate.guides import GUIDES, Guide
+from apperate.refusals import Refusal
+from datasets import trial_requests
+from tests.factories import TokenFactory
+from tests.test_people import shows
+from tokens import domains
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+each = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.slug)
+
+
+def text_of(guide: Guide) -> str:
+    answer = Client().get(reverse("docs_guide", args=[guide.slug]))
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+@each
+def test_a_guide_is_for_anybody_and_has_the_parts_that_it_lists(guide: Guide) -> None:
+    text = text_of(guide)
+
+    headings = re.findall(r'<h2 id="([\w-]+)">([^<]+)</h2>', text)
+    named = {"parts-title": "On this page", "guides-title": "Guides"}
+    assert [one for one in headings if one[0] not in named] == [*guide.parts]
+    assert f"<title>{guide.title} · Apperate</title>" in text
+    assert all(f'href="#{part}"' in text for part, _ in guide.parts)
+
+
+@each
+def test_its_links_lead_to_pages_and_parts_that_exist(guide: Guide, as_owner: Client) -> None:
+    text = text_of(guide)
+    main = text[text.index("<main") : text.index("</main>")]
+    for address in set(re.findall(r'<a [^>]*href="(/[^"]*)"', main)):
+        target = urlsplit(address)
+        answer = as_owner.get(target.path)
+        assert answer.status_code == 200, address
+        assert not target.fragment or f'id="{target.fragment}"' in answer.content.decode(), address
+
+
+@each
+def test_its_requests_are_ones_that_the_api_takes(guide: Guide) -> None:
+    commands = re.findall(r"<pre[^>]*>(curl .*?)</pre>", text_of(guide), flags=re.DOTALL)
+    assert bool(commands) == (guide.slug == "get-started")
+    for command in map(html.unescape, commands):
+        method = (re.findall(r"-X ([A-Z]+)", command) or ["GET"])[0]
+        (path,) = re.findall(rf'"{re.escape(settings.PUBLIC_URL)}(/v1/[^"]*)"', command)
+        asked = trial_requests.parse({"method": method, "path": path.replace("…", "")}, now=NOW)
+        assert not isinstance(asked, Refusal), (command, asked)
+
+
+def test_its_domain_rules_are_rules() -> None:
+    guide = next(guide for guide in GUIDES if guide.slug == "restrict-domains")
+
+    rules = re.findall(r'<th scope="row"><code>([^<]+)</code></th>', text_of(guide))
+
+    assert len(rules) == 4
+    assert all(isinstance(domains.parse_rule(rule), domains.DomainRule) for rule in rules)
+    assert isinstance(domains.parse_rule("*.com"), domains.RuleError)
+
+
+def test_the_question_of_how_many_tokens_is_answered() -> None:
+    text = text_of(GUIDES[1])
+
+    assert '<h2 id="how-many-tokens">How many tokens do I need?</h2>' in text
+    assert "NEVER share your secret token publicly" in text
+
+
+def test_an_unknown_guide_is_404() -> None:
+    assert Client().get("/docs/nothing/").status_code == 404
+
+
+@pytest.mark.django_db
+def test_guides_are_linked_from_where_they_help(as_owner: Client, workspace: Workspace) -> None:
+    token = TokenFactory(workspace=workspace)
+    expected = {
+        reverse("tokens:list"): ["access-and-security/#how-many-tokens", "access-and-security/"],
+        reverse("tokens:create"): ["access-and-security/"],
+        reverse("tokens:edit", args=[token.public_id]): ["restrict-domains/"],
+        reverse("datasets:list"): ["get-started/"],
+        reverse("team:members"): ["manage-users/"],
+        reverse("docs"): [f"{guide.slug}/" for guide in GUIDES],
+    }
+    for page, links in expected.items():
+        answer = as_owner.get(page)
+        for link in links:
+            assert shows(answer, f'href="/docs/{link}"'), (page, link)
