@@ -126,7 +126,21 @@ def test_by_keyboard_alone_from_sign_in_to_a_served_request(page: Page, demo: De
     expect(page.get_by_role("heading", level=1)).to_have_text("By keyboard")
     keys.press(button(page, "Apply now"))
     expect(page.locator("#pending-heading")).to_have_count(0)
+
+    # The call is copied, served, and counted.
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    keys.press(page.get_by_role("button", name="Copy example in curl"))
+    expect(page.locator("#live")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("curl -G") and token_of(page) in copied
     until(lambda: call(demo, token_of(page))[0] == 200)
+    keys.press(page.get_by_role("link", name="Usage", exact=True))
+    expect(page.get_by_role("heading", name="Usage", level=1)).to_be_visible()
+    keys.to(page.get_by_role("combobox", name="Token"))
+    page.keyboard.type("By keyboard")
+    keys.press(button(page, "Show"))
+    expect(page.get_by_role("main")).to_contain_text("What By keyboard did")
+    until(lambda: reloaded(page, "STOCKS"))
 
 
 @pytest.mark.browser_context_args(**PHONE)
