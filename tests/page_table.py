@@ -88,6 +88,8 @@ PAGES: dict[str, tuple[Visit, ...]] = {
         Visit("tokens/{token}/", "member"),
     ),
     "tokens/<slug:public_id>/test/": (Visit("tokens/{token}/test/"),),
+    "tokens/<slug:public_id>/rotate/": (Visit("tokens/{token}/rotate/"), Visit("tokens/{secret}/rotate/")),
+    "tokens/<slug:public_id>/signing-secret/": (Visit("tokens/{token}/signing-secret/"),),
     "tokens/<slug:public_id>/delete/": (Visit("tokens/{token}/delete/"),),
     "tokens/usage/": (
         Visit("tokens/usage/"),
@@ -159,6 +161,7 @@ NO_PAGE = {
     "tokens/<slug:public_id>/enable/": POST,
     "tokens/<slug:public_id>/restore/": POST,
     "tokens/<slug:public_id>/reveal/": POST,
+    "tokens/<slug:public_id>/duplicate/": POST,
     "datasets/<str:name>/records.csv": FILE,
     "datasets/<str:name>/restore/": POST,
     "datasets/<str:name>/deletions/<int:deletion_id>/restore/": POST,

@@ -81,6 +81,9 @@ PAGES: dict[str, str | set[str]] = {
     "tokens/<slug:public_id>/delete/": {"token.deleted"},
     "tokens/<slug:public_id>/restore/": {"token.restored"},
     "tokens/<slug:public_id>/reveal/": {"token.secret_revealed"},
+    "tokens/<slug:public_id>/rotate/": {"token.rotated"},
+    "tokens/<slug:public_id>/duplicate/": {"token.created"},
+    "tokens/<slug:public_id>/signing-secret/": {"token.signing_secret_revealed"},
     "datasets/new/": NOTHING + "the file waits for the next page",
     "datasets/new/define/": {"dataset.create"},
     "datasets/new/<str:upload_id>/": {"dataset.create", "job.upload"},
@@ -131,7 +134,7 @@ ADMIN: dict[str, set[str]] = {
     "dataset": {"dataset.price_set"},
 }
 # Written by commands, or by services that have no address yet.
-ELSEWHERE = {"demo.reset", "usage.exported", "token.rotated", "token.signing_secret_revealed"}
+ELSEWHERE = {"demo.reset", "usage.exported"}
 
 
 def deletes_records(call: str) -> bool:

@@ -407,7 +407,8 @@ def test_no_page_holds_the_secret_value(as_owner: Client, secret: Token, token: 
 # --- who may ------------------------------------------------------------------------------------
 
 PAGES = ["edit", "row", "state", "datasets"]
-ACTIONS = ["undo", "apply_now", "fix", "disable", "enable", "delete", "restore", "reveal"]
+ACTIONS = ["undo", "apply_now", "fix", "disable", "enable", "delete", "restore", "reveal", "rotate",
+           "duplicate", "signing_secret"]  # fmt: skip
 
 
 def unchanged(token: Token) -> tuple[Any, ...]:

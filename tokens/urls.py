@@ -1,6 +1,6 @@
 from django.urls import path
 
-from tokens import trial_views, usage_views, views
+from tokens import trial_views, usage_views, value_views, views
 
 app_name = "tokens"
 urlpatterns = [
@@ -20,5 +20,8 @@ urlpatterns = [
     path("<slug:public_id>/enable/", views.token_enable, name="enable"),
     path("<slug:public_id>/delete/", views.token_delete, name="delete"),
     path("<slug:public_id>/restore/", views.token_restore, name="restore"),
+    path("<slug:public_id>/rotate/", value_views.token_rotate, name="rotate"),
+    path("<slug:public_id>/duplicate/", value_views.token_duplicate, name="duplicate"),
+    path("<slug:public_id>/signing-secret/", value_views.token_signing_secret, name="signing_secret"),
     path("<slug:public_id>/reveal/", views.token_reveal, name="reveal"),
 ]
