@@ -7,9 +7,11 @@ import pytest
 
 from apperate.accounts.models import Workspace
 from apperate.clock import database_now
+from apperate.refusals import REFUSALS
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory
 from tests.refused_requests import (
+    REQUEST_SITUATIONS,
     TOKEN_SITUATIONS,
     Sent,
     Situation,
@@ -30,6 +32,48 @@ ACTIONS = {"GET": Action.READ, "POST": Action.WRITE, "DELETE": Action.DELETE}
 ASKED = [
     one for one in TOKEN_SITUATIONS if one.check != "value" and one.prepare is not signed_by_a_slow_clock
 ]
+
+
+BY_PATH = [one for one in REQUEST_SITUATIONS if one.check == "permission"]
+# Codes that "Test this token" never says, because no setting or state of a token decides them.
+OF_THE_VALUE = "the request that is tested carries the token's own value"
+OF_THE_SIGNATURE = "what is tested as signed is signed as its holder would, by a clock that is right, once"
+OF_THE_REQUEST = "it is about the path, query, headers or body of a request, whoever sends it"
+OF_THE_SERVER = "it is about the server at that moment"
+NEVER_TOLD = {
+    "token-missing": OF_THE_VALUE,
+    "https-required": "a test does not say by which protocol the request is sent",
+    "signature-invalid": OF_THE_SIGNATURE,
+    "signature-reused": OF_THE_SIGNATURE,
+    **dict.fromkeys(
+        ("invalid-values", "method-not-allowed", "length-required", "body-too-large", "url-too-long",
+         "unsupported-encoding", "headers-too-large", "still-running", "already-done", "other-body"),
+        OF_THE_REQUEST,
+    ),
+    "plan-required": "it is about what the workspace has room for, once the token may",
+    **dict.fromkeys(("query-too-slow", "unavailable", "storage-full", "internal-error"), OF_THE_SERVER),
+}  # fmt: skip
+
+
+def test_each_code_is_told_or_can_not_be() -> None:
+    told = {situation.code for situation in (*ASKED, *BY_PATH)}
+
+    assert told | set(NEVER_TOLD) == set(REFUSALS)
+    assert told & set(NEVER_TOLD) == set()
+
+
+@pytest.mark.parametrize("situation", BY_PATH, ids=lambda one: f"{one.code} {one.named}")
+def test_what_a_path_needs_is_told_as_the_api_gives_it(
+    api: DataPlaneClient, workspace: Workspace, situation: Situation
+) -> None:
+    sent = situation.prepare(workspace, DatasetFactory(workspace=workspace, name="PRICES"))
+    assert sent.token
+
+    document = told(api, sent.token, method=sent.method, path=sent.url)
+    problem = sent.to(api).json()
+
+    assert (document["refusal"]["code"], document["check"]) == (situation.code, situation.check)
+    assert no_times(document["refusal"]) == no_times(problem)
 
 
 def tried(sent: Sent) -> Report:
