@@ -41,7 +41,7 @@ def dataset_define(request: MemberRequest) -> HttpResponseBase:
         return go_to(request, reverse("datasets:detail", args=[outcome.name]))
     if isinstance(outcome, Refusal):
         form.add_error(None, outcome.in_words)
-    return invalid(request, TEMPLATE, {"form": form} | _of(rows))
+    return invalid(request, TEMPLATE, {"form": form} | _of(request, rows))
 
 
 def _shown(request: MemberRequest) -> HttpResponseBase:
@@ -49,11 +49,15 @@ def _shown(request: MemberRequest) -> HttpResponseBase:
     rows = define_page.rows_of(given, more="more" in given)
     form = DefineForm(workspace=request.workspace, initial=given)
     first_added = len(rows) - define_page.ROWS_ADDED + 1 if "more" in given else 0
-    context = {"form": form, "focus": first_added} | _of(rows)
+    context = {"form": form, "focus": first_added} | _of(request, rows)
     response = render(request, f"{TEMPLATE}#form" if request.htmx else TEMPLATE, context)
     response.headers["Vary"] = "HX-Request"
     return response
 
 
-def _of(rows: list[define_page.Row]) -> dict[str, object]:
-    return {"rows": rows, "can_add": len(rows) < define_page.ROWS_MAX}
+def _of(request: MemberRequest, rows: list[define_page.Row]) -> dict[str, object]:
+    return {
+        "rows": rows,
+        "can_add": len(rows) < define_page.ROWS_MAX,
+        "no_room": services.no_room(request.workspace),
+    }

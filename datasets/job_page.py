@@ -46,6 +46,10 @@ class Choice:
     dataset: str
     tabs: list[tuple[str, str, int, bool]]
 
+    @property
+    def has_running(self) -> bool:
+        return any(group == "running" and count for group, _, count, _ in self.tabs)
+
 
 def chosen_jobs(workspace: Workspace, *, words: str, group: str) -> Choice:
     """Jobs by dataset, a part of its id, and by group of states; what is not known narrows nothing."""
@@ -73,7 +77,9 @@ class State:
 def state_of(job: IngestJob) -> State:
     if job.cancel_requested_at and not job.has_ended:
         return State("Being cancelled", "badge-warn")
-    text = job.get_status_display()
+    text: str = job.get_status_display()
+    if job.has_file and job.status in IngestJob.RUNNING:
+        text = f"{text}, {int(100 * jobs.progress(job))}%"
     if job.status == Status.INGESTED and job.invalid:
         return State(f"{text}, {job.invalid:,} rejected", "badge-warn")
     return State(text, BADGES.get(Status(job.status), "badge-blue"))

@@ -21,15 +21,30 @@ from datasets import reads, renderers, selectors, store
 from datasets.cursors import write_cursor
 from datasets.json_text import DECODER
 from datasets.models import Dataset
-from datasets.schema import Schema, is_storable
+from datasets.schema import PropertyType, Schema, is_storable
 
 ROWS = 50
 COLUMNS_MAX = 40
 CELL_CHARS_MAX = 200
 TEXT_CHARS_MAX = 500
 READ_SECONDS = 4
+NUMBERS = (PropertyType.INTEGER, PropertyType.NUMBER)
 FILTERS = ("key", "subkey", "from", "to", "where")
 NEWEST, OLDEST = "desc", "asc"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`is_number` is how its cells are aligned."""
+
+    name: str
+    is_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    text: str
+    is_number: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +55,9 @@ class Page:
     """
 
     values: Mapping[str, str]
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     hidden: int
-    rows: tuple[tuple[str, ...], ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
     texts: tuple[str, ...] = ()
     fault: str = ""
     query: str = ""
@@ -60,13 +75,13 @@ class Page:
 
 def records_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> Page:
     schema = dataset.schema
-    names = (*FILTERS, "sort")
-    values = {name: given.get(name, "").strip()[:TEXT_CHARS_MAX] for name in names}
+    values = {name: given.get(name, "").strip()[:TEXT_CHARS_MAX] for name in (*FILTERS, "sort")}
     values["sort"] = OLDEST if values["sort"] == OLDEST else NEWEST
     first = [(name, text) for name, text in values.items() if text]
     cursor = given.get("cursor", "")
-    columns = columns_first(schema)
-    page = Page(values | {"cursor": cursor}, columns[:COLUMNS_MAX], max(0, len(columns) - COLUMNS_MAX))
+    names = columns_first(schema)
+    columns = tuple(Column(name, _is_number(schema, name)) for name in names[:COLUMNS_MAX])
+    page = Page(values | {"cursor": cursor}, columns, len(names) - len(columns))
     if not all(is_storable(text) for text in values.values()):
         return _with(page, fault="A filter holds a character that no record can hold.")
     asked = [(name, text) for name, text in first if name not in ("key", "subkey")]
@@ -112,9 +127,14 @@ def _with(page: Page, **changes: object) -> Page:
     return replace(page, **changes)  # type: ignore[arg-type]
 
 
-def _cells(text: str, columns: tuple[str, ...]) -> tuple[str, ...]:
+def _is_number(schema: Schema, name: str) -> bool:
+    found = schema.get(name)
+    return found is not None and found.type in NUMBERS
+
+
+def _cells(text: str, columns: tuple[Column, ...]) -> tuple[Cell, ...]:
     record = DECODER.decode(text)
-    return tuple(_cell(record.get(name)) for name in columns)
+    return tuple(Cell(_cell(record.get(column.name)), column.is_number) for column in columns)
 
 
 def _cell(value: object) -> str:

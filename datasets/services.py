@@ -60,14 +60,8 @@ def create_dataset(
         Workspace.objects.select_for_update().get(
             pk=workspace.pk
         )  # So that two cannot both be the last allowed.
-        count, limit = workspace.datasets.kept().count(), workspace.limits.datasets_max
-        if count >= limit:
-            return Refusal(
-                "plan-required",
-                f"The {workspace.limits.title} plan has room for {limit:,} datasets; there are {count:,}.",
-                check="body",
-                needed="fewer datasets, or a larger plan",
-            )
+        if refusal := no_room(workspace):
+            return refusal
         price = (
             Dataset.default_credits_per_record(workspace)
             if credits_per_record is None
@@ -97,6 +91,19 @@ def create_dataset(
             after={"name": stored_name},
         )
     return dataset
+
+
+def no_room(workspace: Workspace) -> Refusal | None:
+    """Why the workspace's plan has no room for another dataset, when it has none."""
+    count, limit = workspace.datasets.kept().count(), workspace.limits.datasets_max
+    if count < limit:
+        return None
+    return Refusal(
+        "plan-required",
+        f"The {workspace.limits.title} plan has room for {limit:,} datasets; there are {count:,}.",
+        check="body",
+        needed="fewer datasets, or a larger plan",
+    )
 
 
 def name_taken(workspace: Workspace, name: str) -> Refusal:

@@ -93,6 +93,7 @@ def dataset_review(request: MemberRequest, upload_id: str) -> HttpResponseBase:
 def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
     dataset = load(request, name)
     now = database_now()
+    deletions = Paginator(trash.deletions_of(dataset, now=now), selectors.DELETIONS_SHOWN)
     context = {
         "dataset": dataset,
         "row": selectors.rows_of([dataset])[0],
@@ -104,7 +105,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
         ),
         "jobs": job_page.with_states(job_page.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
         "storage": storage_words(request),
-        "deletions": trash.deletions_of(dataset, now=now)[: selectors.JOBS_SHOWN],
+        "page": deletions.get_page(request.GET.get("page")),
     }
     return render(request, "datasets/detail.html", context)
 
@@ -161,7 +162,8 @@ def limits() -> dict[str, Any]:
 
 def create_context(request: MemberRequest, form: UploadForm) -> dict[str, Any]:
     found = job_page.with_states(job_page.jobs_of(request.workspace)[: selectors.JOBS_SHOWN])
-    return {"form": form, "jobs": found, "api_base": f"{settings.PUBLIC_URL}/v1"} | limits()
+    context = {"form": form, "jobs": found, "api_base": f"{settings.PUBLIC_URL}/v1"}
+    return context | {"no_room": services.no_room(request.workspace)} | limits()
 
 
 def storage_words(request: MemberRequest) -> str:

@@ -276,6 +276,8 @@ def test_the_plan_bounds_the_number_of_datasets(as_owner: Client, workspace: Wor
 
     response = as_owner.post(address, {"key": "Ticker", "date": "Date"})
 
+    for name in ("create", "define"):
+        assert "The Launch plan has room for 20 datasets" in page(as_owner.get(reverse(f"datasets:{name}")))
     assert response.status_code == 422
     assert "The Launch plan has room for 20 datasets" in page(response)
 

@@ -198,6 +198,19 @@ def test_the_job_list_is_narrowed_by_dataset_and_state(
     assert said in page(response)
 
 
+def test_the_job_list_shows_how_far_jobs_are_until_all_have_ended(as_owner: Client, prices: Dataset) -> None:
+    job = add(as_owner)
+    tell(job, status=Status.PROCESSING, bytes_done=len(FILE) // 2)
+
+    running = page(as_owner.get(reverse("datasets:jobs")))
+    tell(job, status=Status.CREATED)
+    run(job)
+    ended = page(as_owner.get(reverse("datasets:jobs")))
+
+    assert "Writing, 49%" in running and 'hx-trigger="every 3s"' in running
+    assert "Complete, 1 rejected" in ended and "hx-trigger" not in ended
+
+
 def test_a_dataset_without_jobs_says_how_one_begins(as_owner: Client, prices: Dataset) -> None:
     assert "No jobs yet" in page(as_owner.get(reverse("datasets:jobs"), {"dataset": "PRICES"}))
 

@@ -38,7 +38,7 @@ def browse(client: Client, query: str = "") -> HttpResponse:
 
 
 def cells(response: HttpResponse) -> list[str]:
-    return re.findall(r'<td class="cell">(.*?)</td>', response.content.decode())
+    return re.findall(r'<td class="cell(?: num)?">(.*?)</td>', response.content.decode())
 
 
 # --- the data browser ---------------------------------------------------------------------------------

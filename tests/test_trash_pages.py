@@ -59,6 +59,24 @@ def test_deleted_records_are_listed_and_restored(
     assert as_admin.post(address).status_code == 404
 
 
+def test_every_delete_of_the_day_can_be_reached(
+    as_admin: Client, deletion: Deletion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.selectors.DELETIONS_SHOWN", 2)
+    older = [
+        Deletion.objects.create(
+            dataset=deletion.dataset, key=f"OLDER{at}", deleted_at=deletion.deleted_at - timedelta(minutes=at)
+        )
+        for at in range(1, 4)
+    ]
+    address = reverse("datasets:detail", args=["PRICES"])
+    pages = [as_admin.get(address, {"page": number}).content.decode() for number in (1, 2)]
+
+    for at, page in ((0, 0), (1, 1), (2, 1)):
+        assert reverse("datasets:restore_records", args=["PRICES", older[at].pk]) in pages[page]
+    assert "Page 1 of 2" in pages[0]
+
+
 def test_records_are_not_restored_after_a_day(as_admin: Client, deletion: Deletion) -> None:
     Deletion.objects.update(deleted_at=database_now() - timedelta(hours=24, seconds=1))
 
