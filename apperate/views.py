@@ -18,6 +18,7 @@ from apperate.context import THEMES
 from apperate.guides import BY_SLUG, GUIDES
 from apperate.middleware import UNAVAILABLE
 from apperate.refusals import REFUSALS
+from datasets import start
 
 YEAR_SECONDS = 31_536_000
 logger = logging.getLogger("apperate.requests")
@@ -28,7 +29,8 @@ logger = logging.getLogger("apperate.requests")
 def home(request: HttpRequest) -> HttpResponseBase:
     if not request.user.is_authenticated:
         return redirect_to_login("/")
-    return redirect("tokens:list")
+    workspace = getattr(request, "workspace", None)
+    return redirect("datasets:start" if workspace and start.is_new(workspace) else "tokens:list")
 
 
 @public

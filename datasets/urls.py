@@ -1,9 +1,21 @@
 from django.urls import path
 
-from datasets import define_views, docs_views, edit_views, job_views, schema_views, trash_views, views
+from datasets import (
+    define_views,
+    docs_views,
+    edit_views,
+    job_views,
+    schema_views,
+    start_views,
+    trash_views,
+    views,
+)
 
 app_name = "datasets"
 urlpatterns = [
+    path("start/", start_views.first_steps, name="start"),
+    path("start/sample/", start_views.start_sample, name="start_sample"),
+    path("start/token/", start_views.start_token, name="start_token"),
     path("datasets/", views.dataset_list, name="list"),
     path("datasets/new/", views.dataset_create, name="create"),
     path("datasets/new/define/", define_views.dataset_define, name="define"),

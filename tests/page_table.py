@@ -75,6 +75,7 @@ PAGES: dict[str, tuple[Visit, ...]] = {
         Visit("docs/manage-users/", "member"),
         nobody("docs/nothing/", 404),
     ),
+    "start/": (Visit("start/"), Visit("start/", "member")),
     # Access and security.
     "tokens/": (Visit("tokens/"), Visit("tokens/?q=nothing-has-this-name"), Visit("tokens/", "member")),
     "tokens/new/": (Visit("tokens/new/"), Visit("tokens/new/", "member", 403)),
@@ -151,6 +152,8 @@ NO_PAGE = {
     "team/workspace/webhook/secret/": POST,
     "team/workspace/webhook/remove/": POST,
     "team/workspace/webhook/test/": POST,
+    "start/sample/": POST,
+    "start/token/": POST,
     "tokens/<slug:public_id>/row/": PART,
     "tokens/<slug:public_id>/state/": PART,
     "tokens/<slug:public_id>/datasets/": PART,

@@ -84,6 +84,8 @@ PAGES: dict[str, str | set[str]] = {
     "tokens/<slug:public_id>/rotate/": {"token.rotated"},
     "tokens/<slug:public_id>/duplicate/": {"token.created"},
     "tokens/<slug:public_id>/signing-secret/": {"token.signing_secret_revealed"},
+    "start/sample/": {"dataset.create", "job.upload"},
+    "start/token/": {"token.created"},
     "datasets/new/": NOTHING + "the file waits for the next page",
     "datasets/new/define/": {"dataset.create"},
     "datasets/new/<str:upload_id>/": {"dataset.create", "job.upload"},
