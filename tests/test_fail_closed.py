@@ -11,6 +11,7 @@ from apperate.changes import changes
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
+from tests.test_round_trips import rest
 from tokens import access
 from tokens.credits import spent
 from tokens.models import Token
@@ -23,10 +24,8 @@ RECORD = [{"ticker": "AAPL", "date": "2024-01-02"}]
 @pytest.fixture(autouse=True)
 def nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the statements that are counted are the request's."""
-    monkeypatch.setattr("apperate.changes.POLL_SECONDS", 3600)
     monkeypatch.setattr("apperate.changes.STALE_SECONDS_MAX", 3600)
-    monkeypatch.setattr("tokens.usage.FLUSH_SECONDS", 3600)
-    monkeypatch.setattr("tokens.leases.TICK_SECONDS", 3600)
+    monkeypatch.setattr("apperate.background.Background._run", rest)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from apperate.refusals import REFUSALS
 from apperate.templatetags import ui
 from apperate.urls import urlpatterns as project_urlpatterns
 from tests.conftest import signed_in
-from tests.factories import MembershipFactory
+from tests.factories import DatasetFactory, MembershipFactory, TokenFactory
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 # Libraries that guard their own views; the data plane's routes answer to a token and are tested there.
@@ -183,7 +183,9 @@ def test_the_navigation_names_pages_that_exist_and_marks_the_current_one(rf: Req
 
 
 @pytest.mark.django_db
-def test_home_leads_to_the_tokens(as_teammate: Client, client: Client) -> None:
+def test_home_leads_to_the_tokens(as_teammate: Client, client: Client, workspace: Workspace) -> None:
+    DatasetFactory(workspace=workspace)
+    TokenFactory(workspace=workspace)
     assert as_teammate.get("/").headers["Location"] == reverse("tokens:list")
     assert client.get("/").headers["Location"] == "/account/login/?next=/"
 
