@@ -82,8 +82,10 @@ class Refusal:
 
     @property
     def in_words(self) -> str:
-        """What a page says: what was wrong and what would be right."""
-        return f"{self.detail} Needed: {self.needed}." if self.needed else self.detail
+        """What a page says: what was wrong and what would be right, each once."""
+        needed = self.needed or ""
+        is_said = (needed.partition(": ")[2] or needed) in self.detail
+        return self.detail if is_said else f"{self.detail} Needed: {needed}."
 
     def for_token(self, public_id: str) -> "Refusal":
         """The same refusal, naming the token it concerns by its public id."""

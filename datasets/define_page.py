@@ -12,7 +12,7 @@ from datasets.schema import INDEX_ROLES, Property, PropertyType, Schema, parse_s
 
 TYPES = tuple(found.value for found in PropertyType)
 NONE = ""
-ROLES = {NONE: "Not in the index", "key": "Key", "subkey": "Subkey", "date": "Date"}
+ROLES = {NONE: "None", "key": "Key", "subkey": "Subkey", "date": "Date"}
 ROWS, ROWS_ADDED, ROWS_MAX = 4, 4, 200
 NAME_CHARS_MAX = 255
 

@@ -116,7 +116,12 @@ class IndexForm(forms.Form):
         widget=Dropdown,
         help_text="Narrows a key, when key and date alone do not tell records apart.",
     )
-    date = forms.ChoiceField(label="Date", required=False, help_text="What “last”, “from” and “range” go by.")
+    date = forms.ChoiceField(
+        label="Date",
+        required=False,
+        widget=Dropdown,
+        help_text="What “last”, “from” and “range” go by.",
+    )
 
     def __init__(self, *args: Any, upload: Upload, **kwargs: Any) -> None:
         schema = upload.schema

@@ -45,7 +45,8 @@ const showProblem = (root, problem) => {
   note.hidden = false;
   part(note, "title").textContent = problem.title;
   part(note, "detail").textContent = problem.detail ?? "";
-  if (problem.needed) { part(note, "needed").hidden = false; part(note, "needed").textContent = `Needed: ${problem.needed}`; }
+  const needed = problem.needed || "";
+  if (!(problem.detail || "").includes(needed.slice(needed.indexOf(": ") + 1).trim())) { part(note, "needed").hidden = false; part(note, "needed").textContent = `Needed: ${problem.needed}`; }
   Object.assign(part(note, "code"), { textContent: problem.code, href: problem.docs });
 };
 const showHeaders = (root, headers) => {

@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.clock import database_now
+from apperate.refusals import Refusal, invalid_value
 from datasets import editing, writing
 from datasets.models import Dataset, IngestJob
 from tests.factories import DatasetFactory
@@ -83,6 +84,21 @@ def test_a_choice_that_means_nothing_says_what_would(
     assert response.status_code == 200
     assert cells(response) == []
     assert 'role="alert"' in shown(response) or "No record matches" in shown(response)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (
+            invalid_value("from", "never", "an ISO date"),
+            "The value of from is not valid: needed an ISO date.",
+        ),
+        (Refusal("not-found", "It is gone.", needed="another one"), "It is gone. Needed: another one."),
+        (Refusal("not-found", "It is gone."), "It is gone."),
+    ],
+)
+def test_what_would_be_right_is_said_once(refusal: Refusal, said: str) -> None:
+    assert refusal.in_words == said
 
 
 def test_all_pages_together_are_all_records(
@@ -169,9 +185,9 @@ def test_a_wider_type_is_saved(as_admin: Client, prices: Dataset) -> None:
         ({"p2__type": "string"}, "close: 3 records, each"),
         ({"new__name": "open", "new__type": "number"}, "3 of 3 stored records"),
         ({"new__name": "close", "new__type": "number"}, "There is a property close already"),
-        ({"new__name": "_system_x", "new__type": "number"}, "Needed"),
-        ({"new__name": "a\x00b", "new__type": "number"}, "Needed"),
-        ({"p2__description": "a\x00b"}, "Needed"),
+        ({"new__name": "_system_x", "new__type": "number"}, "is not valid: needed names"),
+        ({"new__name": "a\x00b", "new__type": "number"}, "is not valid: needed names"),
+        ({"p2__description": "a\x00b"}, "is not valid: needed text"),
     ],
     ids=[
         "integer",
