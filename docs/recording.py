@@ -120,7 +120,7 @@ def played(page: Page, demo: Mapping[str, Any]) -> Film:
     film.type(page.get_by_label("Nickname"), "Price widget")
     reads = page.get_by_label("STOCKS: read")
     film.press(page.get_by_role("button", name="Click to add access"), reads, BLINK * 2)
-    film.press(reads, page.locator(".chip"), BLINK * 2)
+    film.press(reads, page.locator("#picker :checked"), BLINK * 2)
     page.keyboard.press("Escape")
     film.type(page.get_by_label("Allowed Domain(s)"), "www.example.com")
     film.press(done, page.get_by_role("heading", name="Price widget"))

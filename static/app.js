@@ -56,21 +56,30 @@ document.addEventListener("htmx:responseError", (e) => fail(e.detail.xhr.status 
   : "That did not work. Reload the page and try again."));
 document.addEventListener("htmx:sendError", () => fail("The server did not answer. Check the connection and try again."));
 
-// Permission picker: the checkboxes are the data; chips mirror them
+// Permission picker: the checkboxes are the data; chips mirror them. A chip more can make the row above the
+// picker taller, and move the picker away under the pointer: while it is open, the chips wait.
 const chipFor = (box) => document.querySelector(`.chip[data-for="${box.id}"]`);
+const waiting = new Map();
+const mirror = (box) => {
+  if (!box.checked) return chipFor(box)?.remove();
+  if (chipFor(box)) return;
+  const chip = document.getElementById("chip-template").content.firstElementChild.cloneNode(true);
+  const op = box.value.split(":")[1], dataset = box.dataset.label ?? box.value.split(":")[0];
+  chip.dataset.for = box.id;
+  chip.querySelector(".mono").textContent = dataset;
+  chip.querySelector("em").textContent = op;
+  chip.querySelector("button").ariaLabel = `Remove ${op} access to ${dataset}`;
+  document.querySelector("[data-perm] .chips ul").append(chip);
+};
 on("change", "[data-perm] input[type=checkbox]", (box) => {
-  const list = box.closest("[data-perm]").querySelector(".chips ul");
-  if (!box.checked) { chipFor(box)?.remove(); }
-  else if (!chipFor(box)) {
-    const chip = document.getElementById("chip-template").content.firstElementChild.cloneNode(true);
-    const op = box.value.split(":")[1], dataset = box.dataset.label ?? box.value.split(":")[0];
-    chip.dataset.for = box.id;
-    chip.querySelector(".mono").textContent = dataset;
-    chip.querySelector("em").textContent = op;
-    chip.querySelector("button").ariaLabel = `Remove ${op} access to ${dataset}`;
-    list.append(chip);
-  }
+  if (box.closest(":popover-open")) waiting.set(box.id, box);
+  else mirror(box);
   say(`${box.value.replace(":", " ")} ${box.checked ? "added" : "removed"}`);
+});
+document.getElementById("picker")?.addEventListener("toggle", (e) => {
+  if (e.newState === "open") return;
+  waiting.forEach(mirror);
+  waiting.clear();
 });
 on("click", ".chip button", (b) => {
   const chip = b.closest(".chip"), box = document.getElementById(chip.dataset.for);

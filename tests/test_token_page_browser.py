@@ -121,7 +121,10 @@ def test_picker_adds_and_removes_access(visit: Callable[..., Page], token: Token
     page.get_by_role("button", name="Click to add access to a dataset").click()
     page.get_by_label("Find a dataset").fill("ca")
     expect(page.get_by_label("NEWS: read")).to_be_hidden()
+    picker = page.locator("#picker")
+    place = picker.bounding_box()
     page.get_by_label("CARS: read").check()
+    assert picker.bounding_box() == place, "the picker moves away under the pointer"
     page.get_by_label("CARS: write").check()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Remove read access to CARS").click()
