@@ -170,6 +170,9 @@ async def read_job(request: Any, workspace: str, job_id: str, log: str = "") -> 
     return await answered(request, Action.WRITE, admitted, view)
 
 
+create_job.policy = read_jobs.policy = read_job.policy = "token"  # type: ignore[attr-defined]
+
+
 @workspace_endpoint
 async def cancel_job(call: Call, job_id: str) -> Answer | Refusal:
     """GET /v1/jobs/WS/JOBID: stop a job, as older clients ask for it. A job that has ended stays as it is."""
