@@ -66,9 +66,9 @@ class DataRequest(ASGIRequest):
                 yield part
             self._has_ended = not message.get("more_body")
 
-    async def read_body(self, *, bytes_max: int) -> bytes | Refusal:
-        """The whole body, at most bytes_max."""
-        if refusal := self._declared_too_large(bytes_max):
+    async def read_body(self, *, bytes_max: int, is_needed: bool = False) -> bytes | Refusal:
+        """The whole body, at most bytes_max; a refusal when one is needed and the headers announce none."""
+        if refusal := self._declared_too_large(bytes_max) or (self._unannounced() if is_needed else None):
             return refusal
         if self._held is not None:
             held = self._held_within(bytes_max)
@@ -82,9 +82,11 @@ class DataRequest(ASGIRequest):
             parts.append(part)
         return b"".join(parts)
 
-    async def spool(self, *, bytes_max: int) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
-        """The whole body in a file that moves to disk when it grows; at its start."""
-        if refusal := self._declared_too_large(bytes_max):
+    async def spool(
+        self, *, bytes_max: int, is_needed: bool = False
+    ) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
+        """The whole body in a file that moves to disk when it grows; at its start. Else as read_body()."""
+        if refusal := self._declared_too_large(bytes_max) or (self._unannounced() if is_needed else None):
             return refusal
         if self._held is not None:
             return self._held_within(bytes_max)
@@ -123,6 +125,19 @@ class DataRequest(ASGIRequest):
 
     def _is_signed(self) -> bool:
         return not self.headers.get("Authorization", "bearer").lower().startswith("bearer")
+
+    def _unannounced(self) -> Refusal | None:
+        """HTTP/1 has no body without one of these headers; later versions end a body by themselves."""
+        announces = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        if announces or not self.scope.get("http_version", "1.1").startswith("1"):
+            return None
+        return Refusal(
+            "length-required",
+            "The request needs a body, and came without Content-Length and without Transfer-Encoding.",
+            received="no body",
+            needed="a body with its Content-Length, or sent in chunks",
+            check="body",
+        )
 
     def _declared_too_large(self, bytes_max: int) -> Refusal | None:
         declared = self.headers.get("Content-Length", "")

@@ -56,7 +56,7 @@ def _create(call: Call, document: Any) -> Document | Refusal:
 
 
 async def _document(call: Call) -> Any | Refusal:
-    body = await call.request.read_body(bytes_max=DOCUMENT_BYTES_MAX)
+    body = await call.request.read_body(bytes_max=DOCUMENT_BYTES_MAX, is_needed=True)
     return body if isinstance(body, Refusal) else loads_json(body)
 
 

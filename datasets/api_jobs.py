@@ -48,7 +48,7 @@ async def ingest_data(call: Call) -> Answer | Refusal:
     options = writing.parse_ingest_options(pairs(call.request.GET))
     if isinstance(options, Refusal):
         return options
-    file = await call.request.spool(bytes_max=settings.UPLOAD_BYTES_MAX)
+    file = await call.request.spool(bytes_max=settings.UPLOAD_BYTES_MAX, is_needed=True)
     if isinstance(file, Refusal):
         return file
     with file:
@@ -83,7 +83,7 @@ async def create_job(request: Any, workspace: str) -> HttpResponseBase:
         if no := first_checks(request, Action.WRITE):
             return no
         if not documents:
-            body = await request.read_body(bytes_max=DOCUMENT_BYTES_MAX)
+            body = await request.read_body(bytes_max=DOCUMENT_BYTES_MAX, is_needed=True)
             document = body if isinstance(body, Refusal) else loads_json(body)
             if isinstance(document, Refusal):
                 return document

@@ -46,7 +46,7 @@ async def write_records(request: Any, workspace: str, name: str) -> HttpResponse
         if isinstance(values, Refusal):
             return values
         if not bodies:
-            body = await request.read_body(bytes_max=settings.RECORD_BODY_BYTES_MAX)
+            body = await request.read_body(bytes_max=settings.RECORD_BODY_BYTES_MAX, is_needed=True)
             if isinstance(body, Refusal):
                 return body
             bodies.append(body)

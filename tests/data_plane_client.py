@@ -53,9 +53,10 @@ class DataPlaneClient:
         headers: Any = (),
         scheme: str = "http",
         address: str = "127.0.0.1",
+        announces_body: bool = False,
     ) -> Reply:
         pairs = list(headers.items()) if isinstance(headers, dict) else list(headers)
-        if body and not any(name.lower() == "content-length" for name, _ in pairs):
+        if (body or announces_body) and not any(name.lower() == "content-length" for name, _ in pairs):
             pairs.append(("Content-Length", str(len(body))))
         if not any(name == "Host" for name, _ in pairs):
             pairs.insert(0, ("Host", "testserver"))
@@ -103,7 +104,7 @@ class DataPlaneClient:
             body = body.encode()
         elif not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        return self.request("POST", url, body=body, **kwargs)
+        return self.request("POST", url, body=body, announces_body=True, **kwargs)
 
     def delete(self, url: str, **kwargs: Any) -> Reply:
         return self.request("DELETE", url, **kwargs)

@@ -294,6 +294,7 @@ REQUEST_SITUATIONS = (
     Situation("still-running", "body", "order-17", writing(headers=KEY), sent_and_not_ended),
     Situation("already-done", "body", "read it instead", UPLOAD, sent_and_forgotten),
     Situation("other-body", "body", "order-17", writing(headers=KEY), other_sent_before),
+    Situation("length-required", "body", "Content-Length", writing(headers={}, body=b"")),
     Situation("body-too-large", "body", "10,000,001", writing(headers={"Content-Length": "10000001"})),
     Situation("url-too-long", "", "16,384", asking("GET", "data/{}/{}/" + "K" * 16_384)),
     Situation("headers-too-large", "", "32,768", asking(headers={"X-Long": "v" * 32_768})),
