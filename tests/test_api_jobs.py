@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from apperate.accounts.models import AuditEvent
 from apperate.clock import database_now
 from datasets import jobs
 from datasets.models import Dataset, IngestJob
@@ -125,6 +126,8 @@ def test_the_old_address_cancels_a_job(api: DataPlaneClient, call: Caller, price
     assert reply.status == 200, reply.body
     assert reply.json()["success"] is True and reply.json()["status"] == "CANCELLED"
     assert call.api.get(call.url(f"{JOBS}/{job}")).json()["status"] == "CANCELLED"
+    who = AuditEvent.objects.get(action="job.cancel")
+    assert who.actor.startswith("token ") and who.address == "127.0.0.1"
     refused(call.api.get(call.url(f"jobs/ACME/{job}")))
     refused(call.api.get(call.url(f"jobs/ACME/{'0' * 32}")), 404, "not-found")
 
