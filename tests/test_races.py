@@ -1,6 +1,6 @@
-"""S32: a credit limit is exact over worker processes, also when they are killed.
+"""S30, S32: limits hold over worker processes; that of credits to the credit, also when workers are killed.
 
-`python benchmarks/credits.py` runs each race six times.
+`python benchmarks/credits.py` runs each race for credits six times.
 """
 
 import tempfile
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import throttle_race
 from tests.credit_race import LIMIT, Race, race
+from tokens.throttling import Rate
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
 
@@ -35,3 +37,21 @@ def test_killed_workers_never_let_more_through_and_lose_only_what_they_held(inst
     assert outcome.kills > 0
     assert outcome.served <= outcome.charged <= LIMIT
     assert outcome.charged - outcome.served <= outcome.unspendable_max
+
+
+RATE = Rate(per_second=20, burst=20)
+
+
+@pytest.mark.parametrize("times_rate", [0.8, 1, 10])
+def test_eight_clients_and_four_workers_keep_to_the_rate_of_a_token(
+    installation: Race, times_rate: float
+) -> None:
+    outcome = throttle_race.race(installation, RATE, times_rate=times_rate, seconds=2)
+
+    assert {answer.status for answer in outcome.answers} <= {200, 429}
+    assert outcome.worst <= 1.05
+    if times_rate < 1:
+        assert len(outcome.passed) == len(outcome.answers)
+    if times_rate > 1:
+        assert len(outcome.passed) < len(outcome.answers)
+        assert outcome.worst > 0.5
