@@ -7,6 +7,7 @@ is simply run again. Source: product.md, Tokens (at rest); security.md S02.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from allauth.mfa.models import Authenticator
 from django.db import transaction
 
 from tokens import sealing
@@ -17,7 +18,7 @@ from tokens.models import Secret, SigningSecret
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did. `unreadable` names tokens (public ids) and webhooks whose secret no key decrypts."""
+    """What a run did. `unreadable` names what no key decrypts, tokens by their public id."""
 
     encrypted: int
     unchanged: int
@@ -48,6 +49,8 @@ def _steps() -> Iterator[tuple[str, Callable[[], bool]]]:
         yield public_id, lambda pk=pk, public_id=public_id: _signing_secret(pk, public_id)  # type: ignore[misc]
     for webhook in Webhook.objects.select_related("workspace").order_by("pk"):
         yield str(webhook), lambda pk=webhook.pk: _webhook_secret(pk)  # type: ignore[misc]
+    for pk, email in Authenticator.objects.order_by("pk").values_list("pk", "user__email"):
+        yield f"the second factor of {email}", lambda pk=pk: _factor(pk)  # type: ignore[misc]
 
 
 @transaction.atomic
@@ -87,3 +90,27 @@ def _webhook_secret(pk: int) -> bool:
     row.ciphertext = sealing.seal_webhook_secret(secret, workspace_id=row.workspace_id)
     row.save(update_fields=["ciphertext"])
     return True
+
+
+@transaction.atomic
+def _factor(pk: int) -> bool:
+    row = Authenticator.objects.select_for_update(no_key=True).filter(pk=pk).first()
+    if row is None:
+        return False
+    kept = {name: row.data[name] for name in ("secret", "seed") if name in row.data}
+    plain = {name: sealing.unseal_factor(text) for name, text in kept.items()}
+    stale = [
+        name
+        for name, text in kept.items()
+        if not text.startswith(sealing.FACTOR_MARK)
+        or sealing.keys().needs_rotation(sealing.factor_blob(text))
+    ]
+    row.data |= {name: sealing.seal_factor(plain[name]) for name in stale}
+    if stale:
+        row.save(update_fields=["data"])
+    return bool(stale)
+
+
+def _is_stale_factor(text: str) -> bool:
+    is_sealed = text.startswith(sealing.FACTOR_MARK)
+    return not is_sealed or sealing.keys().needs_rotation(sealing.factor_blob(text))

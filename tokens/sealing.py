@@ -1,8 +1,11 @@
-"""What is encrypted at rest: secret values, signing secrets and those of webhooks, each bound to its row.
+"""What is encrypted at rest: secret values, signing secrets, those of webhooks and of second factors.
+
+Each is bound to its row; a second factor to its use alone, because whoever stores it tells no row.
 
     seal_value(), unseal_value()                  the value of a secret token
     seal_signing_secret(), unseal_signing_secret()
     seal_webhook_secret(), unseal_webhook_secret()
+    seal_factor(), unseal_factor()                what the codes of a second factor are made from
     keys()                                        the installation's key ring, read once a process
 
 A secret under a key that this process does not know makes it read the ring once more: a running worker
@@ -10,6 +13,7 @@ follows a change of the keys. Source: product.md, Tokens (at rest).
 """
 
 import os
+from base64 import b64decode, b64encode
 from functools import cache
 
 from django.conf import settings
@@ -61,6 +65,29 @@ def unseal_webhook_secret(blob: bytes | memoryview | None, *, workspace_id: int)
 
 def webhook_row(workspace_id: int) -> str:
     return f"workspace {workspace_id}/webhook"
+
+
+FACTOR_ROW = "second factor"
+FACTOR_MARK = "sealed:"  # What has no mark was stored before there was one; reencrypt() seals it.
+
+
+def seal_factor(text: str) -> str:
+    return FACTOR_MARK + b64encode(keys().encrypt(text, bound_to=FACTOR_ROW)).decode()
+
+
+def unseal_factor(sealed: str) -> str:
+    """The text that was sealed. Raises UnreadableSecret."""
+    if not sealed.startswith(FACTOR_MARK):
+        return sealed
+    return _decrypt(factor_blob(sealed), bound_to=FACTOR_ROW)
+
+
+def factor_blob(sealed: str) -> bytes:
+    """The encrypted bytes of a sealed text; none of one that is not sealed or was damaged."""
+    try:
+        return b64decode(sealed.removeprefix(FACTOR_MARK), validate=True)
+    except ValueError:
+        return b""
 
 
 def _decrypt(blob: bytes | memoryview | None, *, bound_to: str) -> str:
