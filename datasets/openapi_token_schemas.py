@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets.openapi_schemas import COUNT, FLAG, TEXT, array, nullable, record, ref
 from tokens.permissions import Action
-from tokens.vocabulary import OVERLAPS, USAGE_BY
+from tokens.vocabulary import OVERLAPS, USAGE_BY, Signature
 
 Json = dict[str, Any]
 TIME: Json = TEXT | {"format": "date-time", "description": "UTC, to the second."}
@@ -80,10 +80,13 @@ TOKEN_SCHEMAS: Mapping[str, Json] = {
             "path": TEXT | {"description": "With its query, as it is sent: /v1/data/WORKSPACE/DATASET."},
             "origin": nullable(TEXT),
             "referer": nullable(TEXT),
-            "signed": FLAG,
+            "signature": {
+                "enum": [one.value for one in Signature],
+                "description": "How it is signed: what its sender has done right or wrong.",
+            },
             "at": nullable(TIME | {"description": "A moment to come, within a year; now without one."}),
         },
-        "origin", "referer", "signed", "at",
+        "origin", "referer", "signature", "at",
     ),
     "TokenTestResult": record(RESULT),
     "TokenTest": record(

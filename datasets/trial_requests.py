@@ -17,8 +17,9 @@ from datasets.operations import OPERATIONS
 from tokens.permissions import CORE, Action
 from tokens.token_changes import Wrong, moment, refusal_of
 from tokens.trials import Trial
+from tokens.vocabulary import Signature
 
-FIELDS = ("method", "path", "origin", "referer", "signed", "at")
+FIELDS = ("method", "path", "origin", "referer", "signature", "at")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PATH_CHARS_MAX = 4_000
 ADDRESS_CHARS_MAX = 4_096
@@ -36,7 +37,7 @@ def parse(document: Any, *, now: datetime) -> tuple[Trial, datetime] | Refusal:
         "path": _path(document.get("path")),
         "origin": _address(document.get("origin")),
         "referer": _address(document.get("referer")),
-        "signed": _flag(document.get("signed")),
+        "signature": _signature(document.get("signature")),
     }
     at = _at(document.get("at"), now)
     faults += [
@@ -72,7 +73,7 @@ def _trial(values: Mapping[str, Any]) -> Trial | Wrong:
         needs_secret=operation.who == SECRET,
         origin=values["origin"],
         referer=values["referer"],
-        is_signed=values["signed"],
+        signature=values["signature"],
     )
 
 
@@ -134,8 +135,11 @@ def _address(value: Any) -> str | None | Wrong:
     return value if len(value) <= ADDRESS_CHARS_MAX else Wrong(f"at most {ADDRESS_CHARS_MAX:,} characters")
 
 
-def _flag(value: Any) -> bool | Wrong:
-    return bool(value) if value is None or isinstance(value, bool) else Wrong("true or false")
+def _signature(value: Any) -> Signature | Wrong:
+    if value is None:
+        return Signature.NONE
+    is_known = isinstance(value, str) and value in set(Signature)
+    return Signature(value) if is_known else Wrong("one of " + ", ".join(Signature))
 
 
 def _at(value: Any, now: datetime) -> datetime | Wrong:

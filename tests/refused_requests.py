@@ -30,7 +30,7 @@ from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
 from tests.test_signed_requests import OWN, give_signing_secret, signed
 from tokens import token_format
-from tokens.models import Throttle, Token
+from tokens.models import SigningSecret, Throttle, Token
 from tokens.token_format import TokenKind
 
 RECORD = b'{"ticker":"AAPL","date":"2024-01-02","close":1.5}'
@@ -155,6 +155,20 @@ def signed_by_a_slow_clock(workspace: Workspace, dataset: Dataset) -> Sent:
     return Sent(token, dataset, headers=signed(token, "GET", sent.url, at=at))
 
 
+def signed_with_another_secret(workspace: Workspace, dataset: Dataset) -> Sent:
+    token = reader(dataset, signed_requests=True)
+    give_signing_secret(token, OWN)
+    sent = Sent(token, dataset)
+    return replace(sent, headers=signed(token, "GET", sent.url, key="sig_of_another"))
+
+
+def signed_with_a_secret_that_no_key_opens(workspace: Workspace, dataset: Dataset) -> Sent:
+    token = reader(dataset, signed_requests=True)
+    SigningSecret.objects.create(token=token, ciphertext=b"sealed with a key that is lost")
+    sent = Sent(token, dataset)
+    return replace(sent, headers=signed(token, "GET", sent.url))
+
+
 def from_another_page(workspace: Workspace, dataset: Dataset) -> Sent:
     token = reader(dataset, allowed_domains=[DOMAIN])
     return Sent(token, dataset, headers={"Origin": "https://evil.example"})
@@ -190,6 +204,8 @@ TOKEN_SITUATIONS = (
     Situation("not-active-yet", "active", "take effect at", granted_by_a_pending_change),
     Situation("signature-required", "signature", "IEX-HMAC-SHA256", unsigned),
     Situation("signature-invalid", "signature", "x-iex-date", signed_by_a_slow_clock),
+    Situation("signature-invalid", "signature", "another secret", signed_with_another_secret),
+    Situation("unavailable", "signature", "key ring", signed_with_a_secret_that_no_key_opens),
     Situation("domain-not-allowed", "domain", "https://evil.example", from_another_page),
     Situation("secret-in-browser", "domain", "Origin", secret_from_a_page),
     Situation("dataset-not-granted", "permission", "delete", ungranted),

@@ -11,6 +11,7 @@ from tokens.access import Facts
 from tokens.permissions import Action, Settings, SigningKey, Snapshot, Target, WorkspaceFacts
 from tokens.token_format import TokenKind
 from tokens.trials import Result, Room, Trial, curl, judge
+from tokens.vocabulary import Signature
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 MAY, JUNE = date(2026, 5, 1), date(2026, 6, 1)
@@ -24,6 +25,8 @@ OPEN = Snapshot(
 )
 SECRET = replace(OPEN, kind=TokenKind.SECRET)
 READ = Trial("GET", "/v1/data/ACME/PRICES", datasets=(("ACME", "PRICES"),))
+
+SIGNED = replace(READ, signature=Signature.RIGHT)
 
 
 def judged(token: Snapshot, trial: Trial = READ, target: Target = PRICES, **room: Any) -> Result:
@@ -44,7 +47,7 @@ def limited(settings: Settings = READS, **changes: Any) -> Snapshot:
         (judged(replace(OPEN, expires_at=NOW)), "active", "token-expired"),
         (judged(replace(OPEN, in_force=None)), "active", "not-active-yet"),
         (judged(limited(signed_requests=True)), "signature", "signature-required"),
-        (judged(limited(signed_requests=True), replace(READ, is_signed=True)), "signature", "unavailable"),
+        (judged(limited(signed_requests=True), SIGNED), "signature", "unavailable"),
         (judged(limited(allowed_domains=SITE)), "domain", "domain-not-allowed"),
         (judged(limited(allowed_domains=SITE), replace(READ, origin="https://www.example.com")), None, None),
         (judged(limited(allowed_domains=SITE), replace(READ, referer="http://www.example.com/")), None, None),
@@ -102,8 +105,8 @@ def test_a_signed_trial_is_signed_with_a_secret_that_counts() -> None:
     token = replace(limited(signed_requests=True), signing_keys=(SigningKey("sig_kept"),))
     retired = replace(token, signing_keys=(SigningKey("sig_old", retires_at=NOW),))
 
-    assert judged(token, replace(READ, is_signed=True)).allowed
-    refusal = judged(retired, replace(READ, is_signed=True)).refusal
+    assert judged(token, SIGNED).allowed
+    refusal = judged(retired, SIGNED).refusal
     assert refusal and refusal.code == "unavailable"
 
 
@@ -141,4 +144,4 @@ def test_curl_lets_the_shell_expand_nothing_that_was_typed() -> None:
     assert "'Authorization: Bearer pk_1'" in command
     assert """'Origin: https://a.example'"'"'; $(id) `id` "'""" in command
     assert "$APPERATE" in curl(READ, address="https://api.example", value="$APPERATE_SECRET_TOKEN")
-    assert "X-API-Key: pk_1" in curl(replace(READ, is_signed=True), address="", value="pk_1")
+    assert "X-API-Key: pk_1" in curl(SIGNED, address="", value="pk_1")

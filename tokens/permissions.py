@@ -60,6 +60,7 @@ class SigningKey:
 
     secret: str | None = field(repr=False)
     retires_at: datetime | None = None
+    is_own: bool = False  # the token's signing secret, not a value of the workspace's secret token
 
 
 @dataclass(frozen=True, slots=True)

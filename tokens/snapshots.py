@@ -183,16 +183,17 @@ def _signing_key(key: dict[str, Any]) -> SigningKey:
     """Decrypt once, for as long as the snapshot is kept. What cannot be decrypted signs nothing."""
     retires_at = datetime.fromisoformat(key["retires_at"]) if key["retires_at"] else None
     sealed, public_id = bytes.fromhex(key["sealed"] or ""), key["public_id"]
+    is_own = key["digest"] is None
     try:
-        if key["digest"] is None:
+        if is_own:
             secret = sealing.unseal_signing_secret(sealed, public_id=public_id)
         else:
             digest = bytes.fromhex(key["digest"])
             secret = sealing.unseal_value(sealed, public_id=public_id, digest=digest)
     except UnreadableSecret as error:
         logger.error("a secret to check signatures with cannot be read token=%s: %s", public_id, error)
-        return SigningKey(None, retires_at)
-    return SigningKey(secret, retires_at)
+        return SigningKey(None, retires_at, is_own)
+    return SigningKey(secret, retires_at, is_own)
 
 
 def _settings(revision: dict[str, Any]) -> Settings:

@@ -8,7 +8,8 @@ from django import forms
 from apperate.accounts.models import Workspace
 from tokens.models import Token
 from tokens.permissions import CORE, PREMIUM, Action
-from tokens.trials import Trial
+from tokens.trials import SLOW_CLOCK, Trial
+from tokens.vocabulary import Signature
 
 OFFERED_MAX = 100
 ADDRESS_CHARS_MAX = 2_000
@@ -18,6 +19,12 @@ REQUESTS = {
     "GET": (Action.READ, "/v1/data/{}?last=1", ""),
     "POST": (Action.WRITE, "/v1/record/{}", '[{"PROPERTY": "VALUE"}]'),
     "DELETE": (Action.DELETE, "/v1/data/{}/KEY", ""),
+}
+SIGNATURES = {
+    Signature.NONE: "Not signed",
+    Signature.RIGHT: "Signed with its signing secret",
+    Signature.OTHER_SECRET: "Signed with another secret",
+    Signature.SLOW_CLOCK: f"Signed by a clock {SLOW_CLOCK.seconds // 60} minutes slow",
 }
 
 
@@ -44,7 +51,9 @@ class TrialForm(forms.Form):
             attrs={"class": "input mono", "autocomplete": "off", "placeholder": "https://www.example.com"}
         ),
     )
-    signed = forms.BooleanField(label="The request is signed", required=False)
+    signature = forms.ChoiceField(
+        label="Signature", required=False, choices=[(one.value, text) for one, text in SIGNATURES.items()]
+    )
     at = forms.ChoiceField(
         label="When",
         required=False,
@@ -93,7 +102,7 @@ class TrialForm(forms.Form):
             datasets=(chosen["dataset"],),
             origin=page if page and is_origin else None,
             referer=page if page and not is_origin else None,
-            is_signed=chosen["signed"],
+            signature=Signature(chosen["signature"] or Signature.NONE),
             body=body,
         )
 

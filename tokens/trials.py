@@ -10,7 +10,7 @@ is returned is secret. Source: product.md, Refusals explain themselves.
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from urllib.parse import urlsplit
 
 from apperate.clock import month_of
@@ -20,9 +20,13 @@ from tokens.access import Facts, Outcome
 from tokens.permissions import Action, Snapshot, Target
 from tokens.signing import Presented
 from tokens.throttling import Verdict, verdict_of
+from tokens.vocabulary import Signature
 
 SECRET_PLACEHOLDER = "$APPERATE_SECRET_TOKEN"  # noqa: S105  What an example says in place of a secret.
 NOT_ASKED = "Not asked: the token has no settings in force."
+
+
+SLOW_CLOCK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,12 @@ class Trial:
     needs_secret: bool = False
     origin: str | None = None
     referer: str | None = None
-    is_signed: bool = False
+    signature: Signature = Signature.NONE
     body: str = ""
+
+    @property
+    def is_signed(self) -> bool:
+        return self.signature is not Signature.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +139,23 @@ def _facts(trial: Trial, target: Target | None, signature: Presented | None) -> 
 
 
 def _signature(token: Snapshot, trial: Trial, at: datetime) -> Presented:
-    """A signature made as its holder would make it; with no readable secret, one that no secret made."""
-    keys = [key.secret for key in token.signing_keys if key.retires_at is None or key.retires_at > at]
-    secret = next((key for key in keys if key is not None), None) or signing.new_secret()
+    """A signature made as its holder would make it: with the token's own secret when it has one.
+
+    With none that can be read, one that no secret made.
+    """
+    is_slow = trial.signature is Signature.SLOW_CLOCK
+    held = [key for key in token.signing_keys if key.retires_at is None or key.retires_at > at]
+    keys = [key.secret for key in [key for key in held if key.is_own] or held]
+    known = None if trial.signature is Signature.OTHER_SECRET else next(filter(None, keys), None)
     target = urlsplit(trial.path)
     request = signing.Request(
         method=trial.method,
         path=target.path.encode(),
         query=target.query.encode(),
         host=b"localhost",
-        date=signing.date_of(at),
+        date=signing.date_of(at - SLOW_CLOCK if is_slow else at),
     )
-    header = signing.authorization(request, secret, token.public_id)
+    header = signing.authorization(request, known or signing.new_secret(), token.public_id)
     return Presented(request, header, token.public_id, received_at=at)
 
 
