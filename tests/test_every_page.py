@@ -6,6 +6,7 @@ installation whose demo is filled by tests/fill_demo.py. All faults of a group a
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,16 +25,7 @@ Axe = Callable[[Page], None]
 OTHERS = ("operator/", "v1/")  # Django's own pages, and the data plane, which has none.
 NARROW = (375, 320)
 ERRORS = ("400", "403", "403_csrf", "404", "429", "500", "503")
-# What axe leaves out: one h1, a title, and a name for all that only `tabindex` makes focusable.
-OF_FRAME = """() => {
-  const seen = [...document.querySelectorAll("h1")].filter((one) => one.checkVisibility());
-  const found = seen.length === 1 ? [] : [`${seen.length} h1`];
-  if (!document.title.trim().replace(/^· Apperate$/, "")) found.push("no title");
-  for (const one of document.querySelectorAll("[tabindex='0']"))
-    if (!one.ariaLabel && !one.getAttribute("aria-labelledby") && !one.textContent.trim())
-      found.push(`nameless: ${one.outerHTML.slice(0, 120)}`);
-  return found;
-}"""
+OF_FRAME = (Path(__file__).parent / "frame.js").read_text()
 
 
 class Opened:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from django import template
+from django.template.defaultfilters import date as date_filter
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
@@ -49,12 +50,22 @@ def when(moment: datetime | None, never: str = "Never", now: datetime | None = N
     """A time as people say it, with the absolute UTC time as its title."""
     if moment is None:
         return format_html('<span class="muted">{}</span>', never)
+    return time_element(moment, relative(moment, now=now or timezone.now()))
+
+
+@register.simple_tag
+def at(moment: datetime, date_format: str) -> SafeString:
+    """A time of the clock in UTC, in a format of the filter `date`, with the whole of it as its title."""
+    return time_element(moment, date_filter(moment.astimezone(UTC), date_format))
+
+
+def time_element(moment: datetime, words: str) -> SafeString:
     moment = moment.astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         moment.isoformat(timespec="seconds"),
         f"{moment:%Y-%m-%d %H:%M:%S} UTC",
-        relative(moment, now=now or timezone.now()),
+        words,
     )
 
 
