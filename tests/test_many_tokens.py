@@ -46,8 +46,6 @@ def test_a_cold_authorisation_in_a_large_account_is_three_statements_by_indexes(
         assert api.get(account.path(3, GRANTS_EACH)).code == "dataset-not-granted"
 
     with connection.cursor() as cursor:
-        # Whether an index serves each, not what the planner thinks of a table whose figures just change.
-        cursor.execute("SET enable_seqscan = off")
         for statement, parameters in sent:
             cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + as_text(statement), parameters)
             plan = cursor.fetchone()[0][0]
