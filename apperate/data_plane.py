@@ -68,7 +68,7 @@ class DataRequest(ASGIRequest):
 
     async def read_body(self, *, bytes_max: int, is_needed: bool = False) -> bytes | Refusal:
         """The whole body, at most bytes_max; a refusal when one is needed and the headers announce none."""
-        if refusal := self._declared_too_large(bytes_max) or (self._unannounced() if is_needed else None):
+        if refusal := self._refused_by_headers(bytes_max, is_needed):
             return refusal
         if self._held is not None:
             held = self._held_within(bytes_max)
@@ -86,7 +86,7 @@ class DataRequest(ASGIRequest):
         self, *, bytes_max: int, is_needed: bool = False
     ) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
         """The whole body in a file that moves to disk when it grows; at its start. Else as read_body()."""
-        if refusal := self._declared_too_large(bytes_max) or (self._unannounced() if is_needed else None):
+        if refusal := self._refused_by_headers(bytes_max, is_needed):
             return refusal
         if self._held is not None:
             return self._held_within(bytes_max)
@@ -125,6 +125,10 @@ class DataRequest(ASGIRequest):
 
     def _is_signed(self) -> bool:
         return not self.headers.get("Authorization", "bearer").lower().startswith("bearer")
+
+    def _refused_by_headers(self, bytes_max: int, is_needed: bool) -> Refusal | None:
+        """What is wrong with the body can be seen before it is read."""
+        return self._declared_too_large(bytes_max) or (self._unannounced() if is_needed else None)
 
     def _unannounced(self) -> Refusal | None:
         """HTTP/1 has no body without one of these headers; later versions end a body by themselves."""

@@ -1,5 +1,6 @@
 """How allauth stores second factors here: what their codes are made from is encrypted at rest."""
 
+import base64
 import logging
 import secrets
 
@@ -22,4 +23,4 @@ class FactorAdapter(DefaultMFAAdapter):
         except UnreadableSecret as error:
             logger.error("a second factor cannot be read, and takes no code: %s", error)
             # Base 32, as a secret of TOTP is, and text enough to be a seed.
-            return "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(32))
+            return base64.b32encode(secrets.token_bytes(20)).decode()

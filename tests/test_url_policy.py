@@ -24,7 +24,7 @@ from tests.conftest import signed_in
 from tests.factories import DatasetFactory, TokenFactory
 from tests.test_shell import routes
 
-PUBLIC, SIGNED_IN, MEMBER, ADMIN = "public", "signed in", "member", "admin"
+PUBLIC, MEMBER, ADMIN = "public", "member", "admin"
 API, OPERATOR = "v1/", "operator/"
 PERSON = "account/"
 METHODS = ("GET", "POST")
@@ -249,7 +249,7 @@ def got(answer: Any) -> str:
 
 @pytest.mark.django_db
 def test_every_address_answers_each_kind_of_people_as_the_table_says(
-    fill: Callable[[str], str], people: dict[str, Client], client: Client
+    fill: Callable[[str], str], people: dict[str, Client]
 ) -> None:
     faults = []
     for route, policy in POLICY.items():

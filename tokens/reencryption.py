@@ -99,12 +99,7 @@ def _factor(pk: int) -> bool:
         return False
     kept = {name: row.data[name] for name in ("secret", "seed") if name in row.data}
     plain = {name: sealing.unseal_factor(text) for name, text in kept.items()}
-    stale = [
-        name
-        for name, text in kept.items()
-        if not text.startswith(sealing.FACTOR_MARK)
-        or sealing.keys().needs_rotation(sealing.factor_blob(text))
-    ]
+    stale = [name for name, text in kept.items() if _is_stale_factor(text)]
     row.data |= {name: sealing.seal_factor(plain[name]) for name in stale}
     if stale:
         row.save(update_fields=["data"])
