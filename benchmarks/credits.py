@@ -7,35 +7,30 @@ what the killed workers held.
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.credit_race import LIMIT, Race, race  # noqa: E402  The path is set first.
+from tests.installation import started  # noqa: E402
 
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 6
-    with tempfile.TemporaryDirectory(prefix="apperate-bench-") as folder:
-        installation = Race(Path(folder) / "data")
-        installation.start()
-        try:
-            for number in range(runs):
-                found = race(installation)
-                print(f"{number + 1}. served {found.served:,}, charged {found.charged:,}", flush=True)
-                assert found.served == found.charged == LIMIT
-            for number in range(runs):
-                found = race(installation, kill_every_seconds=1)
-                lost = found.charged - found.served
-                print(
-                    f"{number + 1}. with {found.kills} kills: served {found.served:,}, "
-                    f"charged {found.charged:,}, lost {lost} of at most {found.unspendable_max}",
-                    flush=True,
-                )
-                assert found.served <= found.charged <= LIMIT and lost <= found.unspendable_max
-        finally:
-            installation.end()
+    with started(Race) as installation:
+        for number in range(runs):
+            found = race(installation)
+            print(f"{number + 1}. served {found.served:,}, charged {found.charged:,}", flush=True)
+            assert found.served == found.charged == LIMIT
+        for number in range(runs):
+            found = race(installation, kill_every_seconds=1)
+            lost = found.charged - found.served
+            print(
+                f"{number + 1}. with {found.kills} kills: served {found.served:,}, "
+                f"charged {found.charged:,}, lost {lost} of at most {found.unspendable_max}",
+                flush=True,
+            )
+            assert found.served <= found.charged <= LIMIT and lost <= found.unspendable_max
 
 
 if __name__ == "__main__":

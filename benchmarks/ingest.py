@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.installation import Demo
+from tests.installation import Demo, started
 
 POLL_SECONDS = 0.05
 SAMPLED_LINES = 100_000
@@ -111,12 +111,8 @@ def main() -> None:
             made_up(path, asked.rows)
         mapping = {role: getattr(asked, role) for role in ("key", "subkey", "date") if getattr(asked, role)}
         print(f"{path.name}: {path.stat().st_size / 1e6:,.1f} MB")
-        demo = Demo(folder / "data")
-        demo.start()
-        try:
+        with started(Demo) as demo:
             run(Client(demo), path, folder, mapping, breaks=asked.broken, kills=asked.kill)
-        finally:
-            demo.end()
 
 
 def text_of(path: Path) -> str:

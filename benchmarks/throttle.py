@@ -5,12 +5,12 @@ span of any length passes at most 1.05 × (burst + rate × its seconds); at 0.8 
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.credit_race import Race  # noqa: E402  The path is set first.
+from tests.installation import started  # noqa: E402
 from tests.throttle_race import race  # noqa: E402
 from tokens.throttling import Rate  # noqa: E402
 
@@ -19,23 +19,18 @@ RATES = (Rate(20, 20), Rate(50, 10), Rate(100, 100))
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5
-    with tempfile.TemporaryDirectory(prefix="apperate-bench-") as folder:
-        installation = Race(Path(folder) / "data")
-        installation.start()
-        try:
-            for rate in RATES:
-                for times in (0.8, 0.9, 1, 10):
-                    found = race(installation, rate, times_rate=times, seconds=seconds)
-                    passed, asked = len(found.passed), len(found.answers)
-                    print(
-                        f"{rate.per_second}/s, burst {rate.burst}, asked {times} times that: "
-                        f"{passed:,} of {asked:,} passed, worst span {found.worst:.2f}",
-                        flush=True,
-                    )
-                    assert found.worst <= 1.05
-                    assert times > 0.8 or passed == asked
-        finally:
-            installation.end()
+    with started(Race) as installation:
+        for rate in RATES:
+            for times in (0.8, 0.9, 1, 10):
+                found = race(installation, rate, times_rate=times, seconds=seconds)
+                passed, asked = len(found.passed), len(found.answers)
+                print(
+                    f"{rate.per_second}/s, burst {rate.burst}, asked {times} times that: "
+                    f"{passed:,} of {asked:,} passed, worst span {found.worst:.2f}",
+                    flush=True,
+                )
+                assert found.worst <= 1.05
+                assert times > 0.8 or passed == asked
 
 
 if __name__ == "__main__":

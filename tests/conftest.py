@@ -1,14 +1,13 @@
 """Fixtures for all tests: the cast, a browser, and a client of the data plane. PostgreSQL is real."""
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import connection, transaction
 from django.test import Client, TransactionTestCase
 from psycopg import sql
@@ -133,6 +132,12 @@ def signed_in(user: User) -> Client:
     return client
 
 
+def sign_in_browser(page: Any, live_server: Any, user: User) -> None:
+    """Give the page of a browser the session of a person."""
+    session = signed_in(user).cookies[django_settings.SESSION_COOKIE_NAME]
+    page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+
+
 @pytest.fixture
 def as_owner(owner: User) -> Client:
     return signed_in(owner)
@@ -161,13 +166,10 @@ def membership(owner: User, workspace: Workspace) -> Iterator[Membership]:
 @pytest.fixture(scope="session")
 def demo() -> Iterator["Demo"]:
     """The server that `manage.py up` starts, with two workers, the demo, and a delay of five seconds."""
-    from tests.installation import Demo
+    from tests.installation import Demo, started
 
-    with tempfile.TemporaryDirectory(prefix="apperate-demo-") as folder:
-        demo = Demo(Path(folder) / "data")
-        demo.start()
+    with started(Demo) as demo:
         yield demo
-        demo.end()
 
 
 @pytest.fixture

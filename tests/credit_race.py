@@ -26,11 +26,11 @@ core, _ = Workspace.objects.get_or_create(name="CORE")
 DatasetFactory(workspace=core, name="RACE", credits_per_record=1)
 print(TokenFactory(workspace=core, settings={"all_datasets_write": True}).test_value)
 """
-MAKE_TOKEN = f"""
+MAKE_TOKEN = """
 from apperate.accounts.models import Workspace
 from tests.factories import TokenFactory
 racer, _ = Workspace.objects.get_or_create(name="RACER")
-print(TokenFactory(workspace=racer, settings={{"core_credit_limit": {LIMIT}}}).test_value)
+print(TokenFactory(workspace=racer, settings={settings!r}).test_value)
 """
 CHARGED = """
 from tokens.models import CreditWindow
@@ -53,6 +53,10 @@ class Race(Demo):
         reply = connection.getresponse()
         assert reply.status == 200, reply.read()
         connection.close()
+
+    def make_token(self, **settings: int) -> str:
+        """The value of a token that reads CORE and has these settings."""
+        return self.manage("shell", "-c", MAKE_TOKEN.format(settings=settings)).split()[-1]
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def client(port: int, target: str, quiet_seconds: float) -> tuple[int, float]:
 def race(
     installation: Race, *, clients: int = 8, quiet_seconds: float = 3, kill_every_seconds: float | None = None
 ) -> Outcome:
-    value = installation.manage("shell", "-c", MAKE_TOKEN).split()[-1]
+    value = installation.make_token(core_credit_limit=LIMIT)
     target = f"/v1/data/CORE/RACE?token={value}&last=1"
     kills: list[float] = []
     with ProcessPoolExecutor(clients, mp_context=get_context("spawn")) as processes:

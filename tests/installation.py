@@ -7,10 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
@@ -150,3 +151,18 @@ class Demo(Installation):
             command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=True
         )
         return done.stdout
+
+
+Kind = TypeVar("Kind", bound=Installation)
+
+
+@contextlib.contextmanager
+def started(kind: type[Kind]) -> Iterator[Kind]:
+    """A running installation of this kind on a throw-away data directory; nothing of it is left behind."""
+    with tempfile.TemporaryDirectory(prefix="apperate-") as folder:
+        installation = kind(Path(folder) / "data")
+        try:
+            installation.start()
+            yield installation
+        finally:
+            installation.end()

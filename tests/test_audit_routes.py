@@ -23,9 +23,9 @@ from apperate.accounts.models import AuditEvent, User, Workspace
 from tests.conftest import signed_in
 from tests.factories import PASSWORD
 from tests.test_shell import routes
+from tests.totp_codes import code_of, hold_time
 
 ROOT = Path(__file__).resolve().parent.parent
-COUNTER = 59_000_000
 NOTHING = "changes nothing that is kept: "
 READS = NOTHING + "it only looks"
 RECORDS = "records are counted by the usage, and files told by the list of jobs"
@@ -207,19 +207,14 @@ def test_the_actions_are_those_that_the_code_writes_and_each_has_an_address() ->
 @pytest.fixture
 def as_second(owner: User, monkeypatch: pytest.MonkeyPatch) -> Client:
     """The owner, signed in by the page and with a second factor, at a time that stands still."""
-    monkeypatch.setattr(totp, "yield_hotp_counters_from_time", lambda: iter([COUNTER]))
+    hold_time(monkeypatch)
     EmailAddress.objects.create(user=owner, email=owner.email, verified=True, primary=True)
     client = Client(REMOTE_ADDR="192.0.2.7")
     client.post(reverse("account_login"), {"login": owner.email, "password": PASSWORD})
     client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
     client.get(reverse("mfa_activate_totp"))
-    client.post(reverse("mfa_activate_totp"), {"code": code_of(client)})
+    client.post(reverse("mfa_activate_totp"), {"code": code_of(client.session[totp.SECRET_SESSION_KEY])})
     return client
-
-
-def code_of(client: Client) -> str:
-    """The code that the app of the person who activates shows."""
-    return totp.format_hotp_value(totp.hotp_value(client.session[totp.SECRET_SESSION_KEY], COUNTER))
 
 
 @pytest.mark.django_db

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from django.db import connections
 
 from apperate.accounts.models import Workspace
 from datasets.models import Dataset, IngestJob
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory
+from tests.held_datasets import held
 from tests.refused_requests import RECORD, secret_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,17 +29,10 @@ def test_changes_wait_for_the_job_that_writes(api: DataPlaneClient, workspace: W
         body = b"" if document is None else json.dumps(document).encode()
         return api.request(method, f"/v1/datasets/{workspace.name}/{path}", body=body, headers=headers)
 
-    writer = connections.create_connection("default")
-    try:
-        writer.set_autocommit(False)
-        with writer.cursor() as cursor:  # As store.locked() holds it while the job stores its records.
-            cursor.execute("SELECT 1 FROM datasets_dataset WHERE id = %s FOR SHARE", [dataset.pk])
+    with held(dataset, "FOR SHARE"):  # As store.locked() does while the job stores its records.
         refused = [asked(*change) for change in CHANGES]
         read = asked("GET", "PRICES")
         written = api.post(f"/v1/record/{workspace.name}/PRICES", RECORD, headers=headers)
-    finally:
-        writer.rollback()
-        writer.close()
 
     for reply in refused:
         assert (reply.status, reply.code) == (503, "unavailable")

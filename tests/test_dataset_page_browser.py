@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
-from django.conf import settings as django_settings
 from django.db import connection
 from playwright.sync_api import Page, expect
 
@@ -15,7 +14,7 @@ from apperate.accounts.models import User
 from apperate.clock import database_now
 from datasets import jobs, store, writing
 from datasets.models import Dataset, IngestJob
-from tests.conftest import signed_in
+from tests.conftest import sign_in_browser
 from tests.factories import DatasetFactory, TokenFactory
 from tokens.models import UsageCounter
 
@@ -58,8 +57,7 @@ def visit(page: Page, live_server: Any, owner: User) -> Callable[[str], Page]:
     """Open an address as the owner."""
 
     def open_page(address: str) -> Page:
-        session = signed_in(owner).cookies[django_settings.SESSION_COOKIE_NAME]
-        page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+        sign_in_browser(page, live_server, owner)
         page.goto(live_server.url + address)
         return page
 

@@ -4,14 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from playwright.sync_api import Page
 
 from apperate.accounts.models import User, Workspace
 from apperate.clock import database_now
 from datasets import jobs, services, store, writing
 from datasets.schema import parse_schema
-from tests.conftest import signed_in
+from tests.conftest import sign_in_browser
 from tests.factories import TokenFactory
 from tokens import services as token_services
 
@@ -78,8 +77,7 @@ def test_planted_text_stays_text_on_every_page(
     page: Page, live_server: Any, owner: User, planted: dict[str, str]
 ) -> None:
     """The `page` fixture fails on a script error and on whatever the policy had to stop."""
-    session = signed_in(owner).cookies[django_settings.SESSION_COOKIE_NAME]
-    page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+    sign_in_browser(page, live_server, owner)
     opened: list[str] = []
     page.on("dialog", lambda dialog: (opened.append(dialog.message), dialog.dismiss()))
     shown = ""

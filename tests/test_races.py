@@ -3,14 +3,13 @@
 `python benchmarks/credits.py` runs each race for credits six times.
 """
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests import throttle_race
 from tests.credit_race import LIMIT, Race, race
+from tests.installation import started
 from tokens.throttling import Rate
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
@@ -18,11 +17,8 @@ pytestmark = [pytest.mark.server, pytest.mark.database]
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Race]:
-    with tempfile.TemporaryDirectory(prefix="apperate-race-") as folder:
-        installation = Race(Path(folder) / "data")
-        installation.start()
+    with started(Race) as installation:
         yield installation
-        installation.end()
 
 
 def test_eight_clients_and_four_workers_spend_exactly_the_limit(installation: Race) -> None:

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.installation import Installation
+from tests.installation import Installation, started
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -60,16 +59,13 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    with tempfile.TemporaryDirectory(prefix="apperate-readme-") as folder:
-        installation = Installation(Path(folder) / "data")
-        installation.start()
+    with started(Installation) as installation:
         reader = Reader(installation, {})
         command = blocks("sh")[0].strip()
         assert command == ".venv/bin/python manage.py demo --json"
         # The tests may run from another environment than the one `make` builds.
         reader.demo = json.loads(reader.run(sys.executable, *command.split()[1:]))
         yield reader
-        installation.end()
 
 
 @pytest.mark.server

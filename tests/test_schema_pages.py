@@ -5,7 +5,6 @@ import re
 from typing import Any
 
 import pytest
-from django.db import connections
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
@@ -16,6 +15,7 @@ from apperate.refusals import Refusal, invalid_value
 from datasets import editing, writing
 from datasets.models import Dataset, IngestJob
 from tests.factories import DatasetFactory
+from tests.held_datasets import held
 
 pytestmark = pytest.mark.django_db
 BODY = b"""[{"ticker": "AAPL", "date": "2024-01-02", "close": 1.50, "volume": 7},
@@ -251,15 +251,8 @@ def test_members_look_at_records_and_admins_edit_the_schema(
 @pytest.mark.django_db(transaction=True)
 def test_an_edit_while_a_job_writes_names_the_job(as_admin: Client, admin: User, prices: Dataset) -> None:
     job = IngestJob.objects.create(dataset=prices, status=IngestJob.Status.PROCESSING)
-    writer = connections.create_connection("default")
-    try:
-        writer.set_autocommit(False)
-        with writer.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM datasets_dataset WHERE id = %s FOR UPDATE", [prices.pk])
+    with held(prices, "FOR UPDATE"):
         response = save(as_admin, new__name="open", new__type="number", new__nullable="on")
-    finally:
-        writer.rollback()
-        writer.close()
 
     assert response.status_code == 422
     assert f"The job {job.public_id} is writing to PRICES, so nothing was changed" in shown(response)

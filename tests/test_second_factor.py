@@ -13,11 +13,11 @@ from django.urls import reverse
 
 from apperate.accounts.models import User
 from tests.factories import PASSWORD
+from tests.totp_codes import code_of, hold_time
 from tokens import reencryption, sealing
 from tokens.keyring import KeyRing
 
 pytestmark = pytest.mark.django_db
-COUNTER = 1_000
 OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
 
 
@@ -28,17 +28,13 @@ def put_keys(monkeypatch: pytest.MonkeyPatch, *keys: bytes) -> None:
 @pytest.fixture
 def secret(owner: User, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the owner's app makes codes from, at a time that stands still; with recovery codes."""
-    monkeypatch.setattr(totp, "yield_hotp_counters_from_time", lambda: iter([COUNTER]))
+    hold_time(monkeypatch)
     put_keys(monkeypatch, OLD_KEY)
     cache.clear()
     secret = totp.generate_totp_secret()
     totp.TOTP.activate(owner, secret)
     RecoveryCodes.activate(owner)
     return secret
-
-
-def code_of(secret: str) -> str:
-    return totp.format_hotp_value(totp.hotp_value(secret, COUNTER))
 
 
 def half_signed_in(owner: User) -> Client:

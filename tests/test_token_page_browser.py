@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from playwright.sync_api import Page, expect
 
 from apperate.accounts.models import User, Workspace
 from apperate.clock import database_now
-from tests.conftest import signed_in
+from tests.conftest import sign_in_browser
 from tests.factories import PASSWORD, DatasetFactory
 from tokens import services
 from tokens.models import Token
@@ -38,8 +37,7 @@ def visit(page: Page, live_server: Any, owner: User) -> Callable[..., Page]:
     """Open an address as the owner."""
 
     def open_page(address: str = "/tokens/", *, user: User = owner) -> Page:
-        session = signed_in(user).cookies[django_settings.SESSION_COOKIE_NAME]
-        page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+        sign_in_browser(page, live_server, user)
         page.goto(live_server.url + address)
         return page
 

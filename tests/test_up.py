@@ -16,7 +16,7 @@ from apperate import supervisor
 from apperate.management.commands import up
 from apperate.server import DEATHS_MAX, RespawnTimes
 from apperate.supervisor import Child, ChildFailed
-from tests.installation import ROOT, Demo, Installation, free_port, until
+from tests.installation import ROOT, Demo, Installation, free_port, started, until
 
 EVERYWHERE = str(ipaddress.ip_address(0))
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux has /proc")
@@ -33,11 +33,8 @@ def installation() -> Iterator[Installation]:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Installation]:
     """One installation with the demo, that several tests look at."""
-    with tempfile.TemporaryDirectory(prefix="apperate-up-") as folder:
-        installation = Demo(Path(folder) / "data")
-        installation.start()
+    with started(Demo) as installation:
         yield installation
-        installation.end()
 
 
 # --- it runs ------------------------------------------------------------------------------------

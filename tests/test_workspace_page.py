@@ -7,13 +7,12 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from tests.conftest import signed_in
+from tests.conftest import sign_in_browser
 from tests.receiver import Receiver, receiving
 from tests.test_people import shows
 from tokens import reencryption, sealing, webhook_settings
@@ -168,8 +167,7 @@ def test_the_page_is_walked_in_a_browser(
     page: Page, live_server: Any, owner: User, receiver: Receiver, axe: Any
 ) -> None:
     """A mistake, an address with its secret, a test; accessible, and no wider than a phone."""
-    session = signed_in(owner).cookies[django_settings.SESSION_COOKIE_NAME]
-    page.context.add_cookies([{"name": session.key, "value": session.value, "url": live_server.url}])
+    sign_in_browser(page, live_server, owner)
     page.goto(live_server.url + reverse(PAGE))
     address = page.get_by_label("Address")
 

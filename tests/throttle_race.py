@@ -14,12 +14,6 @@ from tokens.throttling import Rate
 
 CLIENTS = 8
 REQUESTS_PER_CONNECTION = 5  # so that each client meets every worker
-MAKE_TOKEN = """
-from apperate.accounts.models import Workspace
-from tests.factories import TokenFactory
-racer, _ = Workspace.objects.get_or_create(name="RACER")
-print(TokenFactory(workspace=racer, settings={{"requests_per_second": {0}, "burst": {1}}}).test_value)
-"""
 
 
 @dataclass(frozen=True)
@@ -79,8 +73,8 @@ def client(port: int, target: str, per_second: float, wait_seconds: float, reque
 
 
 def race(installation: Race, rate: Rate, *, times_rate: float, seconds: float) -> Outcome:
-    made = installation.manage("shell", "-c", MAKE_TOKEN.format(rate.per_second, rate.burst))
-    target = f"/v1/data/CORE/RACE?token={made.split()[-1]}&last=1"
+    value = installation.make_token(requests_per_second=rate.per_second, burst=rate.burst)
+    target = f"/v1/data/CORE/RACE?token={value}&last=1"
     each = rate.per_second * times_rate / CLIENTS
     with ProcessPoolExecutor(CLIENTS, mp_context=get_context("spawn")) as processes:
         asked = [
