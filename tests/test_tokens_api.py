@@ -10,7 +10,7 @@ from apperate.accounts.models import AuditEvent, KeptAnswer, Workspace
 from apperate.clock import database_now
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient, Reply
-from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
+from tests.factories import LONG_AGO, DatasetFactory, TokenFactory, WorkspaceFactory
 from tests.installation import until
 from tokens import refusal_log, token_format
 from tokens.models import CreditWindow, Revision, Token, TokenRefusal, UsageCounter
@@ -86,8 +86,8 @@ def audited() -> list[str]:
 
 
 def put_in_force(public_id: str) -> None:
-    """As if the activation delay were over."""
-    Revision.objects.filter(token__public_id=public_id).update(effective_at=database_now())
+    """As if the activation delay were long over: a worker's clock may be a little behind the database's."""
+    Revision.objects.filter(token__public_id=public_id).update(saved_at=LONG_AGO, effective_at=LONG_AGO)
 
 
 # --- reading -------------------------------------------------------------------------------------
