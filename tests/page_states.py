@@ -128,7 +128,7 @@ STATES = {
     "a wrong name to delete": State(
         Visit("datasets/QUOTES/delete/"), refused("Delete dataset", name="OTHER")
     ),
-    "a wrong webhook": State(Visit("team/workspace/"), refused("Save", url="nowhere")),
+    "a wrong webhook": State(Visit("team/workspace/"), refused("Save address", url="nowhere")),
     "a wrong sign-in": State(
         nobody("account/login/"), refused("Sign in", login="a@example.com", password="no")
     ),

@@ -148,6 +148,7 @@ NO_PAGE = {
     "team/audit-log/export.csv": FILE,
     "tokens/usage/export.csv": FILE,
     "team/members/<int:pk>/role/": POST,
+    "team/workspace/security/": POST,
     "team/workspace/webhook/": POST,
     "team/workspace/webhook/secret/": POST,
     "team/workspace/webhook/remove/": POST,

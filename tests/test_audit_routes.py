@@ -65,6 +65,7 @@ PAGES: dict[str, str | set[str]] = {
     "team/members/<int:pk>/role/": {"member.role_changed"},
     "team/members/<int:pk>/remove/": {"member.removed"},
     "team/audit-log/export.csv": {"audit_log.exported"},
+    "team/workspace/security/": {"workspace.changed"},
     "team/workspace/webhook/": {"webhook.saved"},
     "team/workspace/webhook/secret/": {"webhook.secret_renewed"},
     "team/workspace/webhook/remove/": {"webhook.removed"},

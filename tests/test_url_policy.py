@@ -53,6 +53,7 @@ POLICY = {
     "team/members/<int:pk>/role/": ADMIN,
     "team/members/<int:pk>/remove/": ADMIN,
     "team/workspace/": MEMBER,
+    "team/workspace/security/": ADMIN,
     "team/workspace/webhook/": ADMIN,
     "team/workspace/webhook/secret/": ADMIN,
     "team/workspace/webhook/remove/": ADMIN,

@@ -172,11 +172,11 @@ def test_the_page_is_walked_in_a_browser(
     address = page.get_by_label("Address")
 
     address.fill("ftp://example.com")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save address").click()
     expect(address).to_have_attribute("aria-invalid", "true")
     axe(page)
     address.fill(receiver.url())
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save address").click()
     expect(page.locator("#webhook-secret")).to_contain_text("whsec_")
     page.set_viewport_size({"width": 320, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

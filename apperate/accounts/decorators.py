@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
@@ -30,6 +31,11 @@ def public(view: View) -> View:
     return view
 
 
+def any_member(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """As workspace_member, also for who still lacks the second factor that this workspace requires."""
+    return _guarded(view, policy="member", needs_manager=False, needs_factor=False)
+
+
 def workspace_member(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """For people who are a member of the current workspace; the others sign in, or read why not."""
     return _guarded(view, policy="member", needs_manager=False)
@@ -41,7 +47,7 @@ def workspace_admin(view: Callable[..., HttpResponseBase]) -> Callable[..., Http
 
 
 def _guarded(
-    view: Callable[..., HttpResponseBase], *, policy: str, needs_manager: bool
+    view: Callable[..., HttpResponseBase], *, policy: str, needs_manager: bool, needs_factor: bool = True
 ) -> Callable[..., HttpResponseBase]:
     @wraps(view)
     def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -50,6 +56,8 @@ def _guarded(
             return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
         if not request.membership:
             return render(request, "accounts/no_workspace.html", status=403)
+        if needs_factor and request.workspace.requires_second_factor and not has_second_factor(request.user):
+            return render(request, "accounts/factor_needed.html", status=403)
         if needs_manager and not request.membership.manages:
             return render(
                 request, "accounts/admins_only.html", {"managers": managers(request.workspace)}, status=403
@@ -58,6 +66,11 @@ def _guarded(
 
     guarded.policy = policy  # type: ignore[attr-defined]
     return guarded
+
+
+def has_second_factor(user: User) -> bool:
+    """Whether signing in asks this person for a code besides the password."""
+    return Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists()
 
 
 def managers(workspace: Workspace) -> list[User]:

@@ -77,6 +77,9 @@ class Workspace(models.Model):
     is_legacy = models.BooleanField(default=False, help_text="May sign requests on the grow and scale plans.")
     has_premium = models.BooleanField(default=False, help_text="Has a Premium data subscription.")
     allows_secret_in_browser = models.BooleanField(default=False)
+    requires_second_factor = models.BooleanField(
+        default=False, help_text="Members without a second factor see nothing but how to add one."
+    )
     is_system = models.BooleanField(default=False, help_text="Filled by operators: CORE and PREMIUM.")
     # What older clients set through /v1/account/…: told again, and without effect on what a token may spend.
     pays_as_it_goes = models.BooleanField(default=False)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from apperate.accounts import conditions, services
 from apperate.accounts.addresses import client_address
-from apperate.accounts.decorators import MemberRequest, public, workspace_member
+from apperate.accounts.decorators import MemberRequest, any_member, public
 from apperate.accounts.forms import JoinForm
 from apperate.accounts.middleware import look_at
 from apperate.accounts.models import Invitation, Membership, User, Workspace
@@ -20,7 +20,7 @@ from apperate.refusals import Refusal
 
 
 @require_POST
-@workspace_member
+@any_member
 def workspace_switch(request: MemberRequest, name: str) -> HttpResponse:
     workspace = get_object_or_404(Workspace.objects.of(request.user), name=name)
     look_at(request, workspace)

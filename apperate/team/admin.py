@@ -44,7 +44,9 @@ def acting(request: HttpRequest) -> dict[str, Any]:
 class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Workspace
-        fields = ["title", "plan", "is_legacy", "has_premium", "allows_secret_in_browser"]
+        fields = [
+            "title", "plan", "is_legacy", "has_premium", "allows_secret_in_browser", "requires_second_factor",
+        ]  # fmt: skip
 
 
 class NewWorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]

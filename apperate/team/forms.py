@@ -4,8 +4,9 @@ from django import forms
 
 from apperate.accounts.audit_words import GROUPS
 from apperate.accounts.models import Role
-from apperate.forms import Choices
+from apperate.forms import Choices, Switch
 from apperate.team import audit_log
+from apperate.team.workspace_settings import Security
 from tokens.webhook_target import URL_CHARACTERS_MAX, target_of
 
 HELP = {
@@ -36,6 +37,30 @@ class InviteForm(forms.Form):
 
 class RoleForm(forms.Form):
     role = forms.ChoiceField(choices=[(Role.USER, Role.USER.label), (Role.ADMIN, Role.ADMIN.label)])
+
+
+class SecurityForm(forms.Form):
+    """The switches of the page "Workspace"."""
+
+    refuses_secret_in_browser = forms.BooleanField(
+        label="Refuse secret tokens from browsers",
+        required=False,
+        widget=Switch,
+        help_text="A secret token that a web page sends is answered with 403, whoever sends it.",
+    )
+    requires_second_factor = forms.BooleanField(
+        label="Require a second factor",
+        required=False,
+        widget=Switch,
+        help_text="Members without one see no page of this workspace until they have added it.",
+    )
+
+    @property
+    def security(self) -> Security:
+        return Security(
+            allows_secret_in_browser=not self.cleaned_data["refuses_secret_in_browser"],
+            requires_second_factor=self.cleaned_data["requires_second_factor"],
+        )
 
 
 class AuditFilterForm(forms.Form):

@@ -13,6 +13,7 @@ urlpatterns = [
     path("members/<int:pk>/role/", views.member_role, name="member_role"),
     path("members/<int:pk>/remove/", views.member_remove, name="member_remove"),
     path("workspace/", workspace_views.workspace, name="workspace"),
+    path("workspace/security/", workspace_views.security_save, name="security_save"),
     path("workspace/webhook/", workspace_views.webhook_save, name="webhook_save"),
     path("workspace/webhook/secret/", workspace_views.webhook_secret, name="webhook_secret"),
     path("workspace/webhook/remove/", workspace_views.webhook_remove, name="webhook_remove"),

@@ -1,4 +1,4 @@
-"""The page of a workspace as a whole: what it is called, and where its alerts go."""
+"""The page of a workspace as a whole: its plan, who is kept out, and where its alerts go."""
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -7,21 +7,47 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.refusals import Refusal
-from apperate.team.forms import WebhookForm
+from apperate.team import workspace_settings
+from apperate.team.forms import SecurityForm, WebhookForm
 from apperate.team.views import acting
+from datasets.selectors import size_words
 from tokens import webhook_settings
 from tokens.alert_models import Webhook
 from tokens.keyring import UnreadableSecret
+from tokens.pages import delay_in_words
 from tokens.webhook_settings import Saved
 
 
 def page(
-    request: MemberRequest, *, form: WebhookForm | None = None, secret: str = "", status: int = 200
+    request: MemberRequest,
+    *,
+    form: WebhookForm | None = None,
+    security: SecurityForm | None = None,
+    secret: str = "",
+    status: int = 200,
 ) -> HttpResponse:
     """The page; `secret` is in it once, in the answer to what made it."""
-    webhook = Webhook.objects.filter(workspace=request.workspace).first()
-    form = form or WebhookForm(initial={"url": webhook.url if webhook else ""})
-    context = {"webhook": webhook, "form": form, "secret": secret}
+    workspace = request.workspace
+    webhook = Webhook.objects.filter(workspace=workspace).first()
+    security = security or SecurityForm(
+        initial={
+            "refuses_secret_in_browser": not workspace.allows_secret_in_browser,
+            "requires_second_factor": workspace.requires_second_factor,
+        }
+    )
+    for field in security.fields.values():
+        field.disabled = not request.membership.manages
+    context = {
+        "plan": workspace.limits,
+        "tokens": workspace.tokens.kept().count(),
+        "datasets": workspace.datasets.filter(deleted_at=None).count(),
+        "storage_max": size_words(workspace.limits.storage_bytes_max or 0),
+        "delay": delay_in_words(),
+        "security": security,
+        "webhook": webhook,
+        "form": form or WebhookForm(initial={"url": webhook.url if webhook else ""}),
+        "secret": secret,
+    }
     return render(request, "team/workspace.html", context, status=status)
 
 
@@ -29,6 +55,21 @@ def page(
 @workspace_member
 def workspace(request: MemberRequest) -> HttpResponse:
     return page(request)
+
+
+@require_POST
+@workspace_admin
+def security_save(request: MemberRequest) -> HttpResponse:
+    form = SecurityForm(request.POST)
+    form.full_clean()
+    outcome = workspace_settings.save_security(
+        workspace=request.membership.workspace, security=form.security, **acting(request)
+    )
+    if isinstance(outcome, Refusal):
+        form.add_error("requires_second_factor", outcome.detail)
+        return page(request, security=form, status=422)
+    messages.success(request, "Saved. It holds within a second." if outcome else "Nothing had changed")
+    return redirect("team:workspace")
 
 
 @require_POST
