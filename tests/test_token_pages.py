@@ -10,11 +10,12 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now, month_of
-from tests.factories import PASSWORD, DatasetFactory, TokenFactory
+from apperate.clock import database_now, month_of, next_month
+from tests.factories import PASSWORD, DatasetFactory, RevisionFactory, TokenFactory
 from tokens import services
 from tokens.models import CreditWindow, Status, Token, UsageCounter
 from tokens.permissions import Settings
+from tokens.selectors import LISTED, PAGE_ROWS, with_status
 
 HTMX = {"HX-Request": "true"}
 LIST = "/tokens/"
@@ -89,6 +90,28 @@ def test_list_shows_usage_against_the_limit_in_words(as_owner: Client, token: To
     assert "is reached" in page(as_owner, url("edit", token))
 
 
+def test_form_says_what_is_used_when_it_starts_again_and_where_the_month_ends(
+    as_owner: Client, token: Token
+) -> None:
+    services.save_settings(
+        token=token, changes=Settings(core_credit_limit=10_000_000), by=None, now=database_now(),
+        based_on=None,
+    )  # fmt: skip
+    html = page(as_owner, url("edit", token))
+    assert f'starts again at 0 on <time datetime="{next_month(database_now()).isoformat()}' in html
+    assert "At this pace" not in html
+
+    now = database_now()
+    CreditWindow.objects.create(token=token, month=month_of(now).date(), used=2_000)
+    html = page(as_owner, url("edit", token))
+
+    assert "2,000 used so far this month of 10,000,000 (0%)" in html
+    if now - month_of(now) > timedelta(hours=1):
+        assert "by the end of the month" in html
+    else:
+        assert "At this pace" not in html
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [("?q=customer", True), ("?q=nothing", False), ("?kind=publishable", True), ("?kind=secret", False),
@@ -101,6 +124,42 @@ def test_list_is_filtered_by_its_address(as_owner: Client, token: Token, query: 
 def test_list_finds_a_token_by_its_whole_value_and_by_its_end(as_owner: Client, token: Token) -> None:
     for words in (token.value, token.masked[-4:], token.public_id):
         assert f'id="{token.public_id}"' in page(as_owner, f"{LIST}?q={words}")
+
+
+def test_list_is_narrowed_to_each_status_as_the_tokens_say_it(workspace: Workspace) -> None:
+    """The database decides like Token.status(), for every combination of what decides."""
+    now = database_now()
+    soon, before = now + timedelta(seconds=60), now - timedelta(days=1)
+    for disabled_at in (None, before):
+        for expires_at in (None, before, now, soon):
+            for starts in ([], [before], [soon], [before, soon], [before, now], [soon, soon]):
+                token = TokenFactory(
+                    workspace=workspace, disabled_at=disabled_at, expires_at=expires_at, settings=False
+                )
+                for number, effective_at in enumerate(starts, 1):
+                    RevisionFactory(token=token, number=number, saved_at=before, effective_at=effective_at)
+    tokens = workspace.tokens.all()
+
+    found = {status: set(with_status(tokens, status, now=now)) for status in LISTED}
+
+    assert found == {status: {one for one in tokens if one.status(now=now) == status} for status in LISTED}
+    assert all(found.values())
+
+
+def test_list_keeps_words_kind_and_status_in_every_address(
+    as_owner: Client, token: Token, workspace: Workspace
+) -> None:
+    TokenFactory.create_batch(PAGE_ROWS + 1, workspace=workspace, nickname="Many")
+
+    html = page(as_owner, f"{LIST}?q=many&kind=publishable&status=active")
+
+    assert f'id="{token.public_id}"' not in html and html.count('class="cell-title') == PAGE_ROWS
+    assert f'href="{LIST}?status=active&amp;q=many"' in html
+    assert f'href="{LIST}?kind=secret&amp;status=active&amp;q=many"' in html
+    assert f'href="{LIST}?kind=publishable&amp;status=active&amp;q=many&amp;page=2"' in html
+    assert '<option value="active" selected>' in html
+    assert "has this status" in page(as_owner, f"{LIST}?status=expired")
+    assert f'id="{token.public_id}"' in page(as_owner, f"{LIST}?status=nothing&q=customer")
 
 
 def test_list_costs_at_most_ten_queries_for_a_thousand_tokens(

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings as django_settings
 from django.http import QueryDict
@@ -10,13 +11,13 @@ from django.urls import reverse
 from apperate.accounts.decorators import MemberRequest
 from apperate.accounts.models import Workspace
 from apperate.clock import next_month
-from tokens import domains, refusal_fixes, saved_settings, seen_callers, selectors
+from tokens import domains, forecasts, refusal_fixes, saved_settings, seen_callers, selectors
 from tokens.domains import DomainRule
 from tokens.forms import NicknameForm, TokenForm
 from tokens.models import Token
 from tokens.permissions import Settings
 from tokens.refusal_log import SITE_CHARS_MAX
-from tokens.selectors import PAGE_ROWS
+from tokens.selectors import LISTED, PAGE_ROWS
 from tokens.services import Saved
 from tokens.trial_form import TrialForm
 from tokens.trials import SECRET_PLACEHOLDER
@@ -25,11 +26,17 @@ TABS = (("", "All", "all"), ("publishable", "Publishable", "publishable"), ("sec
 
 
 def list_context(workspace: Workspace, query: QueryDict, *, now: datetime) -> dict[str, Any]:
-    """One page of the list. `query`: kind, q (part of a name or token), page, new (a token to point at)."""
+    """One page of the list.
+
+    `query`: kind, status, q (part of a name or token), page, new (a token to point at).
+    """
     kind, words = query.get("kind", ""), query.get("q", "").strip()[:100]
+    status = query.get("status", "") if kind != "trash" and query.get("status") in LISTED else ""
     counts = selectors.counts(workspace, now=now)
-    tokens = selectors.filtered(selectors.of_workspace(workspace, now=now), kind=kind, query=words, now=now)
-    total = tokens.count() if words else counts[kind if kind in counts else "all"]
+    tokens = selectors.filtered(
+        selectors.of_workspace(workspace, now=now), kind=kind, status=status, query=words, now=now
+    )
+    total = tokens.count() if words or status else counts[kind if kind in counts else "all"]
     last = selectors.page_of(total)
     page = query.get("page", "1")
     number = min(int(page), last) if page.isascii() and page.isdigit() and len(page) < 7 and int(page) else 1
@@ -38,30 +45,45 @@ def list_context(workspace: Workspace, query: QueryDict, *, now: datetime) -> di
     return {
         "rows": [selectors.row(token, now=now) for token in tokens[start : start + PAGE_ROWS]],
         "now": now,
-        "tabs": [(value, title, counts[name], value == kind) for value, title, name in tabs],
+        "tabs": [
+            (address(kind=value, status=status, q=words), title, counts[name], value == kind)
+            for value, title, name in tabs
+        ],
         "kind": kind,
+        "status": status,
+        "statuses": [(one.value, one.label, one == status) for one in LISTED],
         "words": words,
         "counts": counts,
         "total": total,
         "page": number,
-        "pages": range(1, last + 1),
+        "pages": [
+            (address(kind=kind, status=status, q=words, page=str(one)), one) for one in range(1, last + 1)
+        ],
         "new": query.get("new", ""),
         "delay": delay_in_words(),
     }
 
 
+def address(**query: str) -> str:
+    """Where the list shows what these parameters leave; empty ones are left out."""
+    said = urlencode({name: value for name, value in query.items() if value})
+    return f"{reverse('tokens:list')}{'?' if said else ''}{said}"
+
+
 def address_of_newest(workspace: Workspace, token: Token) -> str:
     """Where the list shows a token that was just made: at the end of its last page."""
     kept = workspace.tokens.filter(deleted_at=None).count()
-    page = f"page={selectors.page_of(kept)}&" if kept > PAGE_ROWS else ""
-    return f"{reverse('tokens:list')}?{page}new={token.public_id}#{token.public_id}"
+    page = str(selectors.page_of(kept)) if kept > PAGE_ROWS else ""
+    return f"{address(page=page, new=token.public_id)}#{token.public_id}"
 
 
 def state_context(token: Token, *, now: datetime) -> dict[str, Any]:
     """The head of a token's page: status, what is pending, and what stops it."""
+    row = selectors.row(token, now=now)
     return {
         "token": token,
-        "row": selectors.row(token, now=now),
+        "row": row,
+        "outlook": forecasts.outlook(row.usage.used, row.usage.limit, now=now),
         "pending": selectors.pending(token, now=now),
         "now": now,
         "resets_at": next_month(now),

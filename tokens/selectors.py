@@ -19,6 +19,8 @@ from tokens.token_format import TokenKind
 PAGE_ROWS = 100
 ACTIVITY_DAYS = 30
 EXAMPLE_DATASET = "HISTORICAL_PRICES"
+# The statuses that tokens of the list can have; those in the trash have another list.
+LISTED = tuple(status for status in Status if status != Status.DELETED)
 # The badge of each status; the text says it, the colour only helps.
 STATUS_BADGES = {
     Status.DELETED: "badge",
@@ -89,20 +91,47 @@ def of_workspace(workspace: Workspace, *, now: datetime, with_grants: bool = Fal
     )
 
 
-def filtered(tokens: QuerySet[Token], *, kind: str, query: str, now: datetime) -> QuerySet[Token]:
-    """Narrow the list. `kind`: a TokenKind, "trash" or "" (all kept); `query`: part of a name or a token."""
+def filtered(
+    tokens: QuerySet[Token], *, kind: str, status: str = "", query: str, now: datetime
+) -> QuerySet[Token]:
+    """Narrow the list.
+
+    `kind`: a TokenKind, "trash" or "" (all kept); `status`: one of LISTED, else every status; `query`: part
+    of a name or a token.
+    """
     if kind == "trash":
         tokens = tokens.filter(deleted_at__gt=now - timedelta(days=TRASH_DAYS))
     else:
         tokens = tokens.kept()  # type: ignore[attr-defined]
         if kind in set(TokenKind):
             tokens = tokens.filter(kind=kind)
+        if status in LISTED:
+            tokens = with_status(tokens, Status(status), now=now)
     for word in query.split()[:5]:
         tokens = tokens.filter(
             Q(nickname__icontains=word) | Q(public_id__icontains=word) | Q(secrets__clear=word)
             | Q(secrets__masked__icontains=word)
         ).distinct()  # fmt: skip
     return tokens
+
+
+def with_status(tokens: QuerySet[Token], status: Status, *, now: datetime) -> QuerySet[Token]:
+    """Those of the kept tokens whose status() is this one; the database decides as that does."""
+    live = Revision.objects.filter(token=OuterRef("pk")).live().order_by("-number").values("effective_at")
+    disabled, expired = Q(disabled_at__isnull=False), Q(expires_at__lte=now, expires_at__isnull=False)
+    if status == Status.DISABLED:
+        return tokens.filter(disabled)
+    tokens = tokens.exclude(disabled)
+    if status == Status.EXPIRED:
+        return tokens.filter(expired)
+    tokens = tokens.exclude(expired).annotate(newest=Subquery(live[:1]), older=Subquery(live[1:2]))
+    if status == Status.ACTIVATING:
+        return tokens.filter(Q(newest=None) | Q(newest__gt=now, older=None))
+    return (
+        tokens.filter(newest__gt=now, older__isnull=False)
+        if status == Status.PENDING
+        else tokens.filter(newest__lte=now)
+    )
 
 
 def counts(workspace: Workspace, *, now: datetime) -> dict[str, int]:

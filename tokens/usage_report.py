@@ -14,9 +14,8 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncDay, TruncMonth
 
 from apperate.accounts.models import Workspace
-from apperate.clock import month_of
 from apperate.refusals import REFUSALS
-from tokens import selectors, series
+from tokens import forecasts, selectors, series
 from tokens.models import Token, UsageCounter
 from tokens.permissions import PREMIUM, Action
 from tokens.usage_figures import (
@@ -33,7 +32,6 @@ from tokens.usage_periods import DAY, MONTH, Span
 
 MILLISECONDS_MAX = 5_000
 ROWS_SHOWN = 10
-FORECAST_HOURS_MIN = 1
 REFUSED = ~Q(outcome="ok")
 
 
@@ -171,17 +169,17 @@ def _forecast(
     bars: tuple[Bar, ...], total: Figures, row: selectors.Row | None, span: Span, now: datetime
 ) -> Forecast | None:
     """None in the first hour of a month, from which nothing can be told."""
-    elapsed = now - month_of(now)
-    if elapsed.total_seconds() < FORECAST_HOURS_MIN * 3600:
+    a_day = {name: forecasts.pace(getattr(total, name), now=now) for name in MEASURES}
+    known = {name: each for name, each in a_day.items() if each is not None}
+    if not known:
         return None
-    days, whole = elapsed / DAY, (span.end - span.start) / DAY
-    a_day = {name: getattr(total, name) / days for name in MEASURES}
     limit = row.usage.limit if row else None
     limit_at = None
-    if row and limit is not None and total.core and not row.usage.is_over:
-        met = now + (limit - row.usage.used) / (total.core / days) * DAY
-        limit_at = met if met < span.end else None
-    return Forecast(round(total.credits * whole / days), a_day, limit, limit_at)
+    if row:
+        core = forecasts.pace(total.core, now=now)
+        limit_at = forecasts.limit_met_at(row.usage.used, limit, core, now=now)
+    whole = (span.end - span.start) / DAY
+    return Forecast(round(known["credits"] * whole), known, limit, limit_at)
 
 
 def tokens_to_choose(workspace: Workspace, *, count: int = 200) -> QuerySet[Token]:
