@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.usersessions",
     "procrastinate.contrib.django",
 ]
 
@@ -153,6 +154,7 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_EMAIL_VERIFICATION = "none"  # People come by invitation, which proves the address.
 ACCOUNT_LOGOUT_ON_GET = False
 MFA_ADAPTER = "apperate.factor_adapter.FactorAdapter"
+USERSESSIONS_ADAPTER = "apperate.accounts.adapter.SessionAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Apperate] "

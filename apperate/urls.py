@@ -3,6 +3,7 @@
 from allauth.account import views as account_views
 from allauth.mfa.recovery_codes import views as recovery_views
 from allauth.mfa.totp import views as totp_views
+from allauth.usersessions import views as session_views
 from django.conf import settings
 from django.contrib import admin
 from django.db import transaction
@@ -16,6 +17,7 @@ WHOLE = (
     ("confirm-email/<str:key>/", account_views.confirm_email, "account_confirm_email"),
     ("2fa/totp/activate/", totp_views.activate_totp, "mfa_activate_totp"),
     ("2fa/totp/deactivate/", totp_views.deactivate_totp, "mfa_deactivate_totp"),
+    ("sessions/", session_views.list_usersessions, "usersessions_list"),
     ("2fa/recovery-codes/generate/", recovery_views.generate_recovery_codes, "mfa_generate_recovery_codes"),
 )
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -53,6 +53,7 @@ PAGES: dict[str, tuple[Visit, ...]] = {
         nobody("account/password/reset/key/1-wrong/"),
     ),
     "account/password/reset/key/done/": (nobody("account/password/reset/key/done/"),),
+    "account/sessions/": (Visit("account/sessions/"),),
     "account/2fa/": (Visit("account/2fa/"), Visit("account/2fa/", "second factor")),
     "account/2fa/authenticate/": (Visit("account/2fa/authenticate/", "half signed in"),),
     "account/2fa/reauthenticate/": (Visit("account/2fa/reauthenticate/?next=/tokens/", "second factor"),),

@@ -48,6 +48,7 @@ PAGES: dict[str, str | set[str]] = {
     "account/password/reset/key/done/": READS,
     "account/^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$": {"password.changed"},
     "account/login/code/confirm/": {"sign_in.done"},
+    "account/sessions/": {"sessions.ended"},
     "account/2fa/": READS,
     "account/2fa/authenticate/": {"sign_in.done", "sign_in.code_failed"},
     "account/2fa/reauthenticate/": {"sign_in.code_failed"},

@@ -107,9 +107,9 @@ ACCOUNT_PUBLIC = {
     "login/code/confirm/", "2fa/authenticate/",
 }  # fmt: skip
 ACCOUNT_SIGNED_IN = {
-    "email/", "reauthenticate/", "password/change/", "password/set/", "2fa/", "2fa/reauthenticate/",
-    "2fa/totp/activate/", "2fa/totp/deactivate/", "2fa/recovery-codes/", "2fa/recovery-codes/generate/",
-    "2fa/recovery-codes/download/",
+    "email/", "reauthenticate/", "password/change/", "password/set/", "sessions/", "2fa/",
+    "2fa/reauthenticate/", "2fa/totp/activate/", "2fa/totp/deactivate/", "2fa/recovery-codes/",
+    "2fa/recovery-codes/generate/", "2fa/recovery-codes/download/",
 }  # fmt: skip
 
 # What differs from the rule.

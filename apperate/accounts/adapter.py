@@ -1,8 +1,11 @@
 """How allauth behaves here: nobody signs up alone, links carry the configured host, sign-ins are audited."""
 
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.usersessions.adapter import DefaultUserSessionsAdapter
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -20,7 +23,10 @@ class AccountAdapter(DefaultAccountAdapter):
         return False
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        return client_address(request) or "0.0.0.0"  # noqa: S104  A name for "unknown", nothing listens.
+        try:
+            return str(ip_address(client_address(request)))
+        except ValueError:  # A socket without addresses, or a proxy that names its clients otherwise.
+            return "0.0.0.0"  # noqa: S104  A name for "unknown", nothing listens.
 
     def get_password_change_redirect_url(self, request: HttpRequest) -> str:
         return reverse("home")
@@ -57,6 +63,23 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def record(self, action: str, request: HttpRequest, user: User) -> None:
         audit.record_person(action, of=user, by=user, now=database_now(), address=client_address(request))
+
+
+class SessionAdapter(DefaultUserSessionsAdapter):
+    @transaction.atomic
+    def end_sessions(self, sessions: Iterable[Any]) -> None:
+        """End them, and tell the audit log how many; nothing when there is none."""
+        ended = list(sessions)
+        super().end_sessions(ended)
+        if ended:
+            audit.record_person(
+                "sessions.ended",
+                of=self.request.user,
+                by=self.request.user,
+                now=database_now(),
+                address=client_address(self.request),
+                after={"sessions": len(ended)},
+            )
 
 
 def public_address(url_name: str, *args: str, **kwargs: str) -> str:

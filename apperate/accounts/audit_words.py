@@ -54,6 +54,7 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "member.removed": "Removed a person",
             "sign_in.done": "Signed in",
             "sign_in.failed": "Failed to sign in",
+            "sessions.ended": "Ended other sessions",
             "sign_in.code_failed": "Gave a wrong second factor",
             "sign_out.done": "Signed out",
             "password.changed": "Changed a password",

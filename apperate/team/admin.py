@@ -8,6 +8,7 @@ from typing import Any
 from allauth.account.admin import EmailAddressAdmin
 from allauth.account.decorators import secure_admin_login
 from allauth.mfa.admin import AuthenticatorAdmin
+from allauth.usersessions.admin import UserSessionAdmin
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin
@@ -30,8 +31,9 @@ admin.site.site_header = admin.site.site_title = "Apperate for operators"
 admin.site.index_title = "Workspaces and people"
 # People sign in in one place, where limits and the second factor hold.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
-# Authenticators hold the seeds of second factors, jobs what their callers gave them; nobody needs the rest.
-UNWANTED = (AuthenticatorAdmin, EmailAddressAdmin, GroupAdmin, ProcrastinateJobAdmin)
+# Authenticators hold the seeds of second factors, sessions the keys that they are known by, jobs what their
+# callers gave them; nobody needs the rest.
+UNWANTED = (AuthenticatorAdmin, EmailAddressAdmin, GroupAdmin, ProcrastinateJobAdmin, UserSessionAdmin)
 for model, its_admin in list(admin.site._registry.items()):
     if isinstance(its_admin, UNWANTED):
         admin.site.unregister(model)

@@ -13,6 +13,15 @@ from django.utils.safestring import SafeString
 from apperate import charts
 
 register = template.Library()
+# Marks of a User-Agent, the first that is found counts: most browsers also name those whose pages they show.
+BROWSERS = (
+    ("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox"),
+    ("CriOS/", "Chrome"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl"),
+)  # fmt: skip
+SYSTEMS = (
+    ("iPhone", "iPhone"), ("iPad", "iPad"), ("Android", "Android"), ("Windows", "Windows"),
+    ("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux"),
+)  # fmt: skip
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -90,6 +99,13 @@ def relative(moment: datetime, *, now: datetime) -> str:
 
 def count_of(count: int, unit: str) -> str:
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+@register.filter
+def browser(user_agent: str) -> str:
+    """The browser and the system that a User-Agent names, as people call them; what it says, if neither."""
+    names = [next((name for mark, name in marks if mark in user_agent), "") for marks in (BROWSERS, SYSTEMS)]
+    return " on ".join(filter(None, names)) or user_agent[:60] or "Unknown"
 
 
 @register.simple_tag
