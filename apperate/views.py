@@ -71,7 +71,15 @@ def docs_guide(request: HttpRequest, slug: str) -> HttpResponse:
         raise Http404
     seconds = settings.ACTIVATION_SECONDS
     delay = f"{seconds // 60} minutes" if seconds >= 120 and seconds % 60 == 0 else f"{seconds} seconds"
-    context = {"guide": guide, "guides": GUIDES, "public_url": settings.PUBLIC_URL, "delay": delay}
+    place = GUIDES.index(guide)
+    context = {
+        "guide": guide,
+        "guides": GUIDES,
+        "before": GUIDES[place - 1] if place else None,
+        "after": next(iter(GUIDES[place + 1 :]), None),
+        "public_url": settings.PUBLIC_URL,
+        "delay": delay,
+    }
     return render(request, guide.template, context)
 
 

@@ -3,9 +3,9 @@ const on = (type, selector, fn) =>
   document.addEventListener(type, (e) => { const el = e.target.closest?.(selector); if (el) fn(el, e); });
 const say = (text) => { const r = document.getElementById("live"); if (r) r.textContent = text; };
 
-// Copy: <button data-copy="#id"> or data-copy-text="..."
+// Copy: <button data-copy="#id"> or data-copy-text="..."; an empty data-copy copies the code beside it
 on("click", "[data-copy],[data-copy-text]", async (b) => {
-  const src = b.dataset.copy && document.querySelector(b.dataset.copy);
+  const src = b.dataset.copy ? document.querySelector(b.dataset.copy) : b.parentElement.querySelector("pre");
   try { await navigator.clipboard.writeText(b.dataset.copyText ?? src.textContent.trim()); } catch { return; }
   b.classList.add("done"); say("Copied");
   setTimeout(() => b.classList.remove("done"), 1600);

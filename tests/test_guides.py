@@ -28,6 +28,26 @@ def text_of(guide: Guide) -> str:
     return answer.content.decode()
 
 
+def test_the_guides_lead_from_one_to_the_next_and_back() -> None:
+    for place, guide in enumerate(GUIDES):
+        text = text_of(guide)
+        for step, rel in ((-1, "prev"), (1, "next")):
+            there = GUIDES[place + step] if 0 <= place + step < len(GUIDES) else None
+            link = f'<a href="{reverse("docs_guide", args=[there.slug])}" rel="{rel}">' if there else ""
+            assert link in text
+        assert ('rel="prev"' in text) is (place > 0)
+        assert (f'<a href="{reverse("docs_errors")}" rel="next">' in text) is (guide == GUIDES[-1])
+
+
+@each
+def test_every_code_of_a_guide_can_be_copied(guide: Guide) -> None:
+    text = text_of(guide)
+
+    told = re.findall(r'<pre tabindex="0" aria-label="([^"]+)">', text)
+    assert re.findall(r' data-copy aria-label="Copy: ([^"]+)"', text) == told
+    assert told or guide.slug in {"restrict-domains", "manage-users"}
+
+
 @each
 def test_a_guide_is_for_anybody_and_has_the_parts_that_it_lists(guide: Guide) -> None:
     text = text_of(guide)
