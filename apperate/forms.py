@@ -8,13 +8,18 @@ from django.forms.renderers import TemplatesSetting
 
 
 class Field(BoundField):
-    """A form field whose widget carries the class of its look, unless it names one itself."""
+    """A form field whose widget carries the class of its look, unless it names one itself.
+
+    allauth's forms say their labels again as placeholders, in other words; those are left out.
+    """
 
     def build_widget_attrs(self, attrs: dict[str, Any], widget: forms.Widget | None = None) -> dict[str, Any]:
         attrs = super().build_widget_attrs(attrs, widget)
         widget = widget or self.field.widget
         if "class" not in widget.attrs and (css_class := class_of(widget)):
             attrs.setdefault("class", css_class)
+        if type(self.form).__module__.startswith("allauth."):
+            widget.attrs.pop("placeholder", None)
         return attrs
 
 
