@@ -80,7 +80,8 @@ ALL = (
     Picture("guide-light", "/docs/access-and-security/", 1280, 900),
     Picture("audit-log-light", "/team/audit-log/", 1280, 900),
     Picture("team-light", "/team/", 1280, 640),
-    Picture("workspace-light", "/team/workspace/", 1280, 640),
+    Picture("workspace-light", "/team/workspace/", 1280, 1160),
+    Picture("start-light", "/start/", 1280, 640),
 )
 
 
