@@ -20,8 +20,9 @@ from apperate.demo import tokens as demo_tokens
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, MembershipFactory, TokenFactory, WorkspaceFactory
+from tokens import domains
 from tokens.alerts import raise_alerts
-from tokens.models import CreditWindow, Status, Token, UsageCounter
+from tokens.models import CreditWindow, Status, Token, TokenRefusal, UsageCounter
 
 KEYS = (
     "url", "workspace", "email", "password", "admin_email", "admin_password", "secret_token",
@@ -130,6 +131,26 @@ def test_usage_is_marked_as_demo_and_adds_up_to_what_was_spent() -> None:
         rows = UsageCounter.objects.filter(token_id=one.token_id, minute__gte=month_of(now))
         assert rows.aggregate(total=Sum("core_credits"))["total"] == one.used
     assert raise_alerts(now=now) == []  # Nobody gets a message about usage that is made up.
+
+
+@pytest.mark.django_db
+def test_what_was_refused_is_told_as_often_as_it_was_counted() -> None:
+    run()
+
+    for nickname, code in (
+        ("Customer websites", "domain-not-allowed"),
+        (demo_tokens.SCHEDULED, "dataset-not-granted"),
+    ):
+        token = Token.objects.get(nickname=nickname)
+        counted = UsageCounter.objects.filter(token_id=token.pk, outcome=code).aggregate(all=Sum("calls"))
+        told = TokenRefusal.objects.filter(token_id=token.pk, code=code).aggregate(all=Sum("calls"))
+        assert told["all"] and counted["all"] - 1 <= told["all"] <= counted["all"]
+    websites = Token.objects.get(nickname="Customer websites").versions(now=database_now()).in_force
+    assert websites is not None
+    rules = domains.load(websites.allowed_domains)
+    for row in TokenRefusal.objects.filter(code__in=["domain-not-allowed", "ok"]):
+        found = domains.match(rules, referer=None, origin=f"https://{row.site}")
+        assert found.allowed is (row.code == "ok"), row.site
 
 
 @pytest.mark.django_db

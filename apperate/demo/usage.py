@@ -3,7 +3,7 @@
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -12,8 +12,8 @@ from apperate.clock import month_of
 from apperate.demo import tokens as demo_tokens
 from apperate.demo.content import WORKSPACE
 from datasets.models import Dataset
-from tokens import alerts
-from tokens.models import CreditWindow, Token, UsageCounter
+from tokens import alerts, refusal_log
+from tokens.models import CreditWindow, Token, TokenRefusal, UsageCounter
 
 DAYS = 30
 HOUR = timedelta(hours=1)
@@ -56,6 +56,27 @@ TRAFFIC = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A site that pages of which called, or what a program asked for; its part of such calls in percent."""
+
+    nickname: str
+    outcome: str
+    site: str
+    percent: int
+    dataset: tuple[str, str] | None = None
+
+
+# The percents of one token and outcome make a hundred, unless some calls come from programs.
+CALLERS = (
+    Caller("Customer websites", refusal_log.ANSWERED, "www.example.com", 55),
+    Caller("Customer websites", refusal_log.ANSWERED, "shop.example.org", 25),
+    Caller("Customer websites", "domain-not-allowed", "staging.example.net", 82),
+    Caller("Customer websites", "domain-not-allowed", "preview.example.com", 18),
+    Caller(demo_tokens.SCHEDULED, "dataset-not-granted", "", 100, CARS),
+)
+
+
 def make_usage(
     tokens: Mapping[str, Token], found: Mapping[tuple[str, str], Dataset], *, now: datetime
 ) -> None:
@@ -73,7 +94,30 @@ def make_usage(
         for (token_id, month), used in spent.items()
         if used
     )
+    make_callers(rows, tokens, found)
     alerts.skip_alerts([token.pk for token in tokens.values()], now=now)
+
+
+def make_callers(
+    rows: Iterable[UsageCounter], tokens: Mapping[str, Token], found: Mapping[tuple[str, str], Dataset]
+) -> None:
+    """Tell the pages of the tokens who called and what was refused: as often as was counted."""
+    counted: dict[tuple[int, str], list[UsageCounter]] = defaultdict(list)
+    for row in rows:
+        counted[row.token_id, row.outcome].append(row)
+    TokenRefusal.objects.bulk_create(
+        TokenRefusal(
+            token_id=token.pk,
+            code=caller.outcome,
+            dataset_id=found[caller.dataset].pk if caller.dataset else 0,
+            site=caller.site,
+            calls=max(1, sum(row.calls for row in those) * caller.percent // 100),
+            first_at=min(row.minute for row in those),
+            last_at=max(row.minute for row in those),
+        )
+        for caller in CALLERS
+        if (token := tokens.get(caller.nickname)) and (those := counted[token.pk, caller.outcome])
+    )
 
 
 def _rows(
