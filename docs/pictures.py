@@ -38,7 +38,7 @@ INVITED = "lena@demo.example"
 TRIED = "/datasets/STOCKS/docs/?key=AAPL&last=2"
 COLOURS = 256  # Of a picture: a page has few, and a picture of it with more is much larger.
 COLOURS_SEEN = 5_000
-NEAR = 6
+NEAR = 8  # quantize() compares the lower end of steps of 4: what is no further could take a colour's place.
 AVERAGED = 64  # Of these: they stand for the edges of letters and for what is blurred.
 
 

@@ -3,6 +3,7 @@
 STATES["a wrong limit"].reach(page)   from the state's visit, in a real browser
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,7 +70,8 @@ def somebody_else_saves(page: Page) -> None:
     other.goto(page.url)
     other.get_by_label("Core Credit Usage Limit").fill("60000")
     other.locator("#done").click()
-    expect(other.get_by_text("saved").first).to_be_visible()
+    # With a capital: the page says from the start when settings take effect "after they are saved".
+    expect(other.get_by_text(re.compile("Saved")).first).to_be_visible()
     other.close()
     page.locator("#done").click()
     expect(page.get_by_role("alert").first).to_be_visible()

@@ -1,6 +1,7 @@
 """The main path in a real browser against the real server: from signing in to a served request."""
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -63,7 +64,7 @@ def walk(page: Page, demo: Demo, axe: Any, nickname: str, *, scripts: bool) -> N
     page.get_by_label("STOCKS: read").check()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Done").click()
-    expect(page.get_by_text("saved").first).to_be_visible()
+    expect(page.get_by_text(re.compile("Saved")).first).to_be_visible()
     saved_at = time.monotonic()
 
     status, headers, problem = call(demo, value)
