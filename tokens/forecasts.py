@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from apperate.clock import month_of, next_month
+from tokens.usage_periods import DAY
 
-DAY = timedelta(days=1)
 HOURS_MIN = 1
 
 

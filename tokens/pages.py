@@ -79,11 +79,9 @@ def address_of_newest(workspace: Workspace, token: Token) -> str:
 
 def state_context(token: Token, *, now: datetime) -> dict[str, Any]:
     """The head of a token's page: status, what is pending, and what stops it."""
-    row = selectors.row(token, now=now)
     return {
         "token": token,
-        "row": row,
-        "outlook": forecasts.outlook(row.usage.used, row.usage.limit, now=now),
+        "row": selectors.row(token, now=now),
         "pending": selectors.pending(token, now=now),
         "now": now,
         "resets_at": next_month(now),
@@ -108,7 +106,9 @@ def edit_context(
     callers = [] if token.is_secret else seen_callers.seen(token, settings, now=now, may_edit=not read_only)
     shown = example(token, settings)
     state = state_context(token, now=now)
+    usage = state["row"].usage
     return state | {
+        "outlook": forecasts.outlook(usage.used, usage.limit, now=now),
         "form": form,
         "read_only": read_only,
         "activity": selectors.activity(token, now=now),

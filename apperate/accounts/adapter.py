@@ -11,7 +11,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from apperate.accounts import audit
+from apperate.accounts import audit, person_events
 from apperate.accounts.addresses import client_address
 from apperate.accounts.models import User
 from apperate.clock import database_now
@@ -72,14 +72,7 @@ class SessionAdapter(DefaultUserSessionsAdapter):
         ended = list(sessions)
         super().end_sessions(ended)
         if ended:
-            audit.record_person(
-                "sessions.ended",
-                of=self.request.user,
-                by=self.request.user,
-                now=database_now(),
-                address=client_address(self.request),
-                after={"sessions": len(ended)},
-            )
+            person_events.record("sessions.ended", self.request.user, after={"sessions": len(ended)})
 
 
 def public_address(url_name: str, *args: str, **kwargs: str) -> str:

@@ -26,6 +26,7 @@ from apperate.accounts.models import Invitation, Membership, Role, User, Workspa
 from apperate.clock import database_now
 from apperate.refusals import Refusal
 from apperate.team.services import create_workspace
+from apperate.team.workspace_settings import save_fields
 
 admin.site.site_header = admin.site.site_title = "Apperate for operators"
 admin.site.index_title = "Workspaces and people"
@@ -89,7 +90,8 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: bool) -> None:
         if change:
-            return save_workspace(request, obj, form)
+            before = {name: form.initial.get(name) for name in form.changed_data}
+            return save_fields(workspace=obj, before=before, **acting(request))
         made = create_workspace(
             name=obj.name,
             title=obj.title,
@@ -105,24 +107,6 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
         """Its tokens and data hang on it."""
         return False
-
-
-@transaction.atomic
-def save_workspace(request: HttpRequest, workspace: Workspace, form: Any) -> None:
-    """Save what was changed, and tell of it in the audit log."""
-    if not form.changed_data:
-        return
-    before = {name: form.initial.get(name) for name in form.changed_data}
-    workspace.save(update_fields=form.changed_data)
-    after = {name: form.cleaned_data[name] for name in form.changed_data}
-    audit.record(
-        "workspace.changed",
-        workspace=workspace,
-        target=workspace.name,
-        before=before,
-        after=after,
-        **acting(request),
-    )
 
 
 def show_link(request: HttpRequest, email: str, url: str) -> None:

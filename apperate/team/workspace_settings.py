@@ -1,7 +1,9 @@
 """The switches of a workspace that its admins set themselves."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 
@@ -28,27 +30,33 @@ def save_security(
     Who has no second factor cannot require one: that would shut them out with the others.
     """
     kept = Workspace.objects.select_for_update().get(pk=workspace.pk)
-    names = ["allows_secret_in_browser", "requires_second_factor"]
-    changed = [name for name in names if getattr(kept, name) != getattr(security, name)]
-    if "requires_second_factor" in changed and security.requires_second_factor and not has_second_factor(by):
+    wanted = asdict(security)
+    before = {name: getattr(kept, name) for name in wanted if getattr(kept, name) != wanted[name]}
+    if "requires_second_factor" in before and security.requires_second_factor and not has_second_factor(by):
         return Refusal(
             "invalid-values", "Add a second factor to your own account first; else this would shut you out."
         )
-    if not changed:
-        return []
-    before = {name: getattr(kept, name) for name in changed}
-    after = {name: getattr(security, name) for name in changed}
-    for name in changed:
-        setattr(kept, name, after[name])
-    kept.save(update_fields=changed)
+    for name in before:
+        setattr(kept, name, wanted[name])
+    save_fields(workspace=kept, before=before, by=by, now=now, address=address)
+    return list(before)
+
+
+@transaction.atomic
+def save_fields(
+    *, workspace: Workspace, before: Mapping[str, Any], by: User, now: datetime, address: str = ""
+) -> None:
+    """Save the fields that `before` names, as they are set now, and tell the audit log; nothing if none."""
+    if not before:
+        return
+    workspace.save(update_fields=list(before))
     audit.record(
         "workspace.changed",
-        workspace=kept,
-        target=kept.name,
+        workspace=workspace,
+        target=workspace.name,
         by=by,
         now=now,
         address=address,
         before=before,
-        after=after,
+        after={name: getattr(workspace, name) for name in before},
     )
-    return changed
