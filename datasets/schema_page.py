@@ -27,6 +27,7 @@ class Row:
     is_nullable: bool
     description: str
     role: str = ""
+    is_removed: bool = False
 
     @property
     def options(self) -> list[tuple[str, bool]]:
@@ -45,7 +46,8 @@ def edited(schema: Schema, given: Mapping[str, str]) -> tuple[list[Row], Row, Sc
     """The rows as they were sent, the row of a new property, and the schema of both."""
     rows = [_sent(row, given) for row in rows_of(schema)]
     added = _sent(Row(NEW, given.get("new-name", "").strip(), TYPES[0], True, ""), given)
-    properties = [_property(old, row) for old, row in zip(schema.properties, rows, strict=True)]
+    pairs = zip(schema.properties, rows, strict=True)
+    properties = [_property(old, row) for old, row in pairs if not row.is_removed]
     document = replace(schema, properties=tuple(properties)).to_json()
     if added.name:
         if added.name in document["properties"]:
@@ -71,6 +73,7 @@ def _sent(row: Row, given: Mapping[str, str]) -> Row:
         type=kind if kind in TYPES else row.type,
         is_nullable=f"{row.field}-nullable" in given,
         description=description,
+        is_removed=f"{row.field}-remove" in given,
     )
 
 

@@ -170,6 +170,17 @@ def test_a_property_is_added(as_admin: Client, admin: User, prices: Dataset) -> 
     assert AuditEvent.objects.get(action="dataset.edit").user == admin
 
 
+def test_a_property_without_a_value_is_removed(as_admin: Client, prices: Dataset) -> None:
+    save(as_admin, new__name="open", new__type="number", new__nullable="on")
+    assert 'name="p4-remove"' in shown(as_admin.get(reverse("datasets:schema", args=["PRICES"])))
+
+    assert save(as_admin, p4__type="number", p4__nullable="on", p4__remove="on").status_code == 302
+
+    prices.refresh_from_db()
+    assert "open" not in prices.schema_json["properties"]
+    assert list(prices.schema_json["properties"]) == ["ticker", "date", "close", "volume"]
+
+
 def test_a_wider_type_is_saved(as_admin: Client, prices: Dataset) -> None:
     assert save(as_admin, p3__type="number").status_code == 302
 
@@ -183,6 +194,7 @@ def test_a_wider_type_is_saved(as_admin: Client, prices: Dataset) -> None:
         ({"p2__type": "integer"}, "1 of 3 stored records do not fit the new schema"),
         ({"p3__nullable": "off"}, "2 of 3 stored records do not fit the new schema"),
         ({"p2__type": "string"}, "close: 3 records, each"),
+        ({"p3__remove": "on"}, "1 of 3 stored records do not fit the new schema"),
         ({"new__name": "open", "new__type": "number"}, "3 of 3 stored records"),
         ({"new__name": "close", "new__type": "number"}, "There is a property close already"),
         ({"new__name": "_system_x", "new__type": "number"}, "is not valid: needed names"),
@@ -193,6 +205,7 @@ def test_a_wider_type_is_saved(as_admin: Client, prices: Dataset) -> None:
         "integer",
         "required",
         "string",
+        "removed",
         "new and required",
         "twice",
         "reserved",
