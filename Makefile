@@ -19,7 +19,7 @@ run: $(VENV)/installed  ## start Apperate: database, server and background work 
 
 # Two at a time; the tests of one file stay together, because they share what they start.
 test: dev chromium clients  ## run every test (PYTEST_ARGS="-k …" for some)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 coverage: dev chromium clients  ## run every test and show what they cover, by module (slower)
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \

@@ -47,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("database")
         if "page" in fixtures:
             item.add_marker("browser")
+    # Workers take whole files in this order. Those with a browser or a server take longest: they come first,
+    # or one worker is busy with them when the others have nothing left.
+    slow = {
+        item.path for item in items if item.get_closest_marker("browser") or item.get_closest_marker("server")
+    }
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
