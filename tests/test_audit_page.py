@@ -88,7 +88,7 @@ def test_an_event_says_who_what_when_from_where_and_what_changed(
     assert "Customer &lt;XYZ&gt;" in text
     assert "owner@example.comfrom 192.0.2.7" in text
     assert "Core credit limit: before no limit → after 5 credits a month" in text
-    assert "Allowed domains: after a.test, b.test" in text
+    assert "Allowed domains: a.test, b.test" in text
     assert "Same" not in text
     at = 'datetime="2026-11-23T12:00:00+00:00" title="2026-11-23 12:00:00 UTC"'
     assert shows(page, f"<time {at}>23 Nov 2026, 12:00:00</time>")

@@ -97,8 +97,13 @@ class Change:
 
 
 def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[Change]:
-    """What differs, a line for each name, in the order they were written."""
+    """What differs, a line for each name, in the order they were written.
+
+    An event without `before` made something: what it left blank or off is not worth a line.
+    """
     old, new = before or {}, after or {}
+    if not old:
+        new = {name: value for name, value in new.items() if value is not False and not is_blank(value)}
     return [
         Change(
             label(name),
@@ -115,9 +120,13 @@ def label(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def is_blank(value: Any) -> bool:
+    return value is None or value in ("", [], {})
+
+
 def value_words(value: Any) -> str:
     """A value as people read it, cut where it gets long; the CSV has all of it."""
-    if value is None or value in ("", [], {}):
+    if is_blank(value):
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
