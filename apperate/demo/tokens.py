@@ -102,7 +102,7 @@ def _create(
     if isinstance(token, Refusal) or errors:
         raise DemoFault(f"The token {holder.nickname} cannot be made: {token}.")
     if holder.nickname == DISABLED:
-        services.disable(token=token, by=by, now=now - timedelta(days=6))
+        token = services.disable(token=token, by=by, now=now - timedelta(days=6))
     return token
 
 

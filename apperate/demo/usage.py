@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a token does with a dataset: calls in a busy hour, and records of a call."""
+    """What a token does with a dataset: calls in a busy hour, records of a call, and hours since the last."""
 
     nickname: str
     dataset: tuple[str, str] | None
@@ -32,13 +32,14 @@ class Traffic:
     records: int = 1
     operation: str = "read"
     outcome: str = "ok"
+    idle: int = 0
 
 
 STOCKS, WEATHER, CARS = (WORKSPACE, "STOCKS"), (WORKSPACE, "WEATHER"), (WORKSPACE, "CARS")
 PRICES, RETURNS = (CORE, "HISTORICAL_PRICES"), (PREMIUM, "MONTHLY_RETURNS")
 TRAFFIC = (
-    Traffic(demo_tokens.SECRET, STOCKS, 2, 25, "write"),
-    Traffic(demo_tokens.SECRET, WEATHER, 1, 5, "write"),
+    Traffic(demo_tokens.SECRET, STOCKS, 2, 25, "write", idle=6),
+    Traffic(demo_tokens.SECRET, WEATHER, 1, 5, "write", idle=6),
     Traffic(demo_tokens.PUBLIC, STOCKS, 180, 20),
     Traffic(demo_tokens.PUBLIC, WEATHER, 60, 7),
     Traffic(demo_tokens.PUBLIC, CARS, 25, 10),
@@ -47,8 +48,8 @@ TRAFFIC = (
     Traffic("Customer websites", STOCKS, 320, 5),
     Traffic("Customer websites", PRICES, 20, 1),
     Traffic("Customer websites", None, 9, 0, outcome="domain-not-allowed"),
-    Traffic(demo_tokens.NEAR_LIMIT, PRICES, 8, 10),
-    Traffic(demo_tokens.NEAR_LIMIT, STOCKS, 45, 10),
+    Traffic(demo_tokens.NEAR_LIMIT, PRICES, 8, 10, idle=2),
+    Traffic(demo_tokens.NEAR_LIMIT, STOCKS, 45, 10, idle=2),
     Traffic(demo_tokens.SCHEDULED, STOCKS, 140, 3),
     Traffic(demo_tokens.SCHEDULED, PRICES, 15, 1),
     Traffic(demo_tokens.SCHEDULED, None, 2, 0, outcome="dataset-not-granted"),
@@ -147,7 +148,7 @@ def _records_by_hour(traffic: Traffic, token: Token, *, now: datetime) -> dict[d
     """Records (or calls, when a call has none) of each full hour that is over; empty hours are left out."""
     chance = random.Random(f"{traffic.nickname} {traffic.dataset} {traffic.outcome}")  # noqa: S311  Not a secret.
     last = now.replace(minute=0, second=0, microsecond=0)
-    end = min(last, token.disabled_at or last)
+    end = min(last - HOUR * traffic.idle, token.disabled_at or last)
     hours = [last - HOUR * back for back in range(DAYS * 24, 0, -1)]
     busy = {hour: busyness(hour) * chance.uniform(0.7, 1.2) for hour in hours if hour < end}
     found = {hour: round(traffic.calls * share) * max(traffic.records, 1) for hour, share in busy.items()}
