@@ -31,10 +31,6 @@ class Example:
     token: Token | None
 
     @property
-    def token_name(self) -> str:
-        return (self.token.nickname or self.token.masked) if self.token else ""
-
-    @property
     def languages(self) -> list[tuple[str, str, bool]]:
         """(value, title, whether it is the current one)."""
         return [(value, title, value == self.language) for value, title in LANGUAGES.items()]

@@ -18,7 +18,7 @@ def send(alert: CreditAlert) -> None:
     people = [person.email for person in managers(token.workspace) if person.is_active]
     if not people:
         return
-    name = token.nickname or token.masked
+    name = token.name
     context = {
         "alert": alert,
         "name": name,

@@ -15,6 +15,8 @@ from tokens import token_format
 from tokens.alert_models import CreditAlert, Webhook  # noqa: F401  Django looks for models in this module.
 from tokens.token_format import TokenKind
 
+SECRET_NAME = "Secret token"  # noqa: S105  What it is called, not its value.
+
 
 class Status(models.TextChoices):
     """What a token is doing, in the order in which the first that holds is shown."""
@@ -93,7 +95,12 @@ class Token(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.nickname or self.public_id
+        return self.nickname or (SECRET_NAME if self.is_secret else self.public_id)
+
+    @property
+    def name(self) -> str:
+        """What to call the token in a sentence or a label."""
+        return self.nickname or (SECRET_NAME if self.is_secret else self.masked)
 
     @property
     def is_secret(self) -> bool:

@@ -68,11 +68,6 @@ class Row:
     def badge(self) -> str:
         return STATUS_BADGES[self.status]
 
-    @property
-    def name(self) -> str:
-        """What to call the token in a sentence or a label."""
-        return self.token.nickname or ("Secret token" if self.token.is_secret else self.token.masked)
-
 
 def of_workspace(workspace: Workspace, *, now: datetime, with_grants: bool = False) -> QuerySet[Token]:
     """The workspace's tokens, oldest first, each with what a row needs, in three queries (grants: four)."""

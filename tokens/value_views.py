@@ -95,7 +95,7 @@ def token_duplicate(request: MemberRequest, public_id: str) -> HttpResponseBase:
     if isinstance(copy, Refusal):
         messages.error(request, copy.detail)
         return redirect("tokens:edit", public_id=public_id)
-    messages.success(request, f"{selectors.row(token, now=now).name} is duplicated. This is the copy.")
+    messages.success(request, f"{token.name} is duplicated. This is the copy.")
     return redirect("tokens:edit", public_id=copy.public_id)
 
 

@@ -219,7 +219,7 @@ def token_delete(request: MemberRequest, public_id: str) -> HttpResponseBase:
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.detail)
     else:
-        name = selectors.row(token, now=now).name
+        name = token.name
         messages.success(
             request, f"{name} is in the trash. It can be restored for {services.TRASH_DAYS} days."
         )
@@ -265,7 +265,7 @@ def done_at_once(
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.detail)
     else:
-        messages.success(request, message.format(selectors.row(token, now=now).name))
+        messages.success(request, message.format(token.name))
     if request.htmx:
         row = selectors.row(load(request, public_id, now=now), now=now)
         return render(request, "tokens/_row.html", {"row": row, "now": now, "is_focused": True})

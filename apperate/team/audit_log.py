@@ -123,7 +123,7 @@ def things_of(workspace: Workspace, events: list[AuditEvent]) -> dict[str, Thing
     things = {}
     for token in workspace.tokens.filter(public_id__in=tokens):
         known = Thing(
-            Truncator(token.nickname).chars(60) or token.public_id,
+            Truncator(token).chars(60),
             reverse("tokens:edit", args=[token.public_id]),
         )
         things[token.public_id] = things[f"token {token.public_id}"] = known
