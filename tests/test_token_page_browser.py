@@ -105,6 +105,11 @@ def test_errors_are_announced_at_their_fields(visit: Callable[..., Page], token:
     expect(field).to_have_value("lots")
     axe(page)
 
+    # The form is long: what is wrong is listed above it, and leads to its field.
+    page.get_by_role("alert").get_by_role("link", name="Core Credit Usage Limit").press("Enter")
+    expect(field).to_be_in_viewport()
+    expect(field).to_be_focused()
+
 
 def described(field: Any) -> str:
     ids = field.get_attribute("aria-describedby").split()
