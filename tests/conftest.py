@@ -40,19 +40,24 @@ AUDIT_TABLE = "accounts_auditevent"  # Its rows are not to be deleted one by one
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "django_db_setup"}
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if fixtures & DATABASE_FIXTURES or item.get_closest_marker("django_db"):
+        item.add_marker("database")
+    if "browser" in fixtures:
+        item.add_marker("browser")
+
+
+@pytest.hookimpl(trylast=True)  # After the hook that sorts the tests by their fixtures.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & DATABASE_FIXTURES or item.get_closest_marker("django_db"):
-            item.add_marker("database")
-        if "page" in fixtures:
-            item.add_marker("browser")
-    # Workers take whole files in this order. Those with a browser or a server take longest: they come first,
-    # or one worker is busy with them when the others have nothing left.
-    slow = {
-        item.path for item in items if item.get_closest_marker("browser") or item.get_closest_marker("server")
-    }
-    items.sort(key=lambda item: item.path not in slow)
+    """Sort the tests by file, as the workers take them: those with a server first, because they take long.
+
+    Those with a browser last: once one has started, no coroutine can be waited for in its process.
+    """
+    with_server, with_browser = (
+        {item.path for item in items if item.get_closest_marker(name)} for name in ("server", "browser")
+    )
+    items.sort(key=lambda item: (item.path in with_browser, item.path not in with_server))
 
 
 @pytest.fixture(scope="session")
