@@ -74,6 +74,7 @@ PAGES: dict[str, tuple[Visit, ...]] = {
         Visit("docs/access-and-security/"),
         Visit("docs/restrict-domains/"),
         Visit("docs/manage-users/", "member"),
+        Visit("docs/older-clients/"),
         nobody("docs/nothing/", 404),
     ),
     "start/": (Visit("start/"), Visit("start/", "member")),

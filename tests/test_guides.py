@@ -14,6 +14,7 @@ from apperate.accounts.models import Workspace
 from apperate.guides import GUIDES, Guide
 from apperate.refusals import Refusal
 from datasets import trial_requests
+from tests.clients import listed
 from tests.factories import TokenFactory
 from tests.test_people import shows
 from tokens import domains
@@ -73,7 +74,7 @@ def test_its_links_lead_to_pages_and_parts_that_exist(guide: Guide, as_owner: Cl
 @each
 def test_its_requests_are_ones_that_the_api_takes(guide: Guide) -> None:
     commands = re.findall(r"<pre[^>]*>(curl .*?)</pre>", text_of(guide), flags=re.DOTALL)
-    assert bool(commands) == (guide.slug == "get-started")
+    assert bool(commands) == (guide.slug in {"get-started", "older-clients"})
     for command in map(html.unescape, commands):
         method = (re.findall(r"-X ([A-Z]+)", command) or ["GET"])[0]
         (path,) = re.findall(rf'"{re.escape(settings.PUBLIC_URL)}(/v1/[^"]*)"', command)
@@ -89,6 +90,16 @@ def test_its_domain_rules_are_rules() -> None:
     assert len(rules) == 4
     assert all(isinstance(domains.parse_rule(rule), domains.DomainRule) for rule in rules)
     assert isinstance(domains.parse_rule("*.com"), domains.RuleError)
+
+
+def test_older_clients_are_pointed_here_by_the_code_that_is_tested() -> None:
+    guide = next(guide for guide in GUIDES if guide.slug == "older-clients")
+
+    told = re.findall(r'aria-label="The address in (\w+)">(.*?)</pre>', text_of(guide), flags=re.DOTALL)
+
+    assert [client for client, _ in told] == ["iexjs", "pyEX", "iexfinance"]
+    for client, code in told:
+        assert f"{html.unescape(code)}\n" in listed.code(client, address=settings.PUBLIC_URL, token="")
 
 
 def test_the_question_of_how_many_tokens_is_answered() -> None:

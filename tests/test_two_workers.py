@@ -16,7 +16,7 @@ import pytest
 
 from tests.installation import ROOT, Demo
 from tests.test_activation_properties import SITES, Known, Versions, any_settings, parts
-from tests.test_server import Callers, workers_with_connections
+from tests.test_server import Callers
 from tokens import domains
 from tokens.access import Facts
 from tokens.permissions import Action, Settings, Target
@@ -122,8 +122,8 @@ def test_two_workers_follow_the_one_rule_while_a_token_is_edited(demo: Demo) -> 
         target = f"/v1/data/DEMO/STOCKS?token={editor.facts['value']}"
         with closing(Callers(demo, target, count=16)) as callers:
             watched, chance = Watched(editor, callers), random.Random(SEED)
+            callers.reach_both(demo)
             watched.settle()
-            assert workers_with_connections(demo) == 2
             anything = [any_settings(chance, [editor.facts["dataset"]]) for _ in range(3)]
             for do, settings in [
                 *(("save", settings) for settings in anything), ("undo", OPEN),

@@ -11,56 +11,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.hands import PHONE, Keyboard
 from tests.installation import Demo, until
 from tests.test_walk import call, sign_in
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
 CSV = "Ticker,Date,Close\nAAPL,2024-01-02,185.64\nAAPL,2024-01-03,184.25\nMSFT,2024-01-02,370.87\n"
 PASSWORD = "a long enough sentence"  # noqa: S105
-PHONE = {"viewport": {"width": 375, "height": 667}, "is_mobile": True, "has_touch": True}
 WITHOUT_SCRIPT = pytest.param(False, marks=pytest.mark.browser_context_args(java_script_enabled=False))
-# What is wrong with where the focus is: it must be marked, and not wholly behind something else.
-FOCUS = """() => {
-  const one = document.activeElement, box = one.getBoundingClientRect();
-  if (one === document.body) return "";
-  const marked = [one, one.closest("label, .choice, .drop, .switch"), one.nextElementSibling].some((part) => {
-    const { outlineStyle, outlineWidth, boxShadow } = part ? getComputedStyle(part) : {};
-    return part && ((outlineStyle !== "none" && outlineWidth !== "0px") || boxShadow !== "none");
-  });
-  const spots = [[0.5, 0.5], [0.1, 0.5], [0.9, 0.5], [0.5, 0.1], [0.5, 0.9]];
-  const seen = spots.some(([x, y]) => {
-    const top = document.elementFromPoint(box.left + box.width * x, box.top + box.height * y);
-    return top && (one.contains(top) || top.contains(one) || top.closest("label")?.control === one);
-  });
-  const said = one.outerHTML.slice(0, 160);
-  return !marked ? `not marked: ${said}` : !seen ? `hidden: ${said}` : "";
-}"""
-
-
-class Keyboard:
-    """A page that only keys are pressed on."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-
-    def to(self, target: Locator, key: str = "Tab") -> None:
-        """Press Tab until the target has the focus, which has to be seen at every stop."""
-        expect(target).to_be_attached()
-        for _ in range(80):
-            if target.evaluate("one => one === document.activeElement"):
-                return
-            self.page.keyboard.press(key)
-            assert self.page.evaluate(FOCUS) == ""
-        raise AssertionError(f"{key} does not lead to {target}")
-
-    def press(self, target: Locator, key: str = "Enter") -> None:
-        self.to(target)
-        self.page.keyboard.press(key)
-
-    def type(self, target: Locator, text: str) -> None:
-        self.to(target)
-        self.page.keyboard.press("ControlOrMeta+a")
-        self.page.keyboard.type(text)
 
 
 def button(page: Page, name: str) -> Locator:

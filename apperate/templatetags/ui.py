@@ -82,9 +82,9 @@ def relative(moment: datetime, *, now: datetime) -> str:
     """ "14 min ago", "in 2 hours", "yesterday", or the date when it is more than a week away."""
     distance = now - moment
     if moment > now:
-        # A time to come is rounded, so that seven days from now are not "in 6 days" a minute later.
+        # A time to come is rounded, so that five days from now are not "in 4 days" a minute later.
         distance = moment - now
-        distance += (DAY if distance >= DAY else HOUR if distance >= HOUR else MINUTE) / 2
+        distance += (DAY if distance >= 2 * DAY else MINUTE) / 2
     if distance < MINUTE:
         return "just now" if moment <= now else "in less than a minute"
     if distance >= 7 * DAY:
