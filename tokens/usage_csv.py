@@ -18,7 +18,7 @@ from apperate.cells import escape_cell
 from tokens import series
 from tokens.models import Token
 from tokens.usage_periods import Span
-from tokens.usage_report import counters_of
+from tokens.usage_sums import counters_of
 
 COLUMNS = (
     "date", "tokenId", "nickname", "dataset", "operation", "outcome",

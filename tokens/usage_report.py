@@ -1,23 +1,19 @@
 """report(): what a workspace, or one of its tokens, did in a span: figures, a chart, tables, a forecast.
 
-Read from the counters that usage.py writes, and limits from the row that the gate charges. At most eight
-queries, whatever the span. Index: tokens_usage_once. A count that takes too long is given up: None.
+What was used is summed by usage_sums.py, and limits are of the row that the gate charges. As many queries for
+any span and any number of tokens. A count that takes too long is given up: None.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
-from django.apps import apps
 from django.db import OperationalError, connection, transaction
-from django.db.models import Count, F, Q, QuerySet, Sum
-from django.db.models.functions import TruncDay, TruncMonth
+from django.db.models import F, QuerySet
 
 from apperate.accounts.models import Workspace
 from apperate.refusals import REFUSALS
-from tokens import forecasts, selectors, series
-from tokens.models import Token, UsageCounter
-from tokens.permissions import PREMIUM, Action
+from tokens import forecasts, selectors, series, usage_sums
+from tokens.models import Token
 from tokens.usage_figures import (
     MEASURES,
     Bar,
@@ -29,10 +25,10 @@ from tokens.usage_figures import (
     TokenLine,
 )
 from tokens.usage_periods import DAY, MONTH, Span
+from tokens.usage_sums import Operations
 
 MILLISECONDS_MAX = 5_000
 ROWS_SHOWN = 10
-REFUSED = ~Q(outcome="ok")
 
 
 def report(
@@ -49,119 +45,52 @@ def report(
 
 
 def _report(workspace: Workspace, token: Token | None, span: Span, now: datetime, shown: str) -> Report:
-    counters = counters_of(workspace, token)
-    of_span = counters.filter(minute__gte=span.start, minute__lt=span.end)
-    found, has_demo = _by_start(of_span, span)
-    bars = tuple(Bar(at, span.long(at), found.get(at, Figures())) for at in span.starts)
-    total = _sum([bar.figures for bar in bars])
-    before = counters.filter(minute__gte=span.before, minute__lt=span.before_end).aggregate(**_sums())
-    busiest = _busiest(of_span)
-    asked = [token.pk] if token else [line["token_id"] for line in busiest]
+    used = usage_sums.used(workspace, token, span)
+    bars = tuple(Bar(at, span.long(at), used.by_start.get(at, Figures())) for at in span.starts)
+    total = usage_sums.total(bar.figures for bar in bars)
+    busiest = used.by_token[:ROWS_SHOWN]
+    asked = [token.pk] if token else [token_id for token_id, _ in busiest]
     kept = selectors.of_workspace(workspace, now=now).filter(pk__in=asked)
     rows = {one.pk: selectors.row(one, now=now) for one in kept}
-    datasets, datasets_used = _datasets(of_span, workspace)
     row = rows.get(token.pk) if token else None
     return Report(
-        span, bars, total, _figures(before), _tokens(busiest, rows), datasets, _refusals(of_span),
-        has_demo, now,
+        span, bars, total, usage_sums.before(workspace, token, span), _tokens(busiest, rows),
+        _datasets(used.by_dataset[:ROWS_SHOWN], workspace), _refusals(used.by_refusal), used.has_demo, now,
         forecast=_forecast(bars, total, row, span, now) if span.period == MONTH else None,
         row=row,
-        tokens_used=of_span.aggregate(n=Count("token_id", distinct=True))["n"],
-        datasets_used=datasets_used,
+        tokens_used=len(used.by_token),
+        datasets_used=len(used.by_dataset),
         shown=shown or ("credits" if total.credits else "calls"),
     )  # fmt: skip
 
 
-def counters_of(workspace: Workspace, token: Token | None) -> QuerySet[UsageCounter]:
-    """The counters of one token, or of all that the workspace ever had."""
-    if token is not None:
-        return UsageCounter.objects.filter(token_id=token.pk)
-    return UsageCounter.objects.filter(token_id__in=workspace.tokens.values("pk"))
-
-
-def _sums() -> dict[str, Sum]:
-    premium = apps.get_model("datasets", "Dataset").objects.filter(workspace__name=PREMIUM).values("pk")
-    return {
-        "called": Sum("calls", default=0),
-        "no": Sum("calls", filter=REFUSED, default=0),
-        "returned": Sum("records", default=0),
-        "spent": Sum("credits", default=0),
-        "of_core": Sum("core_credits", default=0),
-        "of_premium": Sum("credits", filter=Q(dataset_id__in=premium), default=0),
-    }
-
-
-def _figures(line: Mapping[str, Any]) -> Figures:
-    return Figures(
-        line["called"], line["no"], line["returned"], line["spent"], line["of_core"], line["of_premium"]
-    )
-
-
-def _sum(figures: list[Figures]) -> Figures:
-    names = Figures.__slots__
-    return Figures(*(sum(getattr(one, name) for one in figures) for name in names))
-
-
-def _by_start(counters: QuerySet[UsageCounter], span: Span) -> tuple[dict[datetime, Figures], bool]:
-    trunc = TruncMonth if span.has_months else TruncDay
-    lines = list(
-        counters.annotate(start=trunc("minute", tzinfo=span.start.tzinfo))
-        .values("start")
-        .annotate(**_sums(), demo=Count("pk", filter=Q(is_demo=True)))
-    )
-    return {line["start"]: _figures(line) for line in lines}, any(line["demo"] for line in lines)
-
-
-def _busiest(counters: QuerySet[UsageCounter]) -> list[dict[str, Any]]:
-    lines: Any = counters.values("token_id").annotate(**_sums())
-    return list(lines.order_by("-spent", "-called", "token_id")[:ROWS_SHOWN])
-
-
-def _tokens(busiest: list[dict[str, Any]], rows: Mapping[int, selectors.Row]) -> tuple[TokenLine, ...]:
-    lines = [(rows[line["token_id"]], _figures(line)) for line in busiest if line["token_id"] in rows]
+def _tokens(
+    busiest: Sequence[tuple[int, Figures]], rows: Mapping[int, selectors.Row]
+) -> tuple[TokenLine, ...]:
+    lines = [(rows[token_id], figures) for token_id, figures in busiest if token_id in rows]
     measure = "credits" if any(figures.credits for _, figures in lines) else "calls"
     top = max([getattr(figures, measure) for _, figures in lines], default=0) or 1
     return tuple(TokenLine(row, figures, getattr(figures, measure) * 100 / top) for row, figures in lines)
 
 
-def _datasets(counters: QuerySet[UsageCounter], workspace: Workspace) -> tuple[tuple[DatasetLine, ...], int]:
-    answered = counters.exclude(REFUSED).exclude(dataset_id=0)
-    operations = {
-        f"n_{action.value}": Sum("calls", filter=Q(operation=action.value), default=0) for action in Action
-    }
-    grouped: Any = answered.values("dataset_id").annotate(
-        **operations, called=Sum("calls"), returned=Sum("records"), spent=Sum("credits")
-    )
-    lines = list(grouped.order_by("-called", "dataset_id")[:ROWS_SHOWN])
-    names = series.dataset_names([line["dataset_id"] for line in lines])
-    used = answered.aggregate(n=Count("dataset_id", distinct=True))["n"]
+def _datasets(lines: Sequence[Operations], workspace: Workspace) -> tuple[DatasetLine, ...]:
+    names = series.dataset_names([line.dataset_id for line in lines])
     own = f"{workspace.name}/"
     return tuple(
         DatasetLine(
-            name := names.get(line["dataset_id"], ""),
+            name := names.get(line.dataset_id, ""),
             name.removeprefix(own) if name.startswith(own) else "",
-            line["n_read"], line["n_write"], line["n_delete"], line["returned"], line["spent"],
+            line.reads, line.writes, line.deletes, line.records, line.credits,
         )
         for line in lines
-    ), used  # fmt: skip
+    )  # fmt: skip
 
 
-def _refusals(counters: QuerySet[UsageCounter]) -> tuple[RefusalLine, ...]:
-    lines = list(
-        counters.filter(REFUSED)
-        .values("outcome")
-        .annotate(called=Sum("calls"))
-        .order_by("-called", "outcome")
-    )
-    total = sum(line["called"] for line in lines) or 1
+def _refusals(lines: Sequence[tuple[str, int]]) -> tuple[RefusalLine, ...]:
+    total = sum(calls for _, calls in lines) or 1
     return tuple(
-        RefusalLine(
-            line["outcome"],
-            REFUSALS[line["outcome"]][1] if line["outcome"] in REFUSALS else line["outcome"],
-            line["called"],
-            line["called"] * 100 / total,
-        )
-        for line in lines
+        RefusalLine(code, REFUSALS[code][1] if code in REFUSALS else code, calls, calls * 100 / total)
+        for code, calls in lines
     )
 
 

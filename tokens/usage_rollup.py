@@ -1,8 +1,9 @@
-"""roll_up(): old counters become coarser: hours after two days, UTC days after five weeks.
+"""roll_up(): old counters become coarser: hours after three hours, UTC days after five weeks.
 
-Minutes are for looking at what happens now. A row stays in its table and its `minute` becomes the beginning
-of its hour or day, so a sum over whole days is the same before and after. One statement moves the rows of
-one day: who reads sees all of them or their sum, and a crash leaves one of the two.
+Minutes are for looking at what happens now; each page that sums reads whatever rows there are, so few are
+kept. A row stays in its table and its `minute` becomes the beginning of its hour or day, so a sum over whole
+days is the same before and after. One statement moves the rows of one day: who reads sees all of them or
+their sum, and a crash leaves one of the two.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from procrastinate.contrib.django import app
 from apperate.clock import database_now
 
 DAY = timedelta(days=1)
-HOURS_AFTER, DAYS_AFTER = 2 * DAY, 35 * DAY
+HOURS_AFTER, DAYS_AFTER = timedelta(hours=3), 35 * DAY
 DAYS_EACH_TIME_MAX = 40
 
 # Any row of the day that is not at the beginning of its hour (or day), oldest first: which day is next.
@@ -44,9 +45,9 @@ ON CONFLICT (token_id, minute, dataset_id, operation, outcome) DO UPDATE
 def roll_up(*, now: datetime) -> int:
     """Make what is old coarser, at most DAYS_EACH_TIME_MAX days of it; how many days were moved."""
     moved = 0
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    for unit, after in (("hour", HOURS_AFTER), ("day", DAYS_AFTER)):
-        before = today - after
+    this_hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    today = this_hour.replace(hour=0)
+    for unit, before in (("hour", this_hour - HOURS_AFTER), ("day", today - DAYS_AFTER)):
         while moved < DAYS_EACH_TIME_MAX:
             with connection.cursor() as cursor:
                 cursor.execute(NEXT, {"before": before, "unit": unit})
@@ -54,7 +55,7 @@ def roll_up(*, now: datetime) -> int:
                 if found is None:
                     break
                 start = found[0].astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-                cursor.execute(MOVE, {"start": start, "end": start + DAY, "unit": unit})
+                cursor.execute(MOVE, {"start": start, "end": min(start + DAY, before), "unit": unit})
             moved += 1
     return moved
 
