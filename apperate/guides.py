@@ -66,5 +66,17 @@ GUIDES = (
             ("account", "Your own account"),
         ),
     ),
+    Guide(
+        "older-clients",
+        "Bring Clients of the Older Service",
+        "Libraries and apps that were written for it work here with another address",
+        (
+            ("tokens", "Keep your values"),
+            ("iexjs", "iexjs"),
+            ("pyex", "pyEX"),
+            ("iexfinance", "iexfinance"),
+            ("differences", "What is different"),
+        ),
+    ),
 )
 BY_SLUG = {guide.slug: guide for guide in GUIDES}
