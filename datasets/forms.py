@@ -1,16 +1,18 @@
 """The forms of the dataset pages. They check what was filled in; services change data."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
+from django.forms.boundfield import BoundField
 
 from apperate.accounts.models import Workspace
 from apperate.forms import Choices
 from apperate.refusals import Refusal
 from datasets.models import Dataset
-from datasets.schema import KEY_TYPES, PropertyType, Schema, dataset_id
+from datasets.schema import KEY_TYPES, Property, PropertyType, Schema, dataset_id
 from datasets.selectors import size_words
 from datasets.services import TEXT_MAX
 from datasets.uploads import Upload
@@ -99,7 +101,10 @@ class DefineForm(NamedForm):
 
 
 class IndexForm(forms.Form):
-    """Which properties are the unique index of a new dataset; starts from what was inferred."""
+    """The types of a new dataset's properties, and which are its unique index; starts from what was inferred.
+
+    The fields of the types are drawn in the table beside the form.
+    """
 
     title = forms.CharField(
         label="Title", max_length=200, required=False, help_text="What people read in lists. May be blank."
@@ -126,7 +131,17 @@ class IndexForm(forms.Form):
     def __init__(self, *args: Any, upload: Upload, **kwargs: Any) -> None:
         schema = upload.schema
         super().__init__(*args, **kwargs)
+        self.upload = upload
         self.initial = dict(upload.column_mapping)
+        for at, one in enumerate(schema.properties):
+            look = {"class": "select select-sm", "form": "index", "aria-label": f"Type of {one.name}"}
+            self.fields[f"type-{at}"] = forms.ChoiceField(
+                label=f"Type of {one.name}",
+                choices=[(kind.value, kind.value) for kind in PropertyType],
+                initial=one.type.value,
+                required=False,
+                widget=Dropdown(attrs=look),
+            )
         self.fields["key"].choices = choices(schema, KEY_TYPES, GENERATED)  # type: ignore[attr-defined]
         self.fields["subkey"].choices = choices(schema, KEY_TYPES, NONE)  # type: ignore[attr-defined]
         self.fields["date"].choices = choices(schema, DATE_CHOICES, INGESTION_DAY)  # type: ignore[attr-defined]
@@ -145,6 +160,19 @@ class IndexForm(forms.Form):
     def mapping(self) -> dict[str, str]:
         """The chosen roles of a valid form."""
         return {role: name for role in ("key", "subkey", "date") if (name := self.cleaned_data[role])}
+
+    def types(self) -> dict[str, PropertyType]:
+        """The chosen types of a valid form, by property."""
+        chosen = {one.name: self.cleaned_data[f"type-{at}"] for at, one in self._properties()}
+        return {name: PropertyType(kind) for name, kind in chosen.items() if kind}
+
+    def columns(self) -> list[tuple[str, BoundField, str]]:
+        """Each property: its name, the choice of its type, and its value in the first record."""
+        sample = self.upload.sample
+        return [(one.name, self[f"type-{at}"], sample.get(one.name, "")) for at, one in self._properties()]
+
+    def _properties(self) -> Iterator[tuple[int, Property]]:
+        return enumerate(self.upload.schema.properties)
 
 
 def choices(schema: Schema, types: Any, absent: str) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from datasets.json_text import bad_body, shown
 from datasets.loading import with_index
 from datasets.models import IngestJob
 from datasets.parsing import open_source
-from datasets.schema import Schema, parse_schema
+from datasets.schema import PropertyType, Schema, parse_schema
 from datasets.writing import IngestOptions
 
 KEPT_SECONDS = 86_400
@@ -141,9 +141,16 @@ def finish(
     title: str,
     by: User,
     now: datetime,
+    types: Mapping[str, PropertyType] | None = None,
 ) -> IngestJob | Refusal:
-    """Make the dataset with this index and queue the job that fills it; both or neither."""
-    schema = with_index(upload.schema, mapping)
+    """Make the dataset with this index and queue the job that fills it; both or neither.
+
+    `types`: property → its type, where that is not the inferred one. Lines that do not fit are invalid.
+    """
+    properties = [
+        replace(one, type=(types or {}).get(one.name, one.type)) for one in upload.schema.properties
+    ]
+    schema = with_index(replace(upload.schema, properties=tuple(properties)), mapping)
     if isinstance(schema, Refusal):
         return schema
     dataset = services.create_dataset(

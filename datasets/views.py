@@ -70,6 +70,7 @@ def dataset_review(request: MemberRequest, upload_id: str) -> HttpResponseBase:
             upload=upload,
             workspace=request.workspace,
             mapping=form.mapping(),
+            types=form.types(),
             title=form.cleaned_data["title"],
             by=request.user,
             now=database_now(),
@@ -81,7 +82,6 @@ def dataset_review(request: MemberRequest, upload_id: str) -> HttpResponseBase:
         "upload": upload,
         "form": form,
         "size": selectors.size_words(upload.size_bytes),
-        "columns": [(p.name, p.type.value, upload.sample.get(p.name, "")) for p in upload.schema.properties],
     }
     if form.errors:
         return invalid(request, "datasets/review.html", context)

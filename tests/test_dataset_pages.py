@@ -99,6 +99,28 @@ def test_a_file_becomes_a_dataset_in_two_steps(
     assert [path.name for path in stored_files(ingest_dir)] == ["invalid.csv"]
 
 
+def test_a_type_can_be_chosen_and_lines_that_do_not_fit_are_listed(
+    as_owner: Client, ingest_dir: Path
+) -> None:
+    address = send(
+        as_owner, name="prices", body=b"Ticker,Date,Close\nA,2024-01-02,1.5\nB,2024-01-02,oops\n"
+    ).url
+    assert '<option value="string" selected>string</option>' in page(as_owner.get(address))
+    chosen = {"key": "Ticker", "subkey": "", "date": "Date", "title": ""}
+
+    refused = as_owner.post(address, chosen | {"type-0": "boolean", "type-2": "number"})
+    assert refused.status_code == 422
+    assert "Ticker" in page(refused) and not Dataset.objects.exists()
+    assert '<option value="number" selected>number</option>' in page(refused)
+    assert as_owner.post(address, chosen | {"type-2": "fruit"}).status_code == 422
+
+    assert as_owner.post(address, chosen | {"type-2": "number"}).status_code == 302
+    run_jobs()
+    job = IngestJob.objects.get()
+    assert (job.stored, job.invalid) == (1, 1)
+    assert Dataset.objects.get().schema_json["properties"]["Close"] == {"type": "number"}
+
+
 def test_htmx_is_sent_on_to_the_next_step(as_owner: Client) -> None:
     response = send(as_owner, headers=HTMX)
 
