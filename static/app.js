@@ -53,8 +53,14 @@ const fail = (text) => {
 };
 document.addEventListener("htmx:responseError", (e) => fail(e.detail.xhr.status === 403
   ? "That is not allowed, or this page is out of date. Reload it and try again."
-  : "That did not work. Reload the page and try again."));
+  : "That did not work. What you typed is still here: try again in a moment."));
 document.addEventListener("htmx:sendError", () => fail("The server did not answer. Check the connection and try again."));
+document.addEventListener("htmx:timeout", () => fail("The server took too long. Reload the page to see what was saved."));
+
+// The page shows by itself that a request takes long; who does not see it is told
+let slow;
+document.addEventListener("htmx:beforeRequest", () => { clearTimeout(slow); slow = setTimeout(say, 2000, "Still waiting for the server."); });
+document.addEventListener("htmx:afterRequest", () => clearTimeout(slow));
 
 // Permission picker: the checkboxes are the data; chips mirror them. A chip more can make the row above the
 // picker taller, and move the picker away under the pointer: while it is open, the chips wait.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from apperate.accounts.models import User, Workspace
 from apperate.clock import database_now
@@ -109,6 +109,55 @@ def test_errors_are_announced_at_their_fields(visit: Callable[..., Page], token:
     page.get_by_role("alert").get_by_role("link", name="Core Credit Usage Limit").press("Enter")
     expect(field).to_be_in_viewport()
     expect(field).to_be_focused()
+
+
+def test_a_request_that_takes_long_shows_it(visit: Callable[..., Page], token: Token) -> None:
+    page = visit(edit_address(token))
+    held: list[Route] = []
+    page.route("**/tokens/*/", lambda route: held.append(route))
+    line = """() => { const style = getComputedStyle(document.body, "::before");
+        return style.content === '""' && style.opacity === "1"; }"""
+    page.get_by_label("Nickname").fill("Patience")
+    assert not page.evaluate(line)
+
+    page.locator("#done").click()
+
+    page.wait_for_function(line)
+    expect(page.locator("#done")).to_be_disabled()
+    expect(page.locator("#live")).to_have_text("Still waiting for the server.")
+    held.pop().continue_()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Patience")
+    assert not page.evaluate(line)
+
+
+def test_a_request_that_fails_keeps_what_was_typed(visit: Callable[..., Page], token: Token) -> None:
+    # The browser's console says that a request failed, so another page is used here.
+    page = visit(edit_address(token)).context.new_page()
+    page.goto(visit(edit_address(token)).url)
+    for outcome, said in (
+        (lambda route: route.abort(), "The server did not answer."),
+        (lambda route: route.fulfill(status=503, body="away"), "That did not work."),
+        (
+            lambda route: route.fulfill(status=403, body="no"),
+            "That is not allowed, or this page is out of date.",
+        ),
+    ):
+        page.route("**/tokens/*/", outcome)
+        page.get_by_label("Nickname").fill("Typed once")
+        page.locator("#done").click()
+        expect(page.locator("#toasts .toast-error").last).to_contain_text(said)
+        expect(page.get_by_label("Nickname")).to_have_value("Typed once")
+        page.unroute("**/tokens/*/")
+
+    page.evaluate("htmx.config.timeout = 300")
+    page.route("**/tokens/*/", lambda route: None)  # Nobody answers.
+    page.locator("#done").click()
+    expect(page.locator("#toasts .toast-error").last).to_contain_text("The server took too long.")
+    expect(page.locator("#done")).to_be_enabled()
+    page.unroute("**/tokens/*/")
+    page.evaluate("htmx.config.timeout = 30000")
+    page.locator("#done").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Typed once")
 
 
 def described(field: Any) -> str:
