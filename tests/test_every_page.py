@@ -5,7 +5,7 @@ installation whose demo is filled by tests/fill_demo.py. All faults of a group a
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from django.template.loader import render_to_string
 from django.urls import get_resolver
 from playwright.sync_api import Error, Page
 
+from tests.conftest import ACCESSIBILITY_RULES, COLOUR_RULES
 from tests.fill_demo import filled
 from tests.installation import Demo
 from tests.page_states import STATES
@@ -21,7 +22,7 @@ from tests.page_table import AWAY, FILE, NO_PAGE, PAGES, PART, PLAIN, POST, Visi
 from tests.test_shell import routes
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
-Axe = Callable[[Page], None]
+Axe = Callable[..., None]
 OTHERS = ("operator/", "v1/")  # Django's own pages, and the data plane, which has none.
 NARROW = (375, 320)
 ERRORS = ("400", "403", "403_csrf", "404", "429", "500", "503")
@@ -65,10 +66,11 @@ class Opened:
 
     def look(self, name: str, *, is_narrow: bool = True) -> None:
         """Compare what is shown with what holds of every page."""
-        for scheme in ("light", "dark"):
-            self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            self.check(f"{name} {scheme}")
+        # A page of the other scheme has other colours and is the same otherwise.
+        self.page.emulate_media(color_scheme="dark")
+        self.check(f"{name} dark", COLOUR_RULES if is_narrow else ACCESSIBILITY_RULES)
         self.page.emulate_media(color_scheme="light")
+        self.check(f"{name} light")
         self.faults += [f"{name}: {fault}" for fault in self.page.evaluate(OF_FRAME)]
         for width in NARROW if is_narrow else ():
             self.fits(name, width)
@@ -77,9 +79,9 @@ class Opened:
         self.faults += [f"{name}: {text}" for text in self.errors if "Failed to load resource" not in text]
         self.errors.clear()
 
-    def check(self, name: str) -> None:
+    def check(self, name: str, rules: Sequence[str] = ACCESSIBILITY_RULES) -> None:
         try:
-            self.axe(self.page)
+            self.axe(self.page, rules)
         except AssertionError as broken:
             self.faults.append(f"{name}: {broken}")
 
