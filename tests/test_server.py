@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.installation import Demo, until
+from tests.slow_clients import CONNECTIONS, KINDS, held, probe
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
 
@@ -187,6 +188,15 @@ def test_a_client_that_sends_slowly_is_read_and_keeps_nobody_waiting(demo: Demo)
         reply.begin()
 
         assert (reply.status, json.loads(reply.read())["message"]) == (200, "wrote 1 messages")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_200_slow_clients_keep_nobody_waiting(demo: Demo, kind: str) -> None:
+    """S38. How long a probe waits is measured by benchmarks/slow_clients.py."""
+    with held(demo, kind) as slow:
+        assert {probe(demo) for _ in range(20)} == {200}
+        # They were held all the while, not closed.
+        assert len(slow.alive()) == CONNECTIONS
 
 
 def test_an_underscore_header_is_not_taken_for_a_dashed_one(demo: Demo) -> None:
