@@ -83,6 +83,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "apperate.accounts.session_limits.SessionLimits",
     "apperate.middleware.HtmxLoginRedirect",
     "apperate.middleware.Toasts",
     "allauth.account.middleware.AccountMiddleware",

@@ -26,7 +26,9 @@ def probes(demo: Demo, seconds: float) -> list[float]:
 
 def report(name: str, found: list[float]) -> None:
     p99 = statistics.quantiles(found, n=100)[98]
-    print(f"{name}: {len(found)} probes, median {statistics.median(found):.1f} ms, p99 {p99:.1f} ms", flush=True)
+    print(
+        f"{name}: {len(found)} probes, median {statistics.median(found):.1f} ms, p99 {p99:.1f} ms", flush=True
+    )
     assert p99 < WANTED_MILLISECONDS
 
 

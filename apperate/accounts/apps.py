@@ -6,6 +6,7 @@ class AccountsConfig(AppConfig):
     label = "accounts"
 
     def ready(self) -> None:
-        from apperate.accounts import person_events  # It needs the models.
+        from apperate.accounts import person_events, session_limits  # They need the models.
 
         person_events.connect()
+        session_limits.connect()
