@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check lock pictures recording clean clients dev chromium node
+.PHONY: help run test coverage check lock packages pictures recording clean clients dev chromium node
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -46,6 +46,9 @@ lock: dev node  ## pin the requirements again, with hashes (UPGRADE=--upgrade fo
 	cd tests/clients && ../../$(UV_COMPILE) pyproject.toml $(UPGRADE) --output-file requirements.txt
 	cd tests/clients && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
 	$(BIN)/python tests/clients/trim_npm_lock.py tests/clients/package-lock.json
+
+packages: dev  ## write the bill of materials of requirements.txt, and what is known against its packages
+	@$(BIN)/python docs/packages.py
 
 pictures: dev chromium  ## take the pictures of docs/pictures again, from a throw-away installation
 	@$(BIN)/python docs/pictures.py
