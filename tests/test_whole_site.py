@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -79,19 +80,36 @@ def test_looking_at_every_page_changes_nothing(as_owner: Client, workspace: Work
     assert changing == []
 
 
-@pytest.mark.parametrize("text", ["a\r\nb", "\x1b[2Kgone", 'x"}\n{"event": "made up"}', "\u2028", "\0"])
+BREAKS = ["a\r\nb", "\x1b[2Kgone", 'x"}\n{"event": "made up"}', "\u2028", "\0", "\x9b2K"]
+
+
+def log_line(rendering: tuple[Any, ...], text: str, error: Exception | None = None) -> str:
+    """What is written of an event that somebody's text is part of."""
+    line = logs.LOGGING_CONFIGURATION["formatters"]["line"]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[line["processors"][0], *rendering, line["processors"][-1]],
+        foreign_pre_chain=line["foreign_pre_chain"],
+    )
+    raised = (type(error), error, None) if error else None
+    record = logging.LogRecord("apperate", logging.INFO, "", 0, "said %s", (text,), raised)
+    return formatter.format(record)
+
+
+@pytest.mark.parametrize("text", BREAKS)
 def test_an_event_of_the_log_is_one_line(text: str) -> None:
     """S44: whatever is in a name or a header, no second event can be made up."""
-    formatter = structlog.stdlib.ProcessorFormatter(
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(),
-            logs.mask_tokens,
-        ],
-        foreign_pre_chain=logs.LOGGING_CONFIGURATION["formatters"]["line"]["foreign_pre_chain"],
-    )
-
-    line = formatter.format(logging.LogRecord("apperate", logging.INFO, "", 0, "said %s", (text,), None))
+    line = log_line(logs.JSON, text)
 
     assert json.loads(line)["event"] == f"said {text}"
     assert len(line.splitlines()) == 1 and "\x1b" not in line
+
+
+@pytest.mark.parametrize("text", BREAKS)
+def test_an_event_in_a_terminal_is_one_line_too(text: str) -> None:
+    """S44: nothing moves the cursor; of a traceback only indented lines follow."""
+    line = log_line(logs.PLAIN, text)
+
+    assert len(line.splitlines()) == 1 and line.isprintable()
+    first, *rest = log_line(logs.PLAIN, text, ValueError(text)).splitlines()
+    assert "said" in first and rest
+    assert all(one.isprintable() and one.startswith("    ") for one in rest)
