@@ -22,6 +22,8 @@ from django.db.utils import InterfaceError
 from django.http.request import split_domain_port
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
+from apperate.accounts import audit_chain
+from apperate.accounts.models import Workspace
 from apperate.clock import database_now
 from apperate.context import is_loopback
 from tokens import keyring
@@ -198,7 +200,7 @@ def database_role() -> Finding:
 
 
 def audit_log() -> Finding:
-    """Is it only added to? A trigger refuses changes, and the rights on the table do for a second role."""
+    """Is it only added to, by triggers and rights, and does each event fit the one before it?"""
     subject = "Audit log"
     with connection.cursor() as cursor:
         cursor.execute(
@@ -210,11 +212,19 @@ def audit_log() -> Finding:
         )
         triggers, owns, may_change = cursor.fetchone()
     if not triggers:
-        advice = "Run: ALTER TABLE accounts_auditevent ENABLE TRIGGER ALL. Ask who switched it off."
+        advice = "Run: ALTER TABLE accounts_auditevent ENABLE TRIGGER USER. Ask who switched it off."
         return Finding(FAIL, subject, "The trigger that keeps its rows is switched off or gone.", advice)
     if may_change and not owns:
         advice = "Run: REVOKE UPDATE, DELETE, TRUNCATE ON accounts_auditevent FROM that role."
         return Finding(WARN, subject, "The role that serves requests has rights to change it.", advice)
+    if found := audit_chain.breaks():
+        first = found[0]
+        name = (
+            Workspace.objects.filter(pk=first.chain).values_list("name", flat=True).first() or "No workspace"
+        )
+        more = f" And {len(found) - 1} more." if len(found) > 1 else ""
+        advice = "Compare it with a backup and with exported CSVs; ask who may change the database's tables."
+        return Finding(FAIL, subject, f"{name}: {first.words}{more}", advice)
     return Finding(OK, subject, "Its rows stay as they were written.")
 
 

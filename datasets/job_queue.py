@@ -1,11 +1,13 @@
 """What the queue runs: jobs, and the upkeep that takes up what a dead worker left."""
 
+import logging
+
 from asgiref.sync import sync_to_async
 from django.db import connections
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
-from apperate.accounts import audit, idempotency
+from apperate.accounts import audit, audit_chain, idempotency
 from apperate.clock import database_now
 from datasets import job_files, job_run, trash
 from datasets.models import IngestJob
@@ -17,6 +19,7 @@ RETRIES_MAX = 20
 RETRY_SECONDS = 5
 # A worker says every 2 s that it lives (settings.py); one that was silent for so long is dead.
 STALLED_SECONDS = 15
+logger = logging.getLogger("apperate.audit")
 
 
 @app.task(
@@ -60,3 +63,22 @@ async def purge_files(timestamp: int) -> None:
             connections.close_all()
 
     await sync_to_async(purge, thread_sensitive=False)()
+
+
+@app.periodic(cron="41 4 * * *")
+@app.task(name="check_audit_log", queue="upkeep", queueing_lock="check_audit_log")
+async def check_audit_log(timestamp: int) -> None:
+    """Every night: events that do not fit the one before them are errors of the log."""
+
+    def check() -> None:
+        try:
+            report_audit_log()
+        finally:
+            connections.close_all()
+
+    await sync_to_async(check, thread_sensitive=False)()
+
+
+def report_audit_log() -> None:
+    for found in audit_chain.breaks():
+        logger.error("audit log changed workspace_id=%s: %s", found.chain or "none", found.words)

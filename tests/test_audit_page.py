@@ -18,6 +18,7 @@ from apperate.cells import unescape_cell
 from apperate.team import audit_log
 from tests.conftest import signed_in
 from tests.factories import TokenFactory, WorkspaceFactory
+from tests.test_audit import seal
 from tests.test_people import shows
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -221,6 +222,7 @@ def test_the_csv_holds_every_event_safely_and_is_an_event_itself(
     monkeypatch.setattr(audit_log, "PART_EVENTS", 2)
     for number in range(5):
         written(workspace, target=f'=HYPERLINK("{number}")', address="192.0.2.7", after={"name": "é"})
+    seal()
 
     answer, rows = exported(owner, "?thing=hyper")
 
@@ -233,10 +235,25 @@ def test_the_csv_holds_every_event_safely_and_is_an_event_itself(
     assert [row[4] for row in rows[1:]] == [f'=HYPERLINK("{number}")' for number in (4, 3, 2, 1, 0)]
     assert rows[1] == [
         "2026-11-23T12:00:00.000000+00:00", "system", "192.0.2.7", "token.created", '=HYPERLINK("4")', "",
-        '{"name": "é"}',
+        '{"name": "é"}', "5", bytes(AuditEvent.objects.get(position=5).digest).hex(),
     ]  # fmt: skip
     event = AuditEvent.objects.get(action="audit_log.exported")
     assert (event.user, event.workspace, event.after) == (owner, workspace, {"thing": "hyper"})
+
+
+def test_the_page_tells_the_seal_of_the_last_event_of_the_workspace(
+    as_owner: Client, workspace: Workspace
+) -> None:
+    assert not shows(as_owner.get(URL), "seal of the last")
+    for _ in range(3):
+        written(workspace)
+    written(WorkspaceFactory())
+    seal()
+
+    page = as_owner.get(URL)
+
+    last = AuditEvent.objects.get(workspace=workspace, position=3)
+    assert shows(page, f"number 3: <code>{bytes(last.digest).hex()}</code>")
 
 
 def test_no_cell_of_the_csv_starts_a_formula(owner: User, workspace: Workspace) -> None:

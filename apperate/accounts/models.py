@@ -205,9 +205,30 @@ class AuditEvent(models.Model):
     target = models.CharField(max_length=254, blank=True)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
+    # The event's place among those of its workspace, the digest of the one before it, and its own. The
+    # database fills them in at the end of the transaction (audit_chain.py).
+    position = models.BigIntegerField(null=True, editable=False)
+    previous = models.BinaryField(null=True)
+    digest = models.BinaryField(null=True)
 
     class Meta:
         indexes = [models.Index(fields=["workspace", "-at"], name="accounts_audit_by_time")]
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "position"], name="accounts_audit_by_position")
+        ]
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.action} {self.target}"
+
+
+class AuditHead(models.Model):
+    """The end of a chain of audit events, and how far it has been purged. Written by the database alone."""
+
+    # The id of the workspace; 0 for events without one.
+    chain = models.BigIntegerField(primary_key=True)
+    position = models.BigIntegerField()
+    digest = models.BinaryField()
+    purged = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.chain}: {self.position}"

@@ -2,6 +2,7 @@
 
     page_of(workspace, filters) -> Page         50 events, newest first, ready to be shown
     csv_parts(workspace, filters) -> parts      the whole answer in parts, a thousand events at a time
+    last_seal(workspace) -> Seal                the end of the chain that the events make
 
 `filters` is what AuditFilterForm cleaned. A page starts below the last event of the one before it, so
 that events which are written meanwhile move nothing. Index: accounts_audit_by_time.
@@ -21,13 +22,13 @@ from django.urls import reverse
 from django.utils.text import Truncator
 
 from apperate.accounts.audit_words import ACTIONS, Change, changes
-from apperate.accounts.models import AuditEvent, Workspace
+from apperate.accounts.models import AuditEvent, AuditHead, Workspace
 from apperate.cells import escape_cell
 
 PAGE_EVENTS = 50
 PART_EVENTS = 1_000
 NICKNAMES_MAX = 200
-COLUMNS = ("time", "who", "address", "action", "thing", "before", "after")
+COLUMNS = ("time", "who", "address", "action", "thing", "before", "after", "position", "digest")
 Place = tuple[datetime, int]
 
 
@@ -56,6 +57,14 @@ class Page:
     next_place: str
 
 
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """An event's place in the chain, and its digest in hex."""
+
+    position: int
+    digest: str
+
+
 def page_of(workspace: Workspace, filters: Mapping[str, Any]) -> Page:
     found = list(below(events_of(workspace, filters), filters.get("below"))[: PAGE_EVENTS + 1])
     shown = found[:PAGE_EVENTS]
@@ -71,6 +80,12 @@ def page_of(workspace: Workspace, filters: Mapping[str, Any]) -> Page:
         for event in shown
     ]
     return Page(lines, said_place(shown[-1]) if len(found) > len(shown) else "")
+
+
+def last_seal(workspace: Workspace) -> Seal | None:
+    """Where the chain of the workspace's events ends; None before the first (audit_chain.py)."""
+    head = AuditHead.objects.filter(chain=workspace.pk).first()
+    return Seal(head.position, bytes(head.digest).hex()) if head else None
 
 
 def events_of(workspace: Workspace, filters: Mapping[str, Any]) -> QuerySet[AuditEvent]:
@@ -157,7 +172,8 @@ def csv_row(event: AuditEvent) -> tuple[str, ...]:
         for value in (event.before, event.after)
     ]
     cells = (event.actor, event.address, event.action, event.target, *(value or "" for value in values))
-    return (event.at.astimezone(UTC).isoformat(timespec="microseconds"), *map(escape_cell, cells))
+    seal = ("" if event.position is None else str(event.position), bytes(event.digest or b"").hex())
+    return (event.at.astimezone(UTC).isoformat(timespec="microseconds"), *map(escape_cell, cells), *seal)
 
 
 def csv_text(rows: Any) -> bytes:

@@ -129,6 +129,7 @@ def audit_log(request: MemberRequest) -> HttpResponse:
         "page": reading.page_of(request.workspace, form.cleaned_data) if is_valid else None,
         "query": urlencode(form.said()) if is_valid else "",
         "is_first": not form.cleaned_data.get("below"),
+        "seal": reading.last_seal(request.workspace),
     }
     return render(request, "team/audit_log.html", context, status=200 if is_valid else 422)
 
