@@ -15,7 +15,6 @@ from urllib.parse import unquote
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
-from django.db import connections
 from django.http import HttpResponseBase
 from django.utils.module_loading import import_string
 
@@ -308,15 +307,3 @@ class Segment:
 
     def to_url(self, value: str) -> str:
         return value
-
-
-def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """Run a synchronous function of the ORM off the event loop; its connection goes back afterwards."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            connections.close_all()
-
-    return sync_to_async(call, thread_sensitive=False)

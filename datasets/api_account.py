@@ -16,9 +16,9 @@ from django.http import HttpResponseBase
 from apperate.accounts.idempotency import Document, once
 from apperate.accounts.models import AuditEvent, Workspace
 from apperate.changes import changes
-from apperate.data_plane import in_thread
 from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
+from apperate.threads import in_thread
 from datasets import file_text, inference, job_files, parameters
 from datasets.api import pairs
 from datasets.gate import Answer, Call, answered, claim_of, data_endpoint, first_checks, workspace_endpoint

@@ -10,9 +10,9 @@ from django.http import HttpResponseBase
 from apperate.accounts.idempotency import Document, once
 from apperate.accounts.models import Workspace
 from apperate.changes import changes
-from apperate.data_plane import in_thread
 from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
+from apperate.threads import in_thread
 from datasets import descriptions, editing, parameters, services
 from datasets.api import pairs, said
 from datasets.gate import (

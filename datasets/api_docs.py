@@ -8,8 +8,8 @@ from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 
 from apperate.changes import changes
-from apperate.data_plane import in_thread
 from apperate.problems import JSON
+from apperate.threads import in_thread
 from datasets import delivery, openapi
 from datasets.api import inline_names
 from datasets.gate import Answer, Call, data_endpoint, facts_of

@@ -13,9 +13,9 @@ from django.conf import settings
 from django.http import HttpResponseBase
 
 from apperate.changes import changes
-from apperate.data_plane import in_thread
 from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
+from apperate.threads import in_thread
 from datasets import jobs, parameters, writing
 from datasets.api import pairs, said
 from datasets.gate import (

@@ -15,9 +15,9 @@ from apperate.accounts.addresses import client_address
 from apperate.accounts.idempotency import once
 from apperate.accounts.models import Workspace
 from apperate.changes import changes
-from apperate.data_plane import in_thread
 from apperate.problems import JSON, problem
 from apperate.refusals import Refusal, invalid_value
+from apperate.threads import in_thread
 from datasets import parameters, trial_requests
 from datasets.api import paging_headers, pairs
 from datasets.gate import Answer, Call, answered, claim_of, first_checks

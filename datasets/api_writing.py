@@ -9,8 +9,8 @@ from django.http import HttpResponseBase
 from apperate.accounts.idempotency import Document, once
 from apperate.accounts.models import Workspace
 from apperate.changes import changes
-from apperate.data_plane import in_thread
 from apperate.refusals import Refusal
+from apperate.threads import in_thread
 from datasets import catalog, jobs, parameters, services, writing
 from datasets.api import pairs, said
 from datasets.gate import (

@@ -2,13 +2,12 @@
 
 import logging
 
-from asgiref.sync import sync_to_async
-from django.db import connections
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from apperate.accounts import audit, audit_chain, idempotency
 from apperate.clock import database_now
+from apperate.threads import in_thread
 from datasets import job_files, job_run, trash
 from datasets.models import IngestJob
 from tokens import refusal_log, signed_requests, usage
@@ -49,34 +48,24 @@ async def retry_stalled(timestamp: int) -> None:
 @app.task(name="purge_files", queue="upkeep", queueing_lock="purge_files")
 async def purge_files(timestamp: int) -> None:
     """Every hour: what was kept for a time goes: files of failed jobs, deleted data, old audit rows."""
+    await in_thread(purge)()
 
-    def purge() -> None:
-        try:
-            job_files.purge(now=database_now())
-            trash.purge(now=database_now())
-            idempotency.purge(now=database_now())
-            signed_requests.purge(now=database_now())
-            usage.purge(now=database_now())
-            refusal_log.purge(now=database_now())
-            audit.purge()
-        finally:
-            connections.close_all()
 
-    await sync_to_async(purge, thread_sensitive=False)()
+def purge() -> None:
+    job_files.purge(now=database_now())
+    trash.purge(now=database_now())
+    idempotency.purge(now=database_now())
+    signed_requests.purge(now=database_now())
+    usage.purge(now=database_now())
+    refusal_log.purge(now=database_now())
+    audit.purge()
 
 
 @app.periodic(cron="41 4 * * *")
 @app.task(name="check_audit_log", queue="upkeep", queueing_lock="check_audit_log")
 async def check_audit_log(timestamp: int) -> None:
     """Every night: events that do not fit the one before them are errors of the log."""
-
-    def check() -> None:
-        try:
-            report_audit_log()
-        finally:
-            connections.close_all()
-
-    await sync_to_async(check, thread_sensitive=False)()
+    await in_thread(report_audit_log)()
 
 
 def report_audit_log() -> None:

@@ -10,22 +10,20 @@ The row of an alert and the queue's entries are made in one transaction. Source:
 import logging
 import smtplib
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from apperate.clock import database_now, month_of
+from apperate.threads import in_thread
 from tokens import alert_mail, sealing, webhooks
 from tokens.alert_models import FAULT_MAX, PERCENTS, CreditAlert, Webhook
 from tokens.keyring import UnreadableSecret
-
-T = TypeVar("T")
 
 LATE_SECONDS = 120  # What was reached just before the month ended is told just after.
 ATTEMPTS_MAX = 7  # with the waits between them about six hours
@@ -92,7 +90,7 @@ async def look(timestamp: int) -> None:
     def work() -> None:
         raise_alerts(now=database_now())
 
-    await aside(work)
+    await in_thread(work)()
 
 
 @app.task(
@@ -137,11 +135,11 @@ async def post_alert(context: JobContext, alert_id: str) -> None:
 
     A worker killed before it noted the answer makes it come twice, under the same id.
     """
-    message = await aside(lambda: _message(alert_id))
+    message = await in_thread(lambda: _message(alert_id))()
     if message is None:
         return
     fault = await webhooks.post(message.url, message.body, secret=message.secret, at=message.at)
-    await aside(lambda: _note(message, alert_id, fault))
+    await in_thread(lambda: _note(message, alert_id, fault))()
     if not fault:
         return
     if context.job.attempts < ATTEMPTS_MAX:
@@ -193,15 +191,3 @@ def _note(message: Message, alert_id: str, fault: str) -> None:
     Webhook.objects.filter(workspace_id=message.workspace_id, url=message.url).update(
         tried_at=now, fault=fault[:FAULT_MAX]
     )
-
-
-async def aside(work: Callable[[], T]) -> T:
-    """The result of work with the database, off the event loop."""
-
-    def call() -> T:
-        try:
-            return work()
-        finally:
-            connections.close_all()
-
-    return await sync_to_async(call, thread_sensitive=False)()
