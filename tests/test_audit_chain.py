@@ -3,7 +3,6 @@
 import hashlib
 import json
 import threading
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -87,20 +86,15 @@ def test_a_digest_can_be_made_again_from_what_is_documented(workspace: Workspace
     assert bytes(event.digest) == hashlib.sha256(text.encode()).digest()
 
 
+STORABLE = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    target=st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=60),
+    target=st.text(STORABLE, max_size=60),
     value=st.recursive(
-        st.none()
-        | st.booleans()
-        | st.integers(-(10**30), 10**30)
-        | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")), inner, max_size=3
-            )
-        ),
+        st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(STORABLE),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(STORABLE), inner, max_size=3),
         max_leaves=6,
     ),
 )
@@ -115,41 +109,54 @@ def test_whatever_is_written_is_sealed_the_same_by_both(
 
 
 CHANGES: dict[str, tuple[str, list[str]]] = {
-    "an actor": ("UPDATE accounts_auditevent SET actor = 'me' WHERE position = 3", ["changed 3"]),
-    "a time": ("UPDATE accounts_auditevent SET at = at + '1 us' WHERE position = 3", ["changed 3"]),
-    "a value": ("UPDATE accounts_auditevent SET after = '{}' WHERE position = 1", ["changed 1"]),
-    "a user": ("UPDATE accounts_auditevent SET user_id = 1 WHERE position = 5", ["changed 5"]),
+    "an actor": (
+        "UPDATE accounts_auditevent SET actor = 'me' WHERE position = 3",
+        ["Event 3 was changed after it was written."],
+    ),
+    "a time": (
+        "UPDATE accounts_auditevent SET at = at + '1 us' WHERE position = 3",
+        ["Event 3 was changed after it was written."],
+    ),
+    "a value": (
+        "UPDATE accounts_auditevent SET after = '{}' WHERE position = 1",
+        ["Event 1 was changed after it was written."],
+    ),
+    "a user": (
+        "UPDATE accounts_auditevent SET user_id = 1 WHERE position = 5",
+        ["Event 5 was changed after it was written."],
+    ),
     "a seal": (
         "UPDATE accounts_auditevent SET digest = '\\x00' WHERE position = 2",
-        ["changed 2", "follow 3"],
+        ["Event 2 was changed after it was written.", "Event 3 does not follow the one before it."],
     ),
-    "one is gone": ("DELETE FROM accounts_auditevent WHERE position = 3", ["one-gone 3"]),
-    "two are gone": ("DELETE FROM accounts_auditevent WHERE position IN (2, 3)", ["gone 2 3"]),
-    "the first is gone": ("DELETE FROM accounts_auditevent WHERE position = 1", ["one-gone 1"]),
-    "the last is gone": ("DELETE FROM accounts_auditevent WHERE position = 5", ["one-gone 5"]),
-    "all are gone": ("DELETE FROM accounts_auditevent", ["gone 1 5"]),
+    "one is gone": ("DELETE FROM accounts_auditevent WHERE position = 3", ["Event 3 is gone."]),
+    "two are gone": ("DELETE FROM accounts_auditevent WHERE position IN (2, 3)", ["Events 2 to 3 are gone."]),
+    "the first is gone": ("DELETE FROM accounts_auditevent WHERE position = 1", ["Event 1 is gone."]),
+    "the last is gone": ("DELETE FROM accounts_auditevent WHERE position = 5", ["Event 5 is gone."]),
+    "all are gone": ("DELETE FROM accounts_auditevent", ["Events 1 to 5 are gone."]),
     "two change places": (
         "UPDATE accounts_auditevent SET position = CASE position WHEN 2 THEN 30 ELSE 2 END "
         "WHERE position IN (2, 3)",
-        ["changed 2", "one-gone 3", "gone 6 29", "changed 30"],
+        [
+            "Event 2 was changed after it was written.",
+            "Event 3 is gone.",
+            "Events 6 to 29 are gone.",
+            "Event 30 was changed after it was written.",
+        ],
     ),
-    "the head is gone": ("DELETE FROM accounts_audithead", ["not marked"]),
-    "the head is another": ("UPDATE accounts_audithead SET digest = '\\x00'", ["not the one 5"]),
-    "the head is put back": ("UPDATE accounts_audithead SET position = 4", ["beyond"]),
+    "the head is gone": ("DELETE FROM accounts_audithead", ["is not marked"]),
+    "the head is another": (
+        "UPDATE accounts_audithead SET digest = '\\x00'",
+        ["Event 5 is not the one that was marked as the last."],
+    ),
+    "the head is put back": (
+        "UPDATE accounts_audithead SET position = 4",
+        ["Event 5 is beyond the one that was marked as the last."],
+    ),
     "an event is put in": (
         "INSERT INTO accounts_auditevent (workspace_id, at, actor, address, action, target) "
         "SELECT workspace_id, now(), 'a', '', 'b', '' FROM accounts_auditevent WHERE position = 5",
-        ["not sealed"],
-    ),
-}
-WORDS: dict[str, Callable[..., str]] = {
-    "changed": lambda n: f"Event {n} was changed after it was written.",
-    "follow": lambda n: f"Event {n} does not follow the one before it.",
-    "gone": lambda first, last: f"Events {first} to {last} are gone.",
-    "one-gone": lambda n: f"Event {n} is gone.",
-    "beyond": lambda: "Event 5 is beyond the one that was marked as the last.",
-    "not": lambda *words: {"sealed": "was not sealed", "marked": "is not marked"}.get(
-        words[0], f"Event {words[-1]} is not the one that was marked as the last."
+        ["was not sealed"],
     ),
 }
 
@@ -162,9 +169,8 @@ def test_what_is_changed_behind_the_log_is_named(
 
     found = " ".join(one.words for one in audit_chain.breaks() if one.chain == workspace.pk)
 
-    for one in expected:
-        kind, *numbers = one.split()
-        assert WORDS[kind](*numbers) in found, found
+    for words in expected:
+        assert words in found, found
 
 
 def test_a_workspace_that_was_not_touched_holds(five: list[AuditEvent], workspace: Workspace) -> None:

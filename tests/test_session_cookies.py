@@ -86,11 +86,10 @@ def test_without_https_cookies_are_closed_to_scripts_and_other_sites(teammate: U
 # --- how long -----------------------------------------------------------------------------------
 
 
-def moved_back(client: Client, days: float, *marks: str) -> None:
-    """The session as if these marks had been made so many days before."""
+def moved_back(client: Client, days: float, mark: str) -> None:
+    """The session as if this mark had been made so many days before."""
     session = client.session
-    for mark in marks:
-        session[mark] -= days * 86_400
+    session[mark] -= days * 86_400
     session.save()
 
 

@@ -64,24 +64,25 @@ END $$;
 ROLES = """
 SELECT DISTINCT quote_ident(pg_get_userbyid(a.grantee))
   FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
- WHERE c.oid = 'accounts_auditevent'::regclass AND a.grantee NOT IN (0, c.relowner)
+ WHERE c.oid = %s::regclass AND a.grantee NOT IN (0, c.relowner)
 """
 
 
 def take_rights(apps: Any, schema_editor: Any) -> None:
     """Let every role but the owner of the table only read and add."""
-    change_rights(schema_editor, "REVOKE UPDATE, DELETE, TRUNCATE ON accounts_auditevent FROM")
+    change_rights(schema_editor, "REVOKE UPDATE, DELETE, TRUNCATE ON {} FROM", "accounts_auditevent")
 
 
 def give_rights(apps: Any, schema_editor: Any) -> None:
-    change_rights(schema_editor, "GRANT UPDATE, DELETE ON accounts_auditevent TO")
+    change_rights(schema_editor, "GRANT UPDATE, DELETE ON {} TO", "accounts_auditevent")
 
 
-def change_rights(schema_editor: Any, statement: str) -> None:
+def change_rights(schema_editor: Any, statement: str, table: str) -> None:
+    """Run the statement for every role with rights on the table but its owner."""
     with schema_editor.connection.cursor() as cursor:
-        cursor.execute(ROLES)
+        cursor.execute(ROLES, [table])
         for (role,) in cursor.fetchall():
-            cursor.execute(f"{statement} {role}")
+            cursor.execute(f"{statement.format(table)} {role}")
 
 
 class Migration(migrations.Migration):

@@ -4,9 +4,12 @@ A trigger seals at the end of the transaction, so that writers of a workspace wa
 while they commit. Source: security.md, S54; docs/decisions/0011-audit-chain.md.
 """
 
+from importlib import import_module
 from typing import Any
 
 from django.db import migrations, models
+
+append_only = import_module("apperate.accounts.migrations.0006_audit_append_only")
 
 # The event as it is digested: audit_chain.py writes the same text, and reads it again.
 TEXT = """
@@ -76,20 +79,6 @@ BEGIN
     RAISE EXCEPTION 'the audit log is only added to' USING ERRCODE = 'insufficient_privilege';
 END $$;
 """
-OLD_REFUSE = """
-CREATE OR REPLACE FUNCTION refuse_audit_change() RETURNS trigger
-LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
-BEGIN
-    IF TG_OP = 'DELETE' THEN
-        IF OLD.at < now() - make_interval(
-            days => audit_days((SELECT plan FROM accounts_workspace WHERE id = OLD.workspace_id))
-        ) THEN
-            RETURN OLD;
-        END IF;
-    END IF;
-    RAISE EXCEPTION 'the audit log is only added to' USING ERRCODE = 'insufficient_privilege';
-END $$;
-"""
 # Only the beginning of a chain goes, up to the first event that is kept: what is left fits together.
 PURGE = """
 CREATE OR REPLACE FUNCTION purge_audit_log(rows_max integer) RETURNS integer
@@ -132,28 +121,6 @@ BEGIN
     RETURN removed;
 END $$;
 """
-OLD_PURGE = """
-CREATE OR REPLACE FUNCTION purge_audit_log(rows_max integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-DECLARE
-    removed integer;
-BEGIN
-    WITH due AS (
-        SELECT old.id FROM accounts_workspace w CROSS JOIN LATERAL (
-            SELECT e.id FROM accounts_auditevent e
-             WHERE e.workspace_id = w.id AND e.at < now() - make_interval(days => audit_days(w.plan))
-             ORDER BY e.at LIMIT rows_max
-        ) old
-        UNION ALL
-        SELECT e.id FROM accounts_auditevent e
-         WHERE e.workspace_id IS NULL AND e.at < now() - make_interval(days => audit_days(NULL))
-        LIMIT rows_max
-    )
-    DELETE FROM accounts_auditevent WHERE id IN (SELECT id FROM due);
-    GET DIAGNOSTICS removed = ROW_COUNT;
-    RETURN removed;
-END $$;
-"""
 SEAL_OLD = """
 DO $$
 DECLARE
@@ -164,19 +131,18 @@ BEGIN
     END LOOP;
 END $$;
 """
-ROLES = """
-SELECT DISTINCT quote_ident(pg_get_userbyid(a.grantee))
-  FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
- WHERE c.oid = 'accounts_audithead'::regclass AND a.grantee NOT IN (0, c.relowner)
-"""
 
 
 def take_rights(apps: Any, schema_editor: Any) -> None:
     """Let every role but the owner of the table only read."""
-    with schema_editor.connection.cursor() as cursor:
-        cursor.execute(ROLES)
-        for (role,) in cursor.fetchall():
-            cursor.execute(f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON accounts_audithead FROM {role}")
+    append_only.change_rights(
+        schema_editor, "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {} FROM", "accounts_audithead"
+    )
+
+
+def replaced(statement: str) -> str:
+    """A statement of append_only that makes a function, for a function that is there; nothing after it."""
+    return statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION").partition("CREATE TRIGGER")[0]
 
 
 class Migration(migrations.Migration):
@@ -197,10 +163,10 @@ class Migration(migrations.Migration):
         ),
         migrations.RunPython(take_rights, migrations.RunPython.noop),
         migrations.RunSQL(TEXT, "DROP FUNCTION audit_event_text(accounts_auditevent, bigint)"),
-        migrations.RunSQL(REFUSE, OLD_REFUSE),
+        migrations.RunSQL(REFUSE, replaced(append_only.REFUSE)),
         migrations.RunSQL(SEAL, NO_SEAL),
         migrations.RunSQL(SEAL_OLD, migrations.RunSQL.noop),
-        migrations.RunSQL(PURGE, OLD_PURGE),
+        migrations.RunSQL(PURGE, replaced(append_only.PURGE)),
         migrations.AddConstraint(
             "auditevent",
             models.UniqueConstraint(fields=("workspace", "position"), name="accounts_audit_by_position"),
