@@ -12,12 +12,22 @@ import simplejson
 from apperate.data_plane import raw_path_of
 from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
-from datasets import delivery, exports, parquet_output, query_marks, reads, renderers, system_properties
+from datasets import (
+    delivery,
+    exports,
+    parquet_output,
+    payment,
+    query_marks,
+    reads,
+    renderers,
+    system_properties,
+)
 from datasets import query as queries
 from datasets.catalog import Metadata
 from datasets.cursors import write_cursor
-from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint
+from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint, pairs
 from datasets.json_text import dumps
+from datasets.payment import Part
 from datasets.query import Query
 from datasets.schema import PropertyType
 from tokens.permissions import CORE, PREMIUM, Action
@@ -30,11 +40,6 @@ SYSTEM_ERROR = "_system_error"
 def said(document: dict[str, Any], **facts: Any) -> Answer:
     """An Answer with a JSON document."""
     return Answer(simplejson.dumps(document).encode(), JSON, **facts)
-
-
-def pairs(parameters: Any) -> list[tuple[str, str]]:
-    """The query string's names and values, repeated names included."""
-    return [(name, value) for name, values in parameters.lists() for value in values]
 
 
 @data_endpoint(Action.READ)
@@ -55,23 +60,28 @@ async def read_data(
             renderers.CONTENT_TYPES[query.format],
             is_free=True,
         )
+    if no := await payment.ask(call, [(dataset, query)], records_max=query.records_at_most):
+        return no
     if query.exports:
         return await export(call, dataset, query)
     mark = None
     if query.query_id is not None:
         mark = await query_marks.begin(call.token.token_id, dataset.id, query.query_id, now=call.now)
         query = replace(query, updated_from=mark.updated_from)
+    payment.begun(call, dataset, query)
     found = await reads.read(dataset, query)
     if found.version != dataset.version:
         return OUTDATED
     body = await rendered(query, texts_of(dataset, query, found), [dataset])
-    if isinstance(body, Refusal):
-        return body
-    headers = paging_headers(call, write_cursor(found.next, query.question)) if found.next else {}
+    headers: dict[str, str] = {}
+    if found.next:
+        cursor = write_cursor(found.next, query.question, key=payment.cursor_key(dataset))
+        headers = paging_headers(call, cursor)
     settled = None
     if mark is not None:
         settled = partial(query_marks.settle, mark, is_first=query.after is None, is_last=found.next is None)
-    return Answer(body, content_type(query), records=len(found.texts), headers=headers, settled=settled)
+    part = Part(dataset, len(found.texts), query.asks_values)
+    return Answer(body, content_type(query), parts=(part,), headers=headers, settled=settled)
 
 
 async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusal | Outdated:
@@ -87,6 +97,7 @@ async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusa
             dataset, query, reads.Found(None, texts, systems if query.reads_system else [])
         ),
     )
+    payment.begun(call, dataset, query)
     made = await asyncio.to_thread(exports.spool, dataset, query, form, token_id=call.token.token_id)
     if isinstance(made, Refusal):
         return made
@@ -97,8 +108,8 @@ async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusa
     if encoding:
         headers["Content-Encoding"] = encoding
     return Answer(
-        b"", content_type(query), records=made.records, headers=headers, file=made.file,
-        file_bytes=made.size_bytes,
+        b"", content_type(query), parts=(Part(dataset, made.records, query.asks_values),), headers=headers,
+        file=made.file, file_bytes=made.size_bytes,
     )  # fmt: skip
 
 
@@ -115,6 +126,7 @@ def parse(
         name=f"{dataset.workspace}/{dataset.name}",
         answer_format=renderers.accepted(call.request.headers.get("Accept", "")),
         more_names=inline_names(dataset),
+        cursor_key=payment.cursor_key(dataset),
     )
 
 
@@ -155,7 +167,7 @@ def column_types(datasets: Sequence[Metadata], query: Query) -> dict[str, Proper
 
 async def rendered(
     query: Query, texts: Sequence[str], datasets: Sequence[Metadata], *, failure: str = ""
-) -> bytes | Refusal:
+) -> bytes:
     """The body of an answer; long ones are made off the event loop, so that they keep nobody waiting.
 
     `failure` says why records are missing, in a last element of its own that no `filter` leaves out.
@@ -166,10 +178,7 @@ async def rendered(
         texts, keeps = [*renderers.keep(texts, keeps), dumps({SYSTEM_ERROR: failure})], None
         columns[SYSTEM_ERROR] = PropertyType.STRING
     if query.format == "parquet":
-        try:
-            return await asyncio.to_thread(parquet_output.parquet_bytes, texts, columns)
-        except parquet_output.NotRepresentable as error:
-            return invalid_value("format", "parquet", f"another format, because {error}")
+        return await asyncio.to_thread(parquet_output.parquet_bytes, texts, columns)
     names = tuple(columns)
     if sum(map(len, texts)) > SHORT_CHARACTERS:
         body = await asyncio.to_thread(renderers.render, query.format, texts, names, keeps)

@@ -20,8 +20,16 @@ from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
 from apperate.threads import in_thread
 from datasets import file_text, inference, job_files, parameters
-from datasets.api import pairs
-from datasets.gate import Answer, Call, answered, claim_of, data_endpoint, first_checks, workspace_endpoint
+from datasets.gate import (
+    Answer,
+    Call,
+    answered,
+    claim_of,
+    data_endpoint,
+    first_checks,
+    pairs,
+    workspace_endpoint,
+)
 from datasets.models import IngestJob
 from datasets.schema import Schema
 from datasets.system_properties import milliseconds

@@ -14,11 +14,12 @@ import psycopg
 from django.http import HttpResponseBase
 
 from apperate.refusals import Refusal, invalid_value
-from datasets import reads
-from datasets.api import content_type, paging_headers, pairs, parse, read_data, rendered, texts_of
+from datasets import payment, reads
+from datasets.api import content_type, paging_headers, parse, read_data, rendered, texts_of
 from datasets.cursors import CURSOR_NEEDED, question_of, read_cursor, write_cursor
-from datasets.gate import OUTDATED, Answer, Call, Outdated, Part, admit, answered
+from datasets.gate import OUTDATED, Answer, Call, Outdated, admit, answered, pairs
 from datasets.parameters import LIMIT_MAX, parse_separator
+from datasets.payment import Part
 from datasets.query import KEYS_MAX, Query
 from tokens.permissions import Action
 
@@ -71,6 +72,11 @@ async def read_batch(
         queries = parse_batch(calls, key, subkey)
         if isinstance(queries, Refusal):
             return queries
+        asked = [
+            (one.metadata, query) for one, query in zip(calls, queries, strict=True) if query is not None
+        ]
+        if no := await payment.ask(call, asked, records_max=RECORDS_MAX):
+            return no
         return await _read(calls, queries, question(calls, key, subkey))
 
     return await answered(request, Action.READ, admitted, view)
@@ -102,7 +108,7 @@ def parse_batch(calls: list[Call], key: str | None, subkey: str | None) -> list[
     cursor = calls[0].request.GET.get("cursor")
     if not cursor:
         return queries
-    after = read_cursor(cursor, question(calls, key, subkey))
+    after = read_cursor(cursor, question(calls, key, subkey), key=_cursor_key(calls))
     key_count = keys_of(queries[0])
     if after is None or after.key_number >= key_count * len(calls):
         return invalid_value("cursor", cursor, CURSOR_NEEDED)
@@ -116,6 +122,11 @@ def question(calls: list[Call], key: str | None, subkey: str | None) -> str:
     """What a cursor of this batch belongs to."""
     names = "/".join([calls[0].target.workspace, *(call.target.name for call in calls)])
     return question_of(names, (key, subkey), pairs(calls[0].request.GET))
+
+
+def _cursor_key(calls: list[Call]) -> bytes:
+    """What the cursors of a batch are encrypted with: one dataset that is priced is enough."""
+    return next(filter(None, (payment.cursor_key(call.metadata) for call in calls)), b"")
 
 
 def keys_of(query: Query | None) -> int:
@@ -138,22 +149,22 @@ async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> A
         if time.monotonic() > deadline:
             error = _failure(call, "the batch took too long")
             break
+        payment.begun(call, call.metadata, query)
         try:
             found = await reads.read(call.metadata, query)
         except psycopg.errors.QueryCanceled:
             error = _failure(call, "reading it took too long")
+            parts.append(Part(call.metadata, 0, query.asks_values))
             break
         if found.version != call.metadata.version:
             return OUTDATED
         texts += texts_of(call.metadata, query, found)
-        parts.append(Part(call.metadata, len(found.texts)))
+        parts.append(Part(call.metadata, len(found.texts), query.asks_values))
         if found.next:
             place = replace(found.next, key_number=found.next.key_number + number * keys_of(query))
-            headers = paging_headers(calls[0], write_cursor(place, asked))
+            headers = paging_headers(calls[0], write_cursor(place, asked, key=_cursor_key(calls)))
             break
     body = await rendered(shown, texts, [call.metadata for call in calls], failure=error)
-    if isinstance(body, Refusal):
-        return body
     return Answer(
         body, content_type(shown), records=sum(part.records for part in parts), headers=dict(headers),
         parts=tuple(parts),

@@ -14,7 +14,7 @@ from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
 from apperate.threads import in_thread
 from datasets import descriptions, editing, parameters, services
-from datasets.api import pairs, said
+from datasets.api import said
 from datasets.gate import (
     OUTDATED,
     Answer,
@@ -25,6 +25,7 @@ from datasets.gate import (
     claim_of,
     data_endpoint,
     first_checks,
+    pairs,
     workspace_endpoint,
 )
 from datasets.json_text import loads_json
@@ -66,14 +67,14 @@ async def _document(call: Call) -> Any | Refusal:
 @data_endpoint(Action.READ)
 async def read_dataset(call: Call) -> Answer | Outdated:
     """GET /v1/datasets/WS/ID: the Dataset object."""
-    found = await in_thread(_described)([call.metadata.id], descriptions.describe)
+    found = await in_thread(_described)(call.token, [call.metadata.id], descriptions.describe)
     return Answer(_json(found[0]), JSON, is_free=True) if found else OUTDATED
 
 
 @data_endpoint(Action.READ)
 async def read_item(call: Call, **path: str) -> Answer | Outdated:
     """The inventory item of a dataset in an array. A key after the id changes nothing."""
-    found = await in_thread(_described)([call.metadata.id], descriptions.inventory)
+    found = await in_thread(_described)(call.token, [call.metadata.id], descriptions.inventory)
     return Answer(_json(found), JSON, is_free=True) if found else OUTDATED
 
 
@@ -202,7 +203,7 @@ def _readable(token: Snapshot, workspace: str, limit: int, now: datetime, write:
     names = [workspace] if workspace else [token.workspace.name, CORE, PREMIUM]
     kept = Dataset.objects.kept().filter(workspace__name__in=set(names)).select_related("workspace")
     may = [found.pk for found in kept.only("pk", "name", "workspace__name") if _may_read(token, found, now)]
-    return _described(may, write, limit)
+    return _described(token, may, write, limit)
 
 
 def _may_read(token: Snapshot, dataset: Dataset, now: datetime) -> bool:
@@ -213,9 +214,12 @@ def _may_read(token: Snapshot, dataset: Dataset, now: datetime) -> bool:
     return bool(versions) and all(allows(v, token.workspace, Action.READ, target) for v in versions)
 
 
-def _described(ids: list[int], write: Callable[..., Any], limit: int = parameters.LIMIT_MAX) -> Any:
+def _described(
+    token: Snapshot, ids: list[int], write: Callable[..., Any], limit: int = parameters.LIMIT_MAX
+) -> Any:
     found = Dataset.objects.kept().filter(pk__in=ids).select_related("workspace")
-    return write(list(found.order_by("workspace__name", "name")[:limit]))
+    owner_id = token.workspace.id if token.is_secret else None
+    return write(list(found.order_by("workspace__name", "name")[:limit]), owner_id=owner_id)
 
 
 def _json(document: Any) -> bytes:

@@ -17,7 +17,7 @@ from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
 from apperate.threads import in_thread
 from datasets import jobs, parameters, writing
-from datasets.api import pairs, said
+from datasets.api import said
 from datasets.gate import (
     Answer,
     Call,
@@ -27,6 +27,7 @@ from datasets.gate import (
     data_endpoint,
     facts_of,
     first_checks,
+    pairs,
     workspace_endpoint,
 )
 from datasets.job_lists import list_jobs

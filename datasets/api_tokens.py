@@ -19,8 +19,8 @@ from apperate.problems import JSON, problem
 from apperate.refusals import Refusal, invalid_value
 from apperate.threads import in_thread
 from datasets import parameters, trial_requests
-from datasets.api import paging_headers, pairs
-from datasets.gate import Answer, Call, answered, claim_of, first_checks
+from datasets.api import paging_headers
+from datasets.gate import Answer, Call, answered, claim_of, first_checks, pairs
 from datasets.json_text import loads_json
 from datasets.ranges import RANGES_NEEDED, parse_range
 from tokens import api

@@ -12,19 +12,10 @@ from apperate.changes import changes
 from apperate.refusals import Refusal
 from apperate.threads import in_thread
 from datasets import catalog, jobs, parameters, services, writing
-from datasets.api import pairs, said
-from datasets.gate import (
-    OUTDATED,
-    Answer,
-    Call,
-    Outdated,
-    Part,
-    admit,
-    answered,
-    claim_of,
-    data_endpoint,
-)
+from datasets.api import said
+from datasets.gate import OUTDATED, Answer, Call, Outdated, admit, answered, claim_of, data_endpoint, pairs
 from datasets.models import Dataset
+from datasets.payment import Part
 from datasets.schema import dataset_id
 from tokens.access import Allowed
 from tokens.permissions import Action, Target

@@ -38,6 +38,11 @@ class Metadata:
     version: int
     is_wide: bool
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether its data is paid for: then nothing that is free may tell anything of it."""
+        return self.credits_per_record > 0
+
 
 class Catalog:
     """(workspace, name) → Metadata, the least recently used dropped first."""

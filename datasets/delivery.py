@@ -1,6 +1,6 @@
 """How the bytes of an answer travel: what names them (ETag) and how they are compressed. Pure.
 
-    etag_of(body, *more) -> str                     weak, from the content
+    etag_of(body, *more, key=…) -> str              weak, from the content; with a key nobody can guess it
     is_unchanged(if_none_match, etag) -> bool       whether the client has these bytes
     encoding_for(accept_encoding) -> str            "zstd", "gzip" or "" (as it is)
     compressed(body, encoding) -> bytes
@@ -18,18 +18,24 @@ ZSTD_LEVEL, GZIP_LEVEL = 3, 5
 ENCODINGS = ("zstd", "gzip")  # the better one first
 
 
-def etag_of(body: bytes, *more: str) -> str:
-    """The weak ETag of a body, and of what else the answer says (its content type, its next page)."""
-    digest = hashlib.blake2b(body, digest_size=16)
+def etag_of(body: bytes, *more: str, key: bytes = b"") -> str:
+    """The weak ETag of a body, and of what else the answer says (its content type, its next page).
+
+    With a `key` (at most 64 bytes) it can only be learned from an answer: for data that is paid for.
+    """
+    digest = hashlib.blake2b(body, digest_size=16, key=key)
     for text in more:
         digest.update(b"\0" + text.encode())
     return f'W/"{digest.hexdigest()}"'
 
 
-def is_unchanged(if_none_match: str, etag: str) -> bool:
-    """Whether an If-None-Match header names this ETag; weak and strong forms count as equal."""
+def is_unchanged(if_none_match: str, etag: str, *, takes_any: bool = True) -> bool:
+    """Whether an If-None-Match header names this ETag; weak and strong forms count as equal.
+
+    takes_any=False: `*` names none, because whoever sends it need not have seen the answer.
+    """
     named = {text.strip().removeprefix("W/") for text in if_none_match.split(",")}
-    return "*" in named or etag.removeprefix("W/") in named
+    return (takes_any and "*" in named) or etag.removeprefix("W/") in named
 
 
 def encoding_for(accept_encoding: str) -> str:

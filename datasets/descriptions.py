@@ -1,10 +1,14 @@
 """Datasets as the API describes them: the Dataset object, and the shorter inventory item of older clients.
 
-describe(datasets) -> list of dicts          one counting query for all of them
-inventory(datasets) -> list of dicts
+describe(datasets, owner_id=…) -> list of dicts     one counting query for all of them
+inventory(datasets, owner_id=…) -> list of dicts
+
+`owner_id` is the workspace whose secret token asks. To anybody else a description is free and its records are
+not: how many a priced dataset has, and when one changed, is not told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db import OperationalError, connection, transaction
@@ -16,15 +20,17 @@ from datasets.system_properties import milliseconds
 COUNTING_MILLISECONDS = 2_000
 
 
-def describe(datasets: Sequence[Dataset]) -> list[dict[str, Any]]:
-    """Every fact of each dataset; `records`, `keys` and `date` are null when counting takes too long."""
-    facts = _counted([dataset.pk for dataset in datasets])
+def describe(datasets: Sequence[Dataset], *, owner_id: int | None) -> list[dict[str, Any]]:
+    """Every fact of each dataset; `records`, `keys` and `date` are null when they are not told, or when
+    counting takes too long.
+    """
+    facts = _counted(datasets, owner_id)
     return [_described(dataset, facts) for dataset in datasets]
 
 
-def inventory(datasets: Sequence[Dataset]) -> list[dict[str, Any]]:
+def inventory(datasets: Sequence[Dataset], *, owner_id: int | None) -> list[dict[str, Any]]:
     """What /time-series lists: id, description, schema, weight (credits a record), created, lastUpdated."""
-    facts = _counted([dataset.pk for dataset in datasets])
+    facts = _counted(datasets, owner_id)
     return [
         {
             "id": found["datasetId"],
@@ -38,9 +44,13 @@ def inventory(datasets: Sequence[Dataset]) -> list[dict[str, Any]]:
     ]
 
 
-def _described(dataset: Dataset, facts: dict[int, tuple[Any, ...]] | None) -> dict[str, Any]:
-    empty = (0, 0, None, None)
-    records, keys, date, updated = (None, None, None, None) if facts is None else facts.get(dataset.pk, empty)
+Facts = tuple[int | None, int | None, datetime | None, datetime | None]
+NOT_TOLD: Facts = (None, None, None, None)
+EMPTY: Facts = (0, 0, None, None)
+
+
+def _described(dataset: Dataset, facts: Mapping[int, Facts]) -> dict[str, Any]:
+    records, keys, date, updated = facts.get(dataset.pk, NOT_TOLD)
     return {
         "datasetId": dataset.name,
         "title": dataset.title,
@@ -58,8 +68,11 @@ def _described(dataset: Dataset, facts: dict[int, tuple[Any, ...]] | None) -> di
     }
 
 
-def _counted(ids: Sequence[int]) -> dict[int, tuple[Any, ...]] | None:
-    """Records, different keys, latest date and last change of each; None when that takes too long."""
+def _counted(datasets: Sequence[Dataset], owner_id: int | None) -> Mapping[int, Facts]:
+    """Records, different keys, latest date and last change of each dataset of which they are told; of none
+    when counting takes too long.
+    """
+    ids = [one.pk for one in datasets if one.credits_per_record == 0 or one.workspace_id == owner_id]
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             store.limit_statement(milliseconds=COUNTING_MILLISECONDS)
@@ -68,8 +81,8 @@ def _counted(ids: Sequence[int]) -> dict[int, tuple[Any, ...]] | None:
                      FROM (SELECT dataset_id, key, count(*) AS n, max(date) AS date, max(updated) AS updated
                              FROM records WHERE dataset_id = ANY(%s) GROUP BY dataset_id, key) AS by_key
                     GROUP BY dataset_id""",
-                [list(ids)],
+                [ids],
             )
-            return {row[0]: row[1:] for row in cursor.fetchall()}
+            return dict.fromkeys(ids, EMPTY) | {row[0]: row[1:] for row in cursor.fetchall()}
     except OperationalError:
-        return None
+        return {}

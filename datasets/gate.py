@@ -24,27 +24,15 @@ from apperate.accounts.idempotency import HEADER, Claim, key_of
 from apperate.changes import Stale, changes
 from apperate.problems import JSON, problem_response, unavailable
 from apperate.refusals import Refusal, invalid_value
-from datasets import catalog, delivery
+from datasets import catalog, delivery, payment
 from datasets.catalog import Metadata
+from datasets.payment import Part
 from datasets.schema import dataset_id, is_storable
-from tokens import access, credits, domains, signed_requests
+from tokens import access, domains, signed_requests
 from tokens.access import Allowed, Facts
 from tokens.permissions import CORE, PREMIUM, Action, Snapshot, Target
 from tokens.refusal_log import refusals
 from tokens.usage import meter
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The records of an answer that are of one dataset, which says what one costs."""
-
-    dataset: Metadata
-    records: int
-
-    @property
-    def cost(self) -> int:
-        """In credits."""
-        return self.records * self.dataset.credits_per_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +53,10 @@ class Answer:
     file_bytes: int = 0
     settled: Callable[[], Awaitable[None]] | None = None
 
-    @property
-    def etag(self) -> str:
+    def etag(self, *more: str, key: bytes = b"") -> str:
         """Names the bytes of the answer, and the next page it leads to."""
-        return delivery.etag_of(self.body, self.content_type, self.headers.get("Apperate-Next-Cursor", ""))
+        cursor = self.headers.get("Apperate-Next-Cursor", "")
+        return delivery.etag_of(self.body, self.content_type, cursor, *more, key=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +130,12 @@ async def answered(
     """Admit, let the view answer, charge and count. An outdated admission is made again, checks and all."""
     call: Call | None = None
     answer: Answer | Refusal | Outdated = unavailable()
+    request.bill = payment.Bill()
     try:
         if no := await prepared(request):
             return refuse(request, call, no, action)
         for number in range(ADMISSIONS_MAX):
+            request.bill.parts = ()
             verdict = await admitted(number > 0)
             if not isinstance(verdict, Refusal):
                 verdict = await check_rate(request) or verdict
@@ -167,6 +157,10 @@ async def answered(
         answer = unavailable()
     except psycopg.errors.QueryCanceled:
         answer = too_slow()
+    except BaseException:
+        if call is not None:
+            payment.give_up(call, is_owed=False)
+        raise
     return refuse(request, call, answer if isinstance(answer, Refusal) else unavailable(), action)
 
 
@@ -283,18 +277,19 @@ def facts_of(request: Any, action: Action, target: Target | None, *, needs_secre
 
 async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     """Charge what the answer costs, make it, and count it; 402 sends nothing and charges nothing."""
-    token = call.token
-    is_read = call.action is Action.READ and call.request.method in ("GET", "HEAD")
-    has_etag = is_read and answer.file is None
-    etag = await aside(answer, lambda: answer.etag) if has_etag else ""
-    is_unchanged = bool(etag) and delivery.is_unchanged(call.request.headers.get("If-None-Match", ""), etag)
-    is_free = answer.is_free or is_unchanged or call.request.method == "HEAD"
+    limit = call.allowed.limit
     parts = answer.parts or ((Part(call.dataset, answer.records),) if call.dataset else ())
-    costs = [0 if is_free else part.cost for part in parts]
+    is_priced = any(part.dataset.is_priced for part in parts)
+    is_read = call.action is Action.READ and call.request.method in ("GET", "HEAD")
+    etag = await etag_of(call, answer, is_priced=is_priced) if is_read and answer.file is None else ""
+    given = call.request.headers.get("If-None-Match", "")
+    is_unchanged = bool(etag) and delivery.is_unchanged(
+        given, etag, takes_any=answer.is_free or not is_priced
+    )
+    costs = [0 if answer.is_free or is_unchanged else part.cost for part in parts]
     cost = sum(costs)
     workspace = parts[0].dataset.workspace if parts else ""  # All parts are of one.
-    limit = call.allowed.limit if workspace == CORE else None
-    used = await charged(call, cost, limit) if limit is not None else 0
+    used = await payment.settle(call, cost) if limit is not None else 0
     if isinstance(used, Refusal):
         if answer.file is not None:
             answer.file.close()
@@ -304,16 +299,12 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
             await answer.settled()
         response: HttpResponseBase = HttpResponse(status=304) if is_unchanged else await packed(call, answer)
     except BaseException:
-        if cost and limit is not None:
-            credits.give_back(token.token_id, cost, now=call.now)
+        payment.give_up(call, is_owed=False)
         raise
     count(call, parts, costs, is_unchanged=is_unchanged)
     if etag:
         response.headers["ETag"] = etag
-    premium = cost if workspace == PREMIUM else 0
-    for name, figure in (("credits", cost - premium), ("premium-credits", premium)):
-        response.headers[f"iexcloud-{name}-used"] = str(figure)
-        response.headers[f"iexcloud-{name.replace('credits', 'messages')}-used"] = str(figure)
+    say_cost(response, cost, workspace)
     say_rate(call.request, response)
     if limit is not None:
         response.headers["Apperate-Credits-Remaining"] = str(max(0, limit - used))
@@ -323,7 +314,28 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     return response
 
 
-def count(call: Call, parts: tuple[Part, ...], costs: list[int], *, is_unchanged: bool) -> None:
+async def etag_of(call: Call, answer: Answer, *, is_priced: bool) -> str:
+    """The ETag of an answer. That of priced data is this token's alone, for this question alone: whoever has
+    it has paid for the answer that it names.
+    """
+    if not is_priced or answer.is_free:
+        return await aside(answer, answer.etag)
+    asked = sorted(pair for pair in pairs(call.request.GET) if pair[0] != "token")
+    more = (call.token.public_id, call.request.path, repr(asked))
+    return await aside(answer, partial(answer.etag, *more, key=payment.etag_key()))
+
+
+def say_cost(response: HttpResponseBase, cost: int, workspace: str) -> None:
+    """What the answer costs, in the headers that older clients read; PREMIUM has its own."""
+    premium = cost if workspace == PREMIUM else 0
+    for name, figure in (("credits", cost - premium), ("premium-credits", premium)):
+        response.headers[f"iexcloud-{name}-used"] = str(figure)
+        response.headers[f"iexcloud-{name.replace('credits', 'messages')}-used"] = str(figure)
+
+
+def count(
+    call: Call, parts: tuple[Part, ...], costs: list[int], *, is_unchanged: bool = False, outcome: str = "ok"
+) -> None:
     """Count an answer for each dataset it is of, or once for a call that concerns none."""
     token_id = call.token.token_id
     for part, cost in zip(parts, costs, strict=True):
@@ -331,13 +343,15 @@ def count(call: Call, parts: tuple[Part, ...], costs: list[int], *, is_unchanged
             token_id,
             dataset_id=part.dataset.id,
             operation=call.action,
-            outcome="ok",
+            outcome=outcome,
             now=call.now,
             records=0 if is_unchanged else part.records,
             credits=cost,
             core_credits=cost if part.dataset.workspace == CORE else 0,
             is_charged=call.allowed.limit is not None,
         )
+    if outcome != "ok":
+        return
     if not parts:
         meter.meter(token_id, dataset_id=0, operation=call.action, outcome="ok", now=call.now)
     origin, referer = call.request.headers.get("Origin"), call.request.headers.get("Referer")
@@ -345,13 +359,9 @@ def count(call: Call, parts: tuple[Part, ...], costs: list[int], *, is_unchanged
         refusals.note_caller(token_id, origin=origin, referer=referer, now=call.now)
 
 
-async def charged(call: Call, cost: int, limit: int) -> int | Refusal:
-    """What the token has spent on CORE this month when this answer has been paid for."""
-    token = call.token
-    if not cost:
-        return await credits.used_this_month(token.token_id, limit=limit, now=call.now)
-    verdict = await credits.charge(token.token_id, cost, limit=limit, now=call.now)
-    return verdict.for_token(token.public_id) if isinstance(verdict, Refusal) else verdict.used
+def pairs(parameters: Any) -> list[tuple[str, str]]:
+    """The query string's names and values, repeated names included."""
+    return [(name, value) for name, values in parameters.lists() for value in values]
 
 
 async def packed(call: Call, answer: Answer) -> HttpResponseBase:
@@ -400,18 +410,23 @@ def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) ->
     """Count a refusal under its code when the token is known, and say it."""
     token: Snapshot | None = request.token
     now: datetime | None = None
+    # A question that was begun is owed for: why it has no answer depends on the data, but for our own faults.
+    owed = payment.give_up(call, is_owed=refusal.status < 500) if call is not None else ()
     if token is not None:
         with suppress(Stale):
             now = changes.now()
         dataset = call.dataset if call else None
         if now is not None:
-            meter.meter(
-                token.token_id,
-                dataset_id=dataset.id if dataset else 0,
-                operation=action,
-                outcome=refusal.code,
-                now=now,
-            )
+            if call is not None and owed:
+                count(call, owed, [part.cost for part in owed], outcome=refusal.code)
+            else:
+                meter.meter(
+                    token.token_id,
+                    dataset_id=dataset.id if dataset else 0,
+                    operation=action,
+                    outcome=refusal.code,
+                    now=now,
+                )
             refusals.note(
                 token.token_id,
                 code=refusal.code,
@@ -422,6 +437,8 @@ def refuse(request: Any, call: Call | None, refusal: Refusal, action: Action) ->
             )
     response = problem_response(refusal, request)
     say_rate(request, response)
+    if owed:
+        say_cost(response, payment.total(owed), owed[0].dataset.workspace)
     if refusal.check == "signature" and now is not None:
         response.headers["Date"] = http_date(
             now.timestamp()

@@ -63,6 +63,17 @@ class Query:
     after: Place | None = None
     records_max: int = LIMIT_MAX
 
+    @property
+    def asks_values(self) -> bool:
+        """Whether values of records, or when they changed, decide which are meant: not the index alone."""
+        return self.condition is not None or self.date_field is not None or self.query_id is not None
+
+    @property
+    def records_at_most(self) -> int:
+        """How many records an answer may have."""
+        wanted = -(-self.limit // self.interval) * max(1, len(self.keys))
+        return wanted if self.exports else min(wanted, self.records_max)
+
 
 def parse(
     pairs: Sequence[tuple[str, str]],
@@ -74,11 +85,13 @@ def parse(
     name: str = "",
     answer_format: str = "json",
     more_names: Sequence[str] = (),
+    cursor_key: bytes = b"",
 ) -> Query | Refusal:
     """The Query that decoded name-value pairs and the path mean, or the first thing wrong with them.
 
     `name` is the dataset's, `answer_format` the one that counts when the pairs name none, `more_names`
-    are properties beside the schema's that `filter` may keep.
+    are properties beside the schema's that `filter` may keep, `cursor_key` is what its cursors are encrypted
+    with, if they are.
     """
     values = parameters.values(pairs, "read")
     if isinstance(values, Refusal):
@@ -95,7 +108,7 @@ def parse(
     if isinstance(condition, Refusal):
         return condition
     question = question_of(name, (path_key, path_subkey), pairs)
-    after = read_cursor(values["cursor"], question) if "cursor" in values else None
+    after = read_cursor(values["cursor"], question, key=cursor_key) if "cursor" in values else None
     if "cursor" in values and (after is None or after.key_number >= max(1, len(keys))):
         return invalid_value("cursor", values["cursor"], CURSOR_NEEDED)
     counted = next((name for name in _COUNTS if name in values), None)

@@ -91,13 +91,13 @@ def test_an_unchanged_answer_is_304_until_a_record_changes(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_304_and_head_are_free_and_refused_like_any_request(api: DataPlaneClient) -> None:
+def test_304_is_free_and_head_costs_what_get_costs(api: DataPlaneClient) -> None:
     core = WorkspaceFactory(name="CORE")
     url = filled(api, core, TokenFactory(workspace=core, kind=TokenKind.SECRET))
     dataset = Dataset.objects.get()
     dataset.credits_per_record, dataset.version = 1, 2
     dataset.save()
-    app = TokenFactory(settings={"core_credit_limit": 3})
+    app = TokenFactory(settings={"core_credit_limit": 5})
     url = f"{url.split('?')[0]}?token={app.test_value}&last=2"
 
     paid = api.get(url)
@@ -105,9 +105,9 @@ def test_304_and_head_are_free_and_refused_like_any_request(api: DataPlaneClient
     head = api.request("HEAD", url)
     refused = api.get(url)
 
-    assert (paid.headers["iexcloud-credits-used"], paid.headers["apperate-credits-remaining"]) == ("2", "1")
+    assert (paid.headers["iexcloud-credits-used"], paid.headers["apperate-credits-remaining"]) == ("2", "3")
     assert (free.status, free.headers["iexcloud-credits-used"]) == (304, "0")
-    assert (head.status, head.body, head.headers["iexcloud-credits-used"]) == (200, b"", "0")
+    assert (head.status, head.body, head.headers["iexcloud-credits-used"]) == (200, b"", "2")
     assert head.headers["etag"] == paid.headers["etag"]
     assert refused.code == "credits-exhausted"
     etag = {"If-None-Match": paid.headers["etag"]}

@@ -96,33 +96,44 @@ def refusal_of(used: int, *, limit: int, now: datetime) -> Refusal | None:
     return exhausted(limit=limit, used=used, cost=None, now=now) if used >= limit else None
 
 
-async def charge(token_id: int, cost: int, *, limit: int, now: datetime) -> Charged | Refusal:
-    """Take `cost` credits if all of them fit under `limit`, else refuse and take none."""
+async def charge(
+    token_id: int, cost: int, *, limit: int, now: datetime, is_most: bool = False
+) -> Charged | Refusal:
+    """Take `cost` credits if all of them fit under `limit`, else refuse and take none.
+
+    is_most=True: the request may turn out to cost less, and the refusal says so.
+    """
     month = month_of(now).date()
     taken = await leases.take(token_id, month, cost, limit=limit)
     if taken is None:
         used = await _seen_now(token_id, month, limit)
-        return exhausted(limit=limit, used=used, cost=cost, now=now)
+        return exhausted(limit=limit, used=used, cost=cost, now=now, is_most=is_most)
     spent.put(token_id, month, taken.used)
     return Charged(taken.used)
 
 
 def give_back(token_id: int, cost: int, *, now: datetime) -> None:
-    """Undo a charge whose answer could not be sent."""
-    leases.give_back(token_id, month_of(now).date(), cost)
+    """Undo a charge, or a part of one, that was not the cost or whose answer could not be sent."""
+    month = month_of(now).date()
+    leases.give_back(token_id, month, cost)
+    if (seen := spent.get(token_id, month)) is not None:
+        spent.put(token_id, month, seen.used - cost)
 
 
-def exhausted(*, limit: int, used: int, cost: int | None, now: datetime) -> Refusal:
+def exhausted(*, limit: int, used: int, cost: int | None, now: datetime, is_most: bool = False) -> Refusal:
     """The 402: what the limit is, what is left of it, and when it starts anew."""
     left = max(0, limit - used)
     resets_at = next_month(now)
     wanted = "" if cost is None else f" This answer costs {cost:,}."
+    if is_most:
+        wanted = f" A question about values is asked when all it may cost is left; this may cost {cost:,}."
     return Refusal(
         "credits-exhausted",
         f"The token's Core credit usage limit is {limit:,} a month; {left:,} are left.{wanted} "
         f"It starts anew at {resets_at:%Y-%m-%d %H:%M} UTC.",
         check="credits",
-        received=None if cost is None else f"{cost:,} credits",
-        needed=f"at most {left:,} credits, or a higher limit on the token's form",
+        received=None if cost is None else f"{'up to ' if is_most else ''}{cost:,} credits",
+        needed=f"at most {left:,} credits, {'asked with limit=, ' if is_most else ''}"
+        "or a higher limit on the token's form",
         retry_after_seconds=int((resets_at - now).total_seconds()) + 1,
     )
