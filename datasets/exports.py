@@ -23,10 +23,10 @@ import zstandard
 
 from apperate import pool
 from apperate.problems import storage_full
-from apperate.refusals import Refusal, invalid_value
+from apperate.refusals import Refusal
 from datasets import delivery, reads, renderers
 from datasets.catalog import Metadata
-from datasets.parquet_output import NotRepresentable, ParquetOutput
+from datasets.parquet_output import ParquetOutput
 from datasets.query import Query
 from datasets.schema import PropertyType
 from datasets.system_properties import System
@@ -67,8 +67,6 @@ def spool(dataset: Metadata, query: Query, form: Form, *, token_id: int) -> Expo
             if not _lock(connection, token_id):
                 return busy(f"this token has {len(TOKEN_LOCKS)} exports under way")
             return _spool(connection, dataset, query, form)
-    except NotRepresentable as error:
-        return invalid_value("format", "parquet", f"another format, because {error}")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return storage_full()

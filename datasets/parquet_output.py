@@ -3,9 +3,9 @@
     ParquetOutput(folder, columns): add(texts) …, then finish() -> path of the file
     parquet_bytes(texts, columns) -> bytes
 
-`columns` maps names to PropertyTypes, in order. Integers are 64-bit, numbers doubles, dates timestamps in
-UTC; objects, arrays and values of any type are JSON text. Raises NotRepresentable for an integer beyond 64
-bits. Pure.
+`columns` maps names to PropertyTypes, in order. Integers are 64-bit, or text in a column that holds a larger
+one; numbers are doubles, dates timestamps in UTC; objects, arrays and values of any type are JSON text. Every
+answer can be written: a refusal would tell of values that nobody has paid for. Pure.
 """
 
 import contextlib
@@ -23,15 +23,9 @@ INTEGER_MAX = 2**63 - 1
 OBJECT_BYTES_MAX = 1 << 24
 
 
-class NotRepresentable(ValueError):
-    """A value that has no place in a Parquet column of its property's type; says which."""
-
-
-def _integer(value: Any) -> int:
-    number = int(value)
-    if not -INTEGER_MAX - 1 <= number <= INTEGER_MAX:
-        raise NotRepresentable(f"the integer {str(number)[:40]} has more than 64 bits")
-    return number
+def _is_wide(value: Any) -> bool:
+    """Whether an integer has more than 64 bits."""
+    return not -INTEGER_MAX - 1 <= value <= INTEGER_MAX
 
 
 def _moment(value: Any) -> str | None:
@@ -42,7 +36,7 @@ def _moment(value: Any) -> str | None:
 # How a value is written for DuckDB, and the type of its column.
 _WRITTEN: Mapping[PropertyType, tuple[str, Callable[[Any], Any]]] = {
     PropertyType.STRING: ("VARCHAR", str),
-    PropertyType.INTEGER: ("BIGINT", _integer),
+    PropertyType.INTEGER: ("BIGINT", int),
     PropertyType.NUMBER: ("DOUBLE", float),
     PropertyType.BOOLEAN: ("BOOLEAN", bool),
     PropertyType.DATE: ("TIMESTAMPTZ", _moment),
@@ -58,20 +52,20 @@ class ParquetOutput:
     def __init__(self, folder: Path, columns: Mapping[str, PropertyType]) -> None:
         self.folder = folder
         self.columns = [(name, *_WRITTEN[kind]) for name, kind in columns.items()]
+        self.texts: set[int] = set()  # columns of integers that are written as text
         self.lines = folder / "rows.ndjson"
         self._file = self.lines.open("w", encoding="utf-8")
 
     def add(self, texts: Iterable[str]) -> None:
-        """The next records, as JSON texts. Raises NotRepresentable."""
+        """The next records, as JSON texts."""
         for text in texts:
             record = DECODER.decode(text)
             row: dict[str, Any] = {}
-            for number, (name, _, write) in enumerate(self.columns):
+            for number, (name, kind, write) in enumerate(self.columns):
                 if (value := record.get(name)) is not None:
-                    try:
-                        row[f"c{number}"] = write(value)
-                    except NotRepresentable as error:
-                        raise NotRepresentable(f"{name}: {error}") from None
+                    row[f"c{number}"] = written = write(value)
+                    if kind == "BIGINT" and _is_wide(written):
+                        self.texts.add(number)
             self._file.write(dumps(row) + "\n")
 
     def close(self) -> None:
@@ -81,7 +75,10 @@ class ParquetOutput:
         """The file with every record, its columns in their order."""
         self.close()
         path = self.folder / "records.parquet"
-        types = ", ".join(f"c{number}: '{kind}'" for number, (_, kind, _) in enumerate(self.columns))
+        types = ", ".join(
+            f"c{number}: '{'VARCHAR' if number in self.texts else kind}'"
+            for number, (_, kind, _) in enumerate(self.columns)
+        )
         names = ", ".join(f"c{number} AS {quoted(name)}" for number, (name, *_) in enumerate(self.columns))
         with confined(f"allowed_directories = ['{_literal(self.folder)}']") as connection:
             connection.execute(
@@ -94,7 +91,7 @@ class ParquetOutput:
 
 
 def parquet_bytes(texts: Iterable[str], columns: Mapping[str, PropertyType]) -> bytes:
-    """A whole Parquet file. Raises NotRepresentable."""
+    """A whole Parquet file."""
     with (
         tempfile.TemporaryDirectory(prefix="apperate-parquet-") as name,
         contextlib.closing(ParquetOutput(Path(name), columns)) as output,
