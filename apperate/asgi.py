@@ -5,7 +5,10 @@ handler with the full middleware. Background work starts with the worker and end
 Source: architecture.md, Server.
 """
 
+import asyncio
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import django
@@ -15,6 +18,7 @@ django.setup(set_prefix=False)
 
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Django must be set up first.
 
+from apperate import shares  # noqa: E402
 from apperate.changes import changes  # noqa: E402
 from apperate.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.pool import pools  # noqa: E402
@@ -25,6 +29,9 @@ from tokens.refusal_log import refusals  # noqa: E402
 from tokens.throttling import buckets  # noqa: E402
 from tokens.usage import meter  # noqa: E402
 
+# More than shares.py gives to requests, so that work in the background finds one too.
+THREADS_MAX = 24
+SWITCH_SECONDS = 0.001
 data_plane = DataPlaneHandler()
 dashboard = ASGIHandler()
 
@@ -56,6 +63,11 @@ async def lifespan(receive: Any, send: Any) -> None:
 
 async def startup() -> None:
     """A database that is away does not stop the worker: requests are 503 until it answers."""
+    # Threads that compute let the event loop go on sooner than after Python's 5 ms.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
+    shares.clear()
+    await pools.open()
     await changes.ensure_started()
     buckets.clear()
     failed_values.clear()

@@ -72,7 +72,7 @@ class Changes:
             ]
         )
         # A first poll has nothing to compare with: an id above all others asks for the clock alone.
-        rows = await pool.fetch_all(statement, {"xmin": 2**62 if first else self._xmin})
+        rows = await pool.fetch_all(statement, {"xmin": 2**62 if first else self._xmin}, of=pool.BACKGROUND)
         xmin, at, *changed = rows[0]
         # Another cluster answers now, or the clock was set back: then what had started, and was kept alone
         # in a cache, waits again.

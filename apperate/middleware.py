@@ -16,6 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from apperate.problems import internal_error, problem_response, storage_full, unavailable
 from apperate.refusals import Refusal
+from apperate.shares import Busy
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -26,8 +27,8 @@ UNAVAILABLE = (
     OperationalError,
     InterfaceError,
 )
-# SQLSTATEs of a database that is away, starting, stopping, crowded, or asks to try again.
-AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014")
+# SQLSTATEs of a database that is away, starting, stopping, crowded, tired of waiting, or asks to try again.
+AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014", "25P03")
 DISK_FULL = "53100"
 logger = logging.getLogger("apperate.requests")
 
@@ -51,15 +52,16 @@ class RequestId:
 
 def failure_refusal(error: Exception) -> Refusal:
     """What an exception that nothing else handled is for the caller: away, full, or a fault of ours."""
+    if isinstance(error, Busy):
+        return error.refusal
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return storage_full()
-    if not isinstance(error, UNAVAILABLE):
-        return internal_error()
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     state = getattr(cause, "sqlstate", None) or ""
     if state == DISK_FULL:
         return storage_full()
-    return unavailable() if not state or state.startswith(AWAY) else internal_error()
+    is_away = state.startswith(AWAY) if state else isinstance(error, UNAVAILABLE)
+    return unavailable() if is_away else internal_error()
 
 
 def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:

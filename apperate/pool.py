@@ -1,49 +1,81 @@
-"""The data plane's pool: asynchronous connections without health checks, one pool per worker process.
+"""The data plane's pools: asynchronous connections without health checks, for each kind of work its own.
 
 A check would be a second round trip; instead a read whose connection turns out dead is repeated once,
-a write never. Source: architecture.md, The data path.
+a write never. What keeps the worker itself going (changes, usage, leases) waits for no request, and what
+admits a request waits for no other's question. Source: architecture.md, The data path.
 """
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from django.db import connections
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-CONNECTIONS_MAX = 10
 WAIT_SECONDS_MAX = 1.0
-ANSWER_SECONDS_MAX = 5.5  # the statement timeout, and a little
+ROWS_AT_ONCE = 500
 
 # What a lost or overloaded database raises; every one of these becomes 503 with Retry-After.
 UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of work: how many connections a worker has for it, and how long a statement may take."""
+
+    name: str
+    connections_max: int
+    statement_seconds_max: float = 5.0
+
+    @property
+    def answer_seconds_max(self) -> float:
+        """After which the database is taken for silent: its own time limit, and a little."""
+        return self.statement_seconds_max + (0.5 if self.statement_seconds_max > 1 else 1.75)
+
+
+BACKGROUND = Kind("background", 4)  # one for each task that runs beside the requests
+CHECKS = Kind("checks", 3)  # who asks, what it may, what it has left
+QUICK = Kind("quick", 6, statement_seconds_max=0.25)
+SLOW = Kind("slow", 3)
+KINDS = (BACKGROUND, CHECKS, QUICK, SLOW)
+
+
 class Pools:
-    """The pool of each event loop (a server worker has one; tests have one per loop)."""
+    """The pools of each event loop (a server worker has one loop; tests have one per client)."""
 
     def __init__(self) -> None:
-        self._pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool] = {}
+        self._pools: dict[tuple[asyncio.AbstractEventLoop, Kind], AsyncConnectionPool] = {}
 
-    async def get(self) -> AsyncConnectionPool:
+    async def get(self, kind: Kind) -> AsyncConnectionPool:
         """The open pool of this loop. Raises PoolTimeout when the database does not answer in a second."""
-        loop = asyncio.get_running_loop()
-        if (pool := self._pools.get(loop)) is not None:
+        place = asyncio.get_running_loop(), kind
+        if (pool := self._pools.get(place)) is not None:
             return pool
+        arguments = connection_arguments()
+        limit = f"-c statement_timeout={int(kind.statement_seconds_max * 1_000)}"
+        arguments["options"] = f"{arguments.get('options', '')} {limit}"
         pool = AsyncConnectionPool(
-            kwargs=connection_arguments(), min_size=1, max_size=CONNECTIONS_MAX, open=False,
-            timeout=WAIT_SECONDS_MAX, reconnect_timeout=1.0, max_idle=60.0,
+            kwargs=arguments, min_size=1, max_size=kind.connections_max, open=False,
+            timeout=WAIT_SECONDS_MAX, reconnect_timeout=1.0, max_idle=60.0, name=kind.name,
         )  # fmt: skip
         # Waiting here keeps the first caller from making the pool grow for want of a connection.
         await pool.open(wait=True, timeout=WAIT_SECONDS_MAX)
-        if self._pools.setdefault(loop, pool) is not pool:  # Another task was first.
+        if self._pools.setdefault(place, pool) is not pool:  # Another task was first.
             await pool.close()
-        return self._pools[loop]
+        return self._pools[place]
+
+    async def open(self) -> None:
+        """Open them all, so that the first requests need not; a database that is away is asked later."""
+        with suppress(*UNAVAILABLE):
+            await asyncio.gather(*(self.get(kind) for kind in KINDS))
 
     async def close(self) -> None:
-        if pool := self._pools.pop(asyncio.get_running_loop(), None):
-            await pool.close()
+        loop = asyncio.get_running_loop()
+        for place in [place for place in self._pools if place[0] is loop]:
+            await self._pools.pop(place).close()
 
 
 pools = Pools()
@@ -68,31 +100,40 @@ def connection_arguments() -> dict[str, Any]:
 
 
 async def fetch_all(
-    sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool = True
+    sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool = True, of: Kind = CHECKS
 ) -> list[tuple[Any, ...]]:
     """All rows of one statement in one round trip. repeat=False for statements that change something.
 
     Raises PoolTimeout when the database is silent beyond the statement timeout: then the request is
     answered, while the connection is given up in the background.
     """
-    task = asyncio.create_task(_fetch_all(sql, parameters, repeat=repeat))
-    done, _ = await asyncio.wait({task}, timeout=ANSWER_SECONDS_MAX)
+    task = asyncio.create_task(_fetch_all(sql, parameters, repeat=repeat, of=of))
+    done, _ = await asyncio.wait({task}, timeout=of.answer_seconds_max)
     if done:
         return task.result()
     task.add_done_callback(lambda late: late.cancelled() or late.exception())  # Nobody asks it any more.
     task.cancel()
-    raise PoolTimeout(f"no answer within {ANSWER_SECONDS_MAX} s")
+    raise PoolTimeout(f"no answer within {of.answer_seconds_max} s")
+
+
+async def _all_rows(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """All rows of a result that has arrived; many are read in parts, between which others have their turn."""
+    rows = await cursor.fetchmany(ROWS_AT_ONCE)
+    while cursor.rownumber != cursor.rowcount:
+        await asyncio.sleep(0)
+        rows += await cursor.fetchmany(ROWS_AT_ONCE)
+    return rows
 
 
 async def _fetch_all(
-    sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool
+    sql: Any, parameters: Sequence[Any] | dict[str, Any], *, repeat: bool, of: Kind
 ) -> list[tuple[Any, ...]]:
-    pool = await pools.get()
+    pool = await pools.get(of)
     for last in (not repeat, True):
         try:
             async with pool.connection() as connection:
                 cursor = await connection.execute(sql, parameters)
-                return await cursor.fetchall() if cursor.description else []
+                return await _all_rows(cursor) if cursor.description else []
         except psycopg.errors.QueryCanceled:
             raise  # The statement timeout: asking again would take as long again.
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import simplejson
 
+from apperate import shares
 from apperate.data_plane import raw_path_of
 from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
@@ -98,7 +99,8 @@ async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusa
         ),
     )
     payment.begun(call, dataset, query)
-    made = await asyncio.to_thread(exports.spool, dataset, query, form, token_id=call.token.token_id)
+    spool = partial(exports.spool, dataset, query, form, token_id=call.token.token_id)
+    made = await asyncio.get_running_loop().run_in_executor(exports.threads, spool)
     if isinstance(made, Refusal):
         return made
     if made.file is None:
@@ -178,10 +180,12 @@ async def rendered(
         texts, keeps = [*renderers.keep(texts, keeps), dumps({SYSTEM_ERROR: failure})], None
         columns[SYSTEM_ERROR] = PropertyType.STRING
     if query.format == "parquet":
-        return await asyncio.to_thread(parquet_output.parquet_bytes, texts, columns)
+        async with shares.BODIES.place(shares.asker.get()):
+            return await asyncio.to_thread(parquet_output.parquet_bytes, texts, columns)
     names = tuple(columns)
     if sum(map(len, texts)) > SHORT_CHARACTERS:
-        body = await asyncio.to_thread(renderers.render, query.format, texts, names, keeps)
+        async with shares.BODIES.place(shares.asker.get()):
+            body = await asyncio.to_thread(renderers.render, query.format, texts, names, keeps)
     else:
         body = renderers.render(query.format, texts, names, keeps)
     return renderers.jsonp(body, query.callback) if query.callback else body

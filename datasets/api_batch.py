@@ -14,6 +14,7 @@ import psycopg
 from django.http import HttpResponseBase
 
 from apperate.refusals import Refusal, invalid_value
+from apperate.shares import Busy
 from datasets import payment, reads
 from datasets.api import content_type, paging_headers, parse, read_data, rendered, texts_of
 from datasets.cursors import CURSOR_NEEDED, question_of, read_cursor, write_cursor
@@ -152,6 +153,12 @@ async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> A
         payment.begun(call, call.metadata, query)
         try:
             found = await reads.read(call.metadata, query)
+        except Busy as busy:
+            if not number:
+                raise
+            error = _failure(call, busy.refusal.detail.rstrip("."))
+            parts += [Part(call.metadata, 0, query.asks_values)] if busy.has_begun else []
+            break
         except psycopg.errors.QueryCanceled:
             error = _failure(call, "reading it took too long")
             parts.append(Part(call.metadata, 0, query.asks_values))

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +38,8 @@ SECONDS_MAX = 600
 ROWS_AT_ONCE = 2_000
 FREE_BYTES_MIN = 1_000_000_000
 _running = threading.BoundedSemaphore(EXPORTS_MAX)
+# Exports take long: in threads of their own they keep no other work waiting.
+threads = ThreadPoolExecutor(EXPORTS_MAX, thread_name_prefix="export")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,14 @@ import psycopg
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import http_date
 
+from apperate import shares
 from apperate.accounts import audit
 from apperate.accounts.addresses import client_address
 from apperate.accounts.idempotency import HEADER, Claim, key_of
 from apperate.changes import Stale, changes
 from apperate.problems import JSON, problem_response, unavailable
 from apperate.refusals import Refusal, invalid_value
+from apperate.shares import Asker, Busy
 from datasets import catalog, delivery, payment
 from datasets.catalog import Metadata
 from datasets.payment import Part
@@ -131,6 +133,9 @@ async def answered(
     call: Call | None = None
     answer: Answer | Refusal | Outdated = unavailable()
     request.bill = payment.Bill()
+    token: Snapshot | None = request.token
+    if token is not None:
+        shares.asker.set(Asker(token.token_id, token.workspace.id))
     try:
         if no := await prepared(request):
             return refuse(request, call, no, action)
@@ -157,6 +162,10 @@ async def answered(
         answer = unavailable()
     except psycopg.errors.QueryCanceled:
         answer = too_slow()
+    except Busy as busy:
+        answer = busy.refusal if token is None else busy.refusal.for_token(token.public_id)
+        if not busy.has_begun:
+            request.bill.parts = ()
     except BaseException:
         if call is not None:
             payment.give_up(call, is_owed=False)
@@ -388,7 +397,10 @@ async def file_parts(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 async def aside(answer: Answer, work: Callable[[], Any]) -> Any:
     """The result of `work` on an answer's body, made off the event loop when the body is long."""
-    return await asyncio.to_thread(work) if len(answer.body) > SHORT_BYTES else work()
+    if len(answer.body) <= SHORT_BYTES:
+        return work()
+    async with shares.BODIES.place(shares.asker.get()):
+        return await asyncio.to_thread(work)
 
 
 def share_with_origin(call: Call, response: HttpResponseBase) -> None:

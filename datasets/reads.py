@@ -1,6 +1,6 @@
 """The SQL of reading records: one statement, which also brings the dataset's metadata version.
 
-    read(dataset, query) -> Found            one round trip on the data plane's pool
+    read(dataset, query) -> Found            one round trip, in the fair share of the token that asks
     read_sync(dataset, query) -> Found       the same on Django's connection, for pages
 
 A page of an answer ends at its limit, at query.records_max records or at ANSWER_CHARACTERS_MAX characters;
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from apperate import pool
+from apperate import shares
 from datasets.catalog import Metadata
 from datasets.condition_sql import condition_sql, date_sql
 from datasets.cursors import Place
@@ -162,16 +162,18 @@ def conditions_of(query: Query, bind: Any) -> tuple[list[str], str, str]:
 
 
 def _found(rows: Sequence[tuple[Any, ...]], query: Query) -> Found:
-    lines = [_Line(*row) for row in rows]
-    texts = [line.text for line in lines if line.text is not None]
+    texts: list[str] = [row[1] for row in rows if row[1] is not None]
     systems: list[System] = []
     if query.reads_system:
-        systems = [System(x.key, x.subkey, x.date, x.updated) for x in lines if x.text is not None]
-    cut = next((line for line in lines if line.text is None and line.key_number is not None), None)
+        lines = [_Line(*row) for row in rows if row[1] is not None]
+        systems = [System(line.key, line.subkey, line.date, line.updated) for line in lines]
+    # The record without room is the last one; without any record the only row says nothing but the version.
+    cut = _Line(*rows[len(texts)]) if len(texts) < len(rows) else None
     if query.turned:
         texts.reverse()
         systems.reverse()
-    return Found(lines[0].version if lines else None, texts, systems, _place(cut, query) if cut else None)
+    place = _place(cut, query) if cut is not None and cut.key_number is not None else None
+    return Found(rows[0][0] if rows else None, texts, systems, place)
 
 
 def _place(line: _Line, query: Query) -> Place:
@@ -185,8 +187,11 @@ def _place(line: _Line, query: Query) -> Place:
 
 
 async def read(dataset: Metadata, query: Query) -> Found:
-    """The records a query asks for. One round trip; raises QueryCanceled after the statement timeout."""
-    return _found(await pool.fetch_all(*read_statement(dataset, query)), query)
+    """The records a query asks for. One round trip, two for a slow one. Raises QueryCanceled after the time
+    limit, and shares.Busy when it is not this token's turn for too long.
+    """
+    statement = read_statement(dataset, query)
+    return _found(await shares.fetch(*statement, about=(dataset.id, query.asks_values)), query)
 
 
 def read_sync(dataset: Metadata, query: Query) -> Found:

@@ -171,7 +171,7 @@ class Leases:
             lease.held = 0
         while self._unsent:  # What the database does not confirm is sent again under the same id.
             batch, parameters = self._unsent[0]
-            await pool.fetch_all(RETURN, {"batch": batch, **parameters})
+            await pool.fetch_all(RETURN, {"batch": batch, **parameters}, of=pool.BACKGROUND)
             self._unsent = [unsent for unsent in self._unsent if unsent[0] != batch]
 
     async def ensure_started(self) -> None:

@@ -74,7 +74,7 @@ class Refusals:
         self._kinds: Counter[int] = Counter()
         self._work = Background(
             "refusals", self.flush, every_seconds=FLUSH_SECONDS, logger=logger,
-            fault="writing refusals failed; those of the last second are lost",
+            fault="writing refusals failed; trying again",
         )  # fmt: skip
 
     def note(
@@ -118,8 +118,23 @@ class Refusals:
             "firsts": [taken[kind].first_at for kind in kinds],
             "lasts": [taken[kind].last_at for kind in kinds],
         }
-        await pool.fetch_all(FLUSH, rows, repeat=False)
-        await pool.fetch_all(TRIM, {"tokens": sorted(set(tokens)), "kept": ROWS_PER_CODE}, repeat=False)
+        try:
+            await pool.fetch_all(FLUSH, rows, repeat=False, of=pool.BACKGROUND)
+        except Exception:
+            self._put_back(taken)
+            raise
+        trim = {"tokens": sorted(set(tokens)), "kept": ROWS_PER_CODE}
+        await pool.fetch_all(TRIM, trim, repeat=False, of=pool.BACKGROUND)
+
+    def _put_back(self, taken: dict[Kind, Seen]) -> None:
+        """Keep what could not be written for the next time, beside what has come since."""
+        for kind, before in taken.items():
+            seen = self._seen.get(kind)
+            if seen is not None:
+                seen.calls, seen.first_at = seen.calls + before.calls, before.first_at
+            elif len(self._seen) < KINDS_MAX:
+                self._seen[kind] = before
+                self._kinds[kind.token_id] += 1
 
     async def ensure_started(self) -> None:
         """Start writing every second in this event loop."""

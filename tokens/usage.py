@@ -92,7 +92,7 @@ class Meter:
                 return
             self._unsent = (uuid.uuid4(), self._take())
         batch, parameters = self._unsent
-        await pool.fetch_all(FLUSH, {"batch": batch, **parameters}, repeat=False)
+        await pool.fetch_all(FLUSH, {"batch": batch, **parameters}, repeat=False, of=pool.BACKGROUND)
         self._unsent = None
 
     def _take(self) -> dict[str, object]:

@@ -1,0 +1,255 @@
+"""Fair shares of what a worker has few of: database time, threads. Nobody can take so much that others wait.
+
+    async with THREADS.place(asker): …      a place, at once or when it is this asker's turn
+    await fetch(sql, parameters, about=…)   a read's statement, first among the quick ones
+
+Of a number of places one token may use some at a time, and one workspace some more; who is over waits. A
+place that becomes free goes to the workspace, and in it to the token, that has used the least time of late.
+Who waits too long is refused: 429 when its own share is the reason, 503 when others have all places.
+
+A read is asked on a connection whose time limit is a quarter of a second. A slow one is asked again among the
+slow ones, which have a few connections and five seconds; the next questions of that token of the same kind go
+there at once. So what is slow is found by being slow, not by how it looks.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import psycopg
+
+from apperate import pool
+from apperate.problems import unavailable
+from apperate.refusals import Refusal
+
+HALF_LIFE_SECONDS = 2.0
+REMEMBERED_MAX = 10_000
+SLOW_KNOWN_SECONDS = 10.0
+WAITING_MAX = 200  # of one token, for places of one kind
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose request it is."""
+
+    token_id: int
+    workspace_id: int
+
+
+NOBODY = Asker(0, 0)
+# Set where a request's token is known; work in the background asks for nobody.
+asker: ContextVar[Asker] = ContextVar("asker", default=NOBODY)
+
+
+class Busy(Exception):
+    """No place came free in time. `has_begun`: the work was begun before, among the quick ones."""
+
+    def __init__(self, refusal: Refusal, *, has_begun: bool = False) -> None:
+        super().__init__(refusal.detail)
+        self.refusal, self.has_begun = refusal, has_begun
+
+
+class Recent:
+    """Seconds used of late by each of many; what was used HALF_LIFE_SECONDS ago counts half."""
+
+    def __init__(self) -> None:
+        self._used: dict[int, tuple[float, float]] = {}  # id → (seconds, at)
+
+    def add(self, who: int, seconds: float, at: float) -> None:
+        if len(self._used) >= REMEMBERED_MAX:
+            self._used.clear()
+        self._used[who] = (self.of(who, at) + seconds, at)
+
+    def of(self, who: int, at: float) -> float:
+        seconds, then = self._used.get(who, (0.0, at))
+        return seconds * 0.5 ** ((at - then) / HALF_LIFE_SECONDS)
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    asker: Asker
+    turn: "asyncio.Future[None]"
+
+
+class Shares:
+    """Places of one kind in this process, used from its event loop alone."""
+
+    def __init__(
+        self, what: str, *, places: int, of_token: int, of_workspace: int, seconds_max: float
+    ) -> None:
+        self.what, self.places, self.seconds_max = what, places, seconds_max
+        self.of_token, self.of_workspace = of_token, of_workspace
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all, as at the start of the process."""
+        self._taken = 0
+        self._tokens: Counter[int] = Counter()
+        self._workspaces: Counter[int] = Counter()
+        self._waiting: list[Waiter] = []
+        self._recent_tokens, self._recent_workspaces = Recent(), Recent()
+
+    def place(self, asker: Asker, *, has_begun: bool = False) -> "Place":
+        """For `async with`. Raises Busy."""
+        return Place(self, asker, has_begun)
+
+    def may_enter(self, asker: Asker) -> bool:
+        return (
+            self._taken < self.places
+            and self._tokens[asker.token_id] < self.of_token
+            and self._workspaces[asker.workspace_id] < self.of_workspace
+        )
+
+    def enter(self, asker: Asker) -> None:
+        self._taken += 1
+        self._tokens[asker.token_id] += 1
+        self._workspaces[asker.workspace_id] += 1
+
+    def leave(self, asker: Asker, seconds: float) -> None:
+        at = time.monotonic()
+        self._taken -= 1
+        for counts, recent, who in (
+            (self._tokens, self._recent_tokens, asker.token_id),
+            (self._workspaces, self._recent_workspaces, asker.workspace_id),
+        ):
+            counts[who] -= 1
+            if not counts[who]:
+                del counts[who]
+            recent.add(who, seconds, at)
+        self._let_in(at)
+
+    def _let_in(self, at: float) -> None:
+        while self._waiting:
+            could = [waiter for waiter in self._waiting if self.may_enter(waiter.asker)]
+            if not could:
+                return
+            chosen = min(could, key=lambda waiter: self._used(waiter.asker, at))  # Of equals who came first.
+            self._waiting.remove(chosen)
+            self.enter(chosen.asker)
+            chosen.turn.set_result(None)
+
+    def _used(self, asker: Asker, at: float) -> tuple[float, float]:
+        """What the workspace and the token used of late; what they use now will count when it has ended."""
+        workspace, token = asker.workspace_id, asker.token_id
+        return (
+            self._recent_workspaces.of(workspace, at) + self._workspaces[workspace],
+            self._recent_tokens.of(token, at) + self._tokens[token],
+        )
+
+    async def wait(self, asker: Asker, *, has_begun: bool) -> None:
+        """Wait for a place, and enter."""
+        if sum(waiter.asker.token_id == asker.token_id for waiter in self._waiting) >= WAITING_MAX:
+            raise self._busy(asker, has_begun)
+        waiter = Waiter(asker, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
+        try:
+            await asyncio.wait({waiter.turn}, timeout=self.seconds_max)
+        except BaseException:
+            if waiter.turn.done():
+                self.leave(asker, 0.0)
+            else:
+                self._waiting.remove(waiter)
+            raise
+        if not waiter.turn.done():
+            self._waiting.remove(waiter)
+            raise self._busy(asker, has_begun)
+
+    def _busy(self, asker: Asker, has_begun: bool) -> Busy:
+        """Whose share is the reason: what it has, and what waits for it, is more than that."""
+        waiting = [asker, *(waiter.asker for waiter in self._waiting)]
+        mine = self._tokens[asker.token_id] + sum(one.token_id == asker.token_id for one in waiting)
+        ours = self._workspaces[asker.workspace_id]
+        ours += sum(one.workspace_id == asker.workspace_id for one in waiting)
+        if mine > self.of_token:
+            whose, count, share = "the token", mine, self.of_token
+        elif ours > self.of_workspace:
+            whose, count, share = "the workspace's tokens together", ours, self.of_workspace
+        else:
+            return Busy(unavailable(), has_begun=has_begun)
+        refusal = Refusal(
+            "rate-limited",
+            f"{whose.capitalize()} may have {share} {self.what} at a time, and this request waited "
+            f"{self.seconds_max:g} s for its turn.",
+            check="rate",
+            received=f"{count} {self.what} at a time",
+            needed="fewer requests at a time, or quicker ones: a key, a shorter span, a smaller limit",
+            retry_after_seconds=1,
+        )
+        return Busy(refusal, has_begun=has_begun)
+
+
+class Place:
+    """One place, for as long as `async with` lasts."""
+
+    __slots__ = ("asker", "has_begun", "shares", "since")
+
+    def __init__(self, shares: Shares, asker: Asker, has_begun: bool) -> None:
+        self.shares, self.asker, self.has_begun, self.since = shares, asker, has_begun, 0.0
+
+    async def __aenter__(self) -> None:
+        # Whoever waits may not enter yet: a place that becomes free is given away at once.
+        if self.shares.may_enter(self.asker):
+            self.shares.enter(self.asker)
+        else:
+            await self.shares.wait(self.asker, has_begun=self.has_begun)
+        self.since = time.monotonic()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shares.leave(self.asker, time.monotonic() - self.since)
+
+
+QUICK = Shares("questions", places=pool.QUICK.connections_max, of_token=4, of_workspace=5, seconds_max=1.0)
+SLOW = Shares(
+    f"questions that take longer than {pool.QUICK.statement_seconds_max:g} s",
+    places=pool.SLOW.connections_max, of_token=1, of_workspace=2, seconds_max=2.0,
+)  # fmt: skip
+# Work with the ORM in a thread: writing, lists, the token API.
+THREADS = Shares("requests that write or list", places=8, of_token=2, of_workspace=4, seconds_max=2.0)
+# Work on long bodies in a thread. It holds the interpreter, so there is little of it at a time.
+BODIES = Shares("long answers", places=3, of_token=1, of_workspace=2, seconds_max=5.0)
+
+# Until when a kind of question of a token is known to be slow.
+_slow_until: dict[tuple[Any, ...], float] = {}
+
+
+def clear() -> None:
+    """Forget all, as at the start of the process."""
+    _slow_until.clear()
+    for shares in (QUICK, SLOW, THREADS, BODIES):
+        shares.clear()
+
+
+async def fetch(sql: Any, parameters: Any, *, about: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """All rows of one reading statement. `about` is the kind of question: of which dataset, and how.
+
+    Raises Busy, and QueryCanceled after the time limit of the slow ones.
+    """
+    who = asker.get()
+    kind = (who.token_id, *about)
+    has_begun = False
+    if _slow_until.get(kind, 0.0) < time.monotonic():
+        try:
+            async with QUICK.place(who):
+                return await pool.fetch_all(sql, parameters, of=pool.QUICK)
+        except psycopg.errors.QueryCanceled:
+            has_begun = True
+            _note_slow(kind)
+    async with SLOW.place(who, has_begun=has_begun):
+        since = time.monotonic()
+        try:
+            return await pool.fetch_all(sql, parameters, of=pool.SLOW)
+        finally:
+            if time.monotonic() - since > pool.QUICK.statement_seconds_max:
+                _note_slow(kind)
+
+
+def _note_slow(kind: tuple[Any, ...]) -> None:
+    if len(_slow_until) >= REMEMBERED_MAX:
+        _slow_until.clear()
+    _slow_until[kind] = time.monotonic() + SLOW_KNOWN_SECONDS
