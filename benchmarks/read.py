@@ -69,10 +69,11 @@ async def measure(facts: dict[str, str], seconds: float) -> None:
     asked = query.parse([("last", "1")], dataset.schema, now=datetime.now(UTC), path_key="AAPL")
     assert isinstance(asked, query.Query)
     statement, parameters = reads.read_statement(dataset, asked)
+    connections = pool.Kind("benchmark", CLIENTS)
 
     async def database_caller() -> Callable[[], Awaitable[None]]:
         async def call() -> None:
-            rows = await pool.fetch_all(statement, parameters)
+            rows = await pool.fetch_all(statement, parameters, of=connections)
             assert len(rows) == 1
 
         return call
