@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from apperate import embedded_postgres
+from apperate.embedded_backend import access
 
 URL_FORM = "postgresql://user:password@host:5432/database, or ?host=/socket/folder in place of the host"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -49,7 +50,7 @@ def databases(data_dir: Path, environ: Mapping[str, str], *, pooled: bool) -> di
     if environ.get(variable):
         default = _from_url(variable, environ[variable])
     else:
-        default = _embedded(data_dir / "db", "apperate_owner" if as_owner else "apperate_app")
+        default = _embedded(data_dir / "db", access.OWNER if as_owner else access.APP)
     found = {"default": _with_limits(default, as_owner=as_owner, pooled=pooled)}
     if environ.get("DATABASE_REPLICA_URL"):
         replica = _from_url("DATABASE_REPLICA_URL", environ["DATABASE_REPLICA_URL"])
@@ -67,7 +68,7 @@ def _embedded(data: Path, user: str) -> dict[str, Any]:
         "PASSWORD": "",
         "HOST": str(embedded_postgres.socket_dir(data)),
         "PORT": embedded_postgres.PORT,
-        "OPTIONS": {},
+        "OPTIONS": access.connection_options(data.absolute()),
         "EMBEDDED_DATA": str(data.absolute()),
     }
 

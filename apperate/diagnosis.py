@@ -37,7 +37,7 @@ HEARTBEAT_SECONDS_MAX = 30
 WAITING_SECONDS_MAX = 60
 SECRETS_TRIED = 1_000
 # Files of the data directory that are for their owner alone.
-PRIVATE_FILES = (keyring.KEY_FILE, "session.key", "demo.json")
+PRIVATE_FILES = (keyring.KEY_FILE, "session.key", "demo.json", "db.key")
 # What the serving role does all day: records stand for every table the migrations made.
 NEEDED = (("INSERT", "records"), ("DELETE", "records"), ("UPDATE", "tokens_token"))
 

@@ -1,8 +1,9 @@
 """The embedded PostgreSQL: a real server below the data directory, shared by every process that needs it.
 
 It is started by the first user and stopped after the last one (embedded_backend/watcher.py). Its Unix
-socket is in a folder of mode 0700 and there is no TCP, so whoever may open that folder is trusted. Kernel
-locks count the users; the truth about "running" is the socket, never a process id in a file.
+socket is in a folder of mode 0700, there is no TCP, and the roles have passwords in a key file beside the
+data (embedded_backend/access.py). Kernel locks count the users; the truth about "running" is the socket,
+never a process id in a file.
 """
 # ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
 
@@ -19,18 +20,24 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
-from apperate.embedded_backend import binaries, watcher
+from apperate.embedded_backend import access, binaries, watcher
 from apperate.embedded_backend.binaries import Account, EmbeddedPostgresError
 
 DATABASE = "apperate"
 PORT = "5432"
 SUPERUSER = "postgres"
+WATCHER_NAME = b"/embedded_backend/watcher.py"
 # The address of a Unix socket holds 104 bytes on macOS and 108 on Linux.
 SOCKET_PATH_BYTES_MAX = 100
 START_SECONDS_MAX = 60
+# How long a server that the key does not open may take to stop, when nobody else uses it any more.
+HANDOVER_SECONDS_MAX = 10
 # Fill the template first, so that the test databases get the same default rights.
 ROLES_SQL = """
 CREATE ROLE apperate_owner LOGIN CREATEDB;
@@ -110,12 +117,7 @@ def release(data: Path, *, wait_seconds: float = watcher.STOP_SECONDS_MAX) -> No
             return
         finally:
             os.close(users)
-        with contextlib.suppress(OSError, ValueError):
-            if _is_watched(data):
-                os.kill(int((data / ".watcher.lock").read_text()), signal.SIGUSR1)
-        deadline = time.monotonic() + wait_seconds
-        while time.monotonic() < deadline and _is_watched(data):
-            time.sleep(0.02)
+        _end_watcher(data, signal.SIGUSR1, wait_seconds=wait_seconds)
 
 
 def _start(data: Path) -> None:
@@ -130,8 +132,13 @@ def _start(data: Path) -> None:
         ) from error
     try:
         fcntl.flock(start, fcntl.LOCK_EX)
+        access.make_key(data)
+        opens = _is_watched(data) and _opens(data)
+        if not opens and _is_watched(data) and _answers(data):
+            # An earlier version started it without passwords, or the key is another one.
+            _end_watcher(data, signal.SIGUSR1, wait_seconds=HANDOVER_SECONDS_MAX)
         fcntl.flock(users, fcntl.LOCK_SH)
-        if not _answers(data) or not _is_watched(data):
+        if not opens or not _is_watched(data):
             _start_server(data, account)
         _held[data] = users
     finally:
@@ -190,16 +197,37 @@ def _start_server(data: Path, account: Account) -> None:
         )
     if not (data / "pg" / "PG_VERSION").exists():
         _make_cluster(data, account, found, by_descriptor=by_descriptor)
+    access.write_rules(data)
     order = {
         "data": str(data),
         "cluster": str(data / "pg"),
         "sockets": str(socket_dir(data)),
+        "rules": str(access.rules_file(data)),
         "program": str(found.folder / "postgres"),
         "uid": account.uid,
         "gid": account.gid,
         "by_descriptor": by_descriptor,
         "linger_seconds": os.environ.get("APPERATE_DATABASE_LINGER_SECONDS", "2"),
     }
+    launched = _launch(data, order)
+    if launched and not _opens(data, *access.ROLES):
+        # The cluster of an earlier version, or the key file is new: nobody can be logged in yet.
+        _end_watcher(data, signal.SIGTERM, wait_seconds=watcher.STOP_SECONDS_MAX)
+        _run_programs(
+            data, account, found, [(_single_user("pg"), access.password_statements(data))],
+            by_descriptor=by_descriptor,
+        )  # fmt: skip
+        _launch(data, order)
+    if not _opens(data, *access.ROLES):
+        raise EmbeddedPostgresError(
+            f"The embedded database in {data} runs, and {access.key_file(data)} does not open it: the file "
+            "is new, or an earlier version of Apperate started the server. Stop every process of Apperate "
+            "that uses this data directory, and start again."
+        )
+
+
+def _launch(data: Path, order: dict[str, Any]) -> bool:
+    """Start the watcher unless there is one, wait until its server answers, and return whether it was us."""
     command = [sys.executable, "-I", "-S", watcher.__file__, json.dumps(order)]
     deadline = time.monotonic() + START_SECONDS_MAX
     launched = False
@@ -217,42 +245,66 @@ def _start_server(data: Path, account: Account) -> None:
                 f"The embedded PostgreSQL did not answer within {START_SECONDS_MAX} s: {_last_words(data)}"
             )
         time.sleep(0.02)
+    return launched
 
 
 def _make_cluster(data: Path, account: Account, found: binaries.Binaries, *, by_descriptor: bool) -> None:
     """Make the cluster with its roles beside its place and rename it, so that it is never half made."""
     beside = data / "pg.new"
     shutil.rmtree(beside, ignore_errors=True)
+    locale = ["--locale=C"]
+    if found.major >= 17:
+        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    steps = [
+        (["initdb", "-D", "pg.new", "-U", SUPERUSER, "-A", "reject", "-E", "UTF8", "-k", *locale], ""),
+        (_single_user("pg.new"), ROLES_SQL + access.password_statements(data)),
+    ]
+    try:
+        _run_programs(data, account, found, steps, by_descriptor=by_descriptor)
+        beside.rename(data / "pg")
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _single_user(cluster: str) -> list[str]:
+    """The command that runs SQL on a cluster without a server, as its superuser and without a password."""
+    return ["postgres", "--single", "-j", "-c", "exit_on_error=true", "-D", cluster, "template1"]
+
+
+def _run_programs(
+    data: Path,
+    account: Account,
+    found: binaries.Binaries,
+    steps: list[tuple[list[str], str]],
+    *,
+    by_descriptor: bool,
+) -> None:
+    """Run programs of PostgreSQL one after the other as its account; what follows -D is in the data folder.
+
+    Each gets its script of SQL. Raises EmbeddedPostgresError with the program's last words.
+    """
     folder, descriptor = str(data), None
     if by_descriptor:
         descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
         folder = f"/proc/self/fd/{descriptor}"
-    locale = ["--locale=C"]
-    if found.major >= 17:
-        locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    target = f"{folder}/pg.new"
-    steps: list[tuple[list[str], str]] = [
-        (["initdb", "-D", target, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "-k", *locale], ""),
-        (["postgres", "--single", "-j", "-c", "exit_on_error=true", "-D", target, "template1"],
-         ROLES_SQL.replace(";\n", ";\n\n")),
-    ]  # fmt: skip
     try:
         for (program, *arguments), script in steps:
+            place = arguments.index("-D") + 1
+            arguments[place] = f"{folder}/{arguments[place]}"
             done = subprocess.run(
-                [found.folder / program, *arguments], input=script, text=True, capture_output=True,
-                cwd="/", env=_server_environment(), check=False,
+                # In single-user mode with -j an empty line ends a statement.
+                [found.folder / program, *arguments], input=script.replace(";\n", ";\n\n"), text=True,
+                capture_output=True, cwd="/", env=_server_environment(), check=False,
                 pass_fds=() if descriptor is None else (descriptor,), **account.drop(),
             )  # fmt: skip
             if done.returncode != 0:
                 raise EmbeddedPostgresError(
-                    f"The embedded PostgreSQL could not be made in {data}: "
+                    f"The embedded PostgreSQL could not be made or changed in {data}: "
                     f"{(done.stderr.strip() or done.stdout.strip())[-500:]}"
                 )
-        beside.rename(data / "pg")
     finally:
         if descriptor is not None:
             os.close(descriptor)
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _server_environment() -> dict[str, str]:
@@ -262,13 +314,24 @@ def _server_environment() -> dict[str, str]:
 
 
 def _answers(data: Path) -> bool:
-    """Whether a server answers on the socket."""
-    with contextlib.suppress(psycopg.Error):
-        psycopg.connect(
-            host=str(socket_dir(data)), port=PORT, user="apperate_app", dbname=DATABASE, connect_timeout=2
-        ).close()
-        return True
-    return False
+    """Whether a server answers on the socket, be it with a refusal."""
+    address = make_conninfo(
+        host=str(socket_dir(data)), port=PORT, user=access.APP, dbname=DATABASE, connect_timeout=2
+    )
+    return pq.PGconn.ping(address.encode()) == pq.Ping.OK
+
+
+def _opens(data: Path, *roles: str) -> bool:
+    """Whether the key file lets these roles in; without any, the one that serves requests."""
+    for role in roles or (access.APP,):
+        try:
+            psycopg.connect(
+                host=str(socket_dir(data)), port=PORT, user=role, password="", dbname=DATABASE,
+                connect_timeout=2, **access.connection_options(data),
+            ).close()  # fmt: skip
+        except psycopg.Error:
+            return False
+    return True
 
 
 def _is_watched(data: Path) -> bool:
@@ -279,6 +342,22 @@ def _is_watched(data: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _end_watcher(data: Path, number: signal.Signals, *, wait_seconds: float) -> None:
+    """Ask the watcher to stop by a signal, and wait until it has: SIGUSR1 if it is free, SIGTERM in any case.
+
+    The server's account can write the file that has the number, so only a watcher gets the signal.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((data / ".watcher.lock").read_text())
+        command = Path(f"/proc/{pid}/cmdline")
+        is_checked = os.geteuid() == 0 and Path("/proc/self").exists()
+        if _is_watched(data) and (not is_checked or WATCHER_NAME in command.read_bytes()):
+            os.kill(pid, number)
+    deadline = time.monotonic() + wait_seconds
+    while time.monotonic() < deadline and _is_watched(data):
+        time.sleep(0.02)
 
 
 def _last_words(data: Path) -> str:

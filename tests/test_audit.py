@@ -13,6 +13,7 @@ from apperate.accounts import audit
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.accounts.plans import PLANS
 from apperate.clock import database_now
+from apperate.pool import connection_arguments
 from tests.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceFactory
 
 pytestmark = pytest.mark.django_db
@@ -24,9 +25,8 @@ def as_application() -> Iterator[psycopg.Connection]:
     settings = connection.settings_dict
     if "EMBEDDED_DATA" not in settings:
         pytest.skip("one role does everything on this server; the trigger is tested below")
-    with psycopg.connect(
-        host=settings["HOST"], port=settings["PORT"], dbname=settings["NAME"], user="apperate_app"
-    ) as connected:
+    arguments = {**connection_arguments(), "user": "apperate_app", "autocommit": False}
+    with psycopg.connect(**arguments) as connected:
         yield connected
         connected.rollback()
 

@@ -14,6 +14,14 @@ from apperate.embedded_backend import binaries
 class DatabaseClient(PostgresClient):
     """`manage.py dbshell` on the embedded server, with the psql that came with it."""
 
+    @classmethod
+    def settings_to_cmd_args_env(
+        cls, settings_dict: dict[str, Any], parameters: Iterable[str]
+    ) -> tuple[list[str], dict[str, str] | None]:
+        arguments, environment = super().settings_to_cmd_args_env(settings_dict, parameters)
+        # A PGPASSWORD of another database would be sent in place of the key file's.
+        return arguments, {**(environment or {}), "PGPASSWORD": "", "PGREQUIREAUTH": "scram-sha-256"}
+
     def runshell(self, parameters: Iterable[str]) -> None:
         data = Path(self.connection.settings_dict["EMBEDDED_DATA"])
         embedded_postgres.ensure(data)
@@ -28,4 +36,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_connection_params(self) -> dict[str, Any]:
         embedded_postgres.ensure(Path(self.settings_dict["EMBEDDED_DATA"]))
-        return super().get_connection_params()
+        # Libpq reads the key file itself, so that no password is in the settings or in a traceback. Empty
+        # here, so that a PGPASSWORD of the environment does not count.
+        return {**super().get_connection_params(), "password": ""}

@@ -48,6 +48,7 @@ class Watcher:
         self.cluster = Path(order["cluster"])
         self.program = order["program"]
         self.sockets = order["sockets"]
+        self.rules = order["rules"]
         self.linger_seconds = float(order["linger_seconds"])
         self.uid, self.gid = order["uid"], order["gid"]
         self.by_descriptor = bool(order["by_descriptor"])
@@ -116,13 +117,13 @@ class Watcher:
         log_path = self.data / "server.log"
         if log_path.exists() and log_path.stat().st_size > LOG_BYTES_MAX:
             log_path.replace(self.data / "server.log.1")
-        cluster, sockets, descriptors = str(self.cluster), self.sockets, []
+        cluster, sockets, rules, descriptors = str(self.cluster), self.sockets, self.rules, []
         if self.by_descriptor:
-            # The account cannot walk down to the folders, so it gets them opened.
-            descriptors = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (cluster, sockets)]
-            cluster, sockets = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
+            # The account cannot walk down to them, so it gets them opened.
+            descriptors = [os.open(path, os.O_RDONLY) for path in (cluster, sockets, rules)]
+            cluster, sockets, rules = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
         quoted = '"' + sockets.replace('"', '""') + '"'
-        settings = {**SERVER_SETTINGS, "unix_socket_directories": quoted}
+        settings = {**SERVER_SETTINGS, "unix_socket_directories": quoted, "hba_file": rules}
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         account = {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
         log = open_plain(log_path)
