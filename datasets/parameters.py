@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any
 
 from apperate.refusals import Refusal, invalid_value
+from datasets.callback_names import CALLBACK_NEEDED, parse_callback
 from datasets.conditions import SUBATTRIBUTE_NEEDED, WHERE_NEEDED
 from datasets.cursors import CURSOR_NEEDED
 from datasets.ranges import DATES_NEEDED, RANGES_NEEDED, parse_day, parse_day_or_moment
@@ -28,7 +29,6 @@ from tokens.vocabulary import USAGE_BY
 LIMIT_MAX = 5_000
 COUNT_MAX = 1_000_000_000
 FORMATS = ("json", "csv", "psv", "ndjson", "parquet")
-CALLBACK_CHARS_MAX = 100
 ABSENT = frozenset({"", "undefined", "null"})
 HANDLINGS = {"replace": True, "true": True, "ignore": False, "false": False}
 
@@ -36,7 +36,6 @@ _COUNT = re.compile(r"[0-9]{1,18}")
 _QUERY_ID = re.compile(r"[A-Za-z0-9]{1,3}")
 _PERIOD = re.compile(r"([0-9]{1,4})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
-_CALLBACK = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*){0,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +94,6 @@ def parse_separator(text: str) -> str | None:
 def parse_query_id(text: str) -> str | None:
     """One to three letters or digits, in their case."""
     return text if _QUERY_ID.fullmatch(text) else None
-
-
-def parse_callback(text: str) -> str | None:
-    """The name of a JavaScript function, members included."""
-    return text if len(text) <= CALLBACK_CHARS_MAX and _CALLBACK.fullmatch(text) else None
 
 
 def parse_handling(text: str) -> bool | None:
@@ -216,7 +210,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "callback", READ, "answer as JSONP, a call of this function", "show",
-        f"the name of a JavaScript function of at most {CALLBACK_CHARS_MAX} characters", parse_callback, TEXT,
+        CALLBACK_NEEDED, parse_callback, TEXT,
     ),
     Parameter(
         "queryId", READ, "only records added or changed since this id was last used, and all at first", "a1",

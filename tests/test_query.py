@@ -280,6 +280,7 @@ def test_range_at_the_edges_of_the_calendar(today: str, text: str, start: str, e
         ("where=close gt", "where"),
         ("callback=a b", "callback"),
         ("callback=alert(1)", "callback"),
+        ("callback=constructor.constructor", "callback"),
         ("callback=show&format=csv", "callback"),
         ("cursor=abc", "cursor"),
         ("queryId=abcd", "queryId"),
