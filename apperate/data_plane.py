@@ -7,6 +7,7 @@ leaves the body unread until a view asks for it, after the checks. Source: archi
 
 import hashlib
 import io
+import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -35,6 +36,7 @@ EXPOSED = (
 )
 
 Headers = list[tuple[bytes, bytes]]
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
 class DataRequest(ASGIRequest):
@@ -282,6 +284,14 @@ def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
             needed="each header once",
         )
     for name, value in scope["headers"]:
+        if name.lower() == b"host" and not _HOST.fullmatch(value) and scope.get("http_version") != "1":
+            # The server puts an empty Host where there was none; HTTP/1.0, which it calls "1", needs none.
+            return Refusal(
+                "invalid-values",
+                "The request does not say which host it is for.",
+                received=f"Host: {value[:40].decode('latin-1')}" if value else "no Host",
+                needed="one Host header with a host name or an address, and its port if it has one",
+            )
         if name.lower() == b"content-encoding" and value.strip().lower() not in {
             b"",
             b"identity",
