@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.http.request import split_domain_port
 from django.urls import NoReverseMatch, reverse
 
+from apperate.accounts import mail
 from apperate.accounts.models import Workspace
 
 THEMES = {"light", "dark"}
@@ -76,6 +77,10 @@ class Shell:
             if links:
                 sections.append(Section(section, links))
         return sections
+
+    @property
+    def can_send_mail(self) -> bool:
+        return mail.can_send()
 
     @cached_property
     def is_open_http(self) -> bool:

@@ -23,6 +23,7 @@ from django.http.request import split_domain_port
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
 from apperate.accounts import audit_chain
+from apperate.accounts.mail import can_send
 from apperate.accounts.models import Workspace
 from apperate.clock import database_now
 from apperate.context import is_loopback
@@ -128,6 +129,11 @@ def public_address() -> Finding:
 
 
 def mail() -> Finding:
+    if not can_send():
+        detail = "Messages are not sent; over https their links are not printed either."
+        return Finding(
+            WARN, "E-mail", detail, "Set EMAIL_URL to send invitations, password links and alerts."
+        )
     if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
         return Finding(
             WARN, "E-mail", "Messages are printed, not sent.", "Set EMAIL_URL to send invitations and alerts."

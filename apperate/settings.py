@@ -166,6 +166,8 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 PASSWORD_RESET_TIMEOUT = 3600
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
+if SERVES_HTTPS and EMAIL_CONFIG["EMAIL_BACKEND"].endswith("console.EmailBackend"):
+    EMAIL_BACKEND = "apperate.accounts.unsent.EmailBackend"  # Whoever reads the log could use the links.
 DEFAULT_FROM_EMAIL = env.str("APPERATE_FROM_EMAIL", default="Apperate <apperate@localhost>")
 INVITATION_DAYS = 7
 

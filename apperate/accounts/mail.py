@@ -7,6 +7,11 @@ from django.template.loader import render_to_string
 from apperate.accounts.models import Invitation
 
 
+def can_send() -> bool:
+    """Whether messages go anywhere; over https they are not printed in place of being sent."""
+    return not settings.EMAIL_BACKEND.startswith("apperate.accounts.unsent.")
+
+
 def send_invitation(invitation: Invitation, url: str) -> None:
     """Send the link to the invited address, as text and as HTML. Raises OSError when no server takes it."""
     context = {

@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 
-from apperate.accounts import audit
+from apperate.accounts import audit, mail
 from apperate.accounts import services as people
 from apperate.accounts.addresses import client_address
 from apperate.accounts.conditions import may_be_invited, workspace_name
@@ -111,7 +111,8 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 def show_link(request: HttpRequest, email: str, url: str) -> None:
     """Operators may pass the link on themselves: an installation may have no mail server yet."""
-    messages.info(request, f"The invitation of {email} is sent. Its link, shown only now: {url}")
+    state = "is sent" if mail.can_send() else "was not sent, because EMAIL_URL is not set"
+    messages.info(request, f"The invitation of {email} {state}. Its link, shown only now: {url}")
 
 
 class NewInvitationForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
-from apperate.accounts import audit, services
+from apperate.accounts import audit, mail, services
 from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.accounts.models import Membership, Role
@@ -44,6 +44,8 @@ def invite(request: MemberRequest) -> HttpResponse:
         except OSError:
             return not_sent(request, form.cleaned_data["email"])
         if not isinstance(outcome, Refusal):
+            if not mail.can_send():
+                return no_mail(request, outcome.invitation.email)
             messages.success(request, f"Invitation sent to {outcome.invitation.email}.")
             return redirect("team:members")
         form.add_error("email", outcome.detail)
@@ -58,6 +60,8 @@ def invitation_resend(request: MemberRequest, pk: int) -> HttpResponse:
         outcome = services.resend_invitation(invitation=invitation, **acting(request))
     except OSError:
         return not_sent(request, invitation.email)
+    if not isinstance(outcome, Refusal) and not mail.can_send():
+        return no_mail(request, invitation.email)
     return told(request, outcome, f"A new link is on its way to {invitation.email}; the old one is dead.")
 
 
@@ -112,6 +116,16 @@ def not_sent(request: MemberRequest, email: str) -> HttpResponse:
     logger.exception("the invitation could not be sent")
     messages.error(
         request, f"The invitation is saved, but the message to {email} could not be sent. Try “Send again”."
+    )
+    return redirect("team:members")
+
+
+def no_mail(request: MemberRequest, email: str) -> HttpResponse:
+    """Nobody is shown the link: only who reads the mail of that address may have it."""
+    messages.error(
+        request,
+        f"The invitation of {email} is saved and was not sent: there is no mail server. When whoever runs "
+        "this installation has set EMAIL_URL, choose “Send again”.",
     )
     return redirect("team:members")
 
