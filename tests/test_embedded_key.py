@@ -195,7 +195,7 @@ def test_a_key_that_is_no_plain_file_is_refused(users: Users, data: Path, kind: 
         target
     )
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError, match="key file"):
+    with pytest.raises(embedded_postgres.EmbeddedPostgresError, match="is of account|cannot be used"):
         embedded_postgres.ensure(data)
 
     assert target.read_text() == "of somebody\n"

@@ -13,6 +13,8 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +58,19 @@ def make_key(data: Path) -> None:
     The cluster may have other passwords then, or none: the start that follows finds out and sets them.
     """
     path = key_file(data)
-    try:
+    with _explained(path):
         if _read(path) is not None:
             return
         text = "".join(f"*:*:*:{role}:{secrets.token_urlsafe(32)}\n" for role in ROLES)
         _put(path, text, mode=0o600)
-    except OSError as error:
-        raise EmbeddedPostgresError(
-            f"The key file of the embedded database, {path}, cannot be used: {error.strerror}. Run as the "
-            "account that owns it, or set APPERATE_DATA_DIR to a folder of your own, or set DATABASE_URL."
-        ) from error
     if (data / "pg").exists():
         logger.warning("The embedded database had no key file: new passwords are in %s.", path)
 
 
 def write_rules(data: Path) -> None:
     """Write the rules for the next start of the server, readable for its account."""
-    _put(rules_file(data), RULES, mode=0o644)
+    with _explained(rules_file(data)):
+        _put(rules_file(data), RULES, mode=0o644)
 
 
 def password_statements(data: Path) -> str:
@@ -91,6 +89,17 @@ def scram_verifier(password: str, salt: bytes | None = None) -> str:
     stored_key = hashlib.sha256(client_key).digest()
     salt_text, stored, server = (base64.b64encode(part).decode() for part in (salt, stored_key, server_key))
     return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt_text}${stored}:{server}"
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"{path}, a file beside the embedded database, cannot be used: {error.strerror}. Run as the "
+            "account that owns it, or set APPERATE_DATA_DIR to a folder of your own, or set DATABASE_URL."
+        ) from error
 
 
 def _read(path: Path) -> dict[str, str] | None:
