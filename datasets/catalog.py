@@ -13,6 +13,7 @@ from typing import Any
 
 from apperate import pool
 from apperate.changes import changes
+from apperate.flights import Flights
 from datasets.schema import Schema, parse_schema
 
 ENTRIES_MAX = 10_000
@@ -86,8 +87,17 @@ changes.listen("datasets_dataset", catalog.evict, catalog.clear)
 
 async def find(workspace: str, name: str, *, fresh: bool = False) -> Metadata | None:
     """The dataset of that (normalised) name, or None. At most one query; fresh=True always asks."""
-    if not fresh and (known := catalog.get((workspace, name))) is not None:
+    if fresh:
+        return await _load(workspace, name)
+    if (known := catalog.get((workspace, name))) is not None:
         return known
+    return await loads.join((workspace, name), lambda: _load(workspace, name))
+
+
+loads: Flights[Metadata | None] = Flights()
+
+
+async def _load(workspace: str, name: str) -> Metadata | None:
     generation = changes.generation
     rows = await pool.fetch_all(FIND, {"workspace": workspace, "name": name})
     if not rows:

@@ -16,6 +16,7 @@ from typing import Any
 from apperate import pool
 from apperate.accounts.plans import PLANS
 from apperate.changes import Stale, changes
+from apperate.flights import Flights
 from tokens import domains, sealing, token_format
 from tokens.credits import spent
 from tokens.keyring import UnreadableSecret
@@ -139,6 +140,13 @@ async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
         return snapshot
     if cache.is_known_miss(digest):
         return None
+    return await loads.join(digest, lambda: _load(digest, value))
+
+
+loads: Flights[Snapshot | None] = Flights()
+
+
+async def _load(digest: bytes, value: token_format.ParsedValue) -> Snapshot | None:
     generation = changes.generation
     rows = await pool.fetch_all(LOAD, {"digest": digest, "has_checksum": value.has_checksum})
     if not rows:
