@@ -17,6 +17,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apperate.settings")
 django.setup(set_prefix=False)
 
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Django must be set up first.
+from django.http import HttpResponse, HttpResponseBase  # noqa: E402
+from django.template.loader import render_to_string  # noqa: E402
 
 from apperate import shares  # noqa: E402
 from apperate.changes import changes  # noqa: E402
@@ -32,8 +34,27 @@ from tokens.usage import meter  # noqa: E402
 # More than shares.py gives to requests, so that work in the background finds one too.
 THREADS_MAX = 24
 SWITCH_SECONDS = 0.001
+# What asks whether the process lives does not wait for pages.
+ALWAYS_ANSWERED = {"/livez", "/readyz"}
 data_plane = DataPlaneHandler()
-dashboard = ASGIHandler()
+
+
+class Dashboard(ASGIHandler):
+    """Django's handler for pages, of which a worker makes a few at a time: the API goes on beside them."""
+
+    async def get_response_async(self, request: Any) -> HttpResponseBase:
+        if request.path_info in ALWAYS_ANSWERED:
+            return await super().get_response_async(request)
+        try:
+            async with shares.PAGES.place(shares.NOBODY):
+                return await super().get_response_async(request)
+        except shares.Busy:
+            response = HttpResponse(render_to_string("503.html"), status=503)
+            response.headers["Retry-After"] = "2"
+            return response
+
+
+dashboard = Dashboard()
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -5,6 +5,7 @@ with an underscore, refuses repeated credential headers, bounds the sizes of tar
 leaves the body unread until a view asks for it, after the checks. Source: architecture.md, Server.
 """
 
+import asyncio
 import hashlib
 import io
 import re
@@ -26,6 +27,8 @@ from apperate.refusals import Refusal
 TARGET_BYTES_MAX = 16_384
 HEADER_BYTES_MAX = 32_768
 BODY_IN_MEMORY_MAX = 1_000_000
+PART_BYTES = 256 * 1024
+PART_SECONDS_MAX = 30.0
 # Two of these would leave open which one counts.
 ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-date", b"content-length"}
 
@@ -214,8 +217,10 @@ async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -
     headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     if not response.streaming:
-        await send({"type": "http.response.body", "body": b"" if is_head else content})
-        response.close()
+        try:
+            await send_whole(send, b"" if is_head else content)
+        finally:
+            response.close()
         return
     parts: Any = response.__aiter__()  # type: ignore[attr-defined]
     try:
@@ -226,6 +231,17 @@ async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -
     finally:
         await parts.aclose()
         await sync_to_async(response.close)()
+
+
+async def send_whole(send: Any, content: bytes) -> None:
+    """A body in parts: a client that takes none of a part for PART_SECONDS_MAX has its connection cut."""
+    at = 0
+    while len(content) - at > PART_BYTES:
+        part = content[at : at + PART_BYTES]
+        async with asyncio.timeout(PART_SECONDS_MAX):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        at += PART_BYTES
+    await send({"type": "http.response.body", "body": content[at:]})
 
 
 def raw_path_of(scope: dict[str, Any]) -> str:

@@ -15,10 +15,11 @@ there at once. So what is slow is found by being slow, not by how it looks.
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -26,6 +27,7 @@ from apperate import pool
 from apperate.problems import unavailable
 from apperate.refusals import Refusal
 
+T = TypeVar("T")
 HALF_LIFE_SECONDS = 2.0
 REMEMBERED_MAX = 10_000
 SLOW_KNOWN_SECONDS = 10.0
@@ -94,7 +96,7 @@ class Shares:
         self._recent_tokens, self._recent_workspaces = Recent(), Recent()
 
     def place(self, asker: Asker, *, has_begun: bool = False) -> "Place":
-        """For `async with`. Raises Busy."""
+        """For `async with`, which raises Busy; or to be taken and left by hand."""
         return Place(self, asker, has_begun)
 
     def may_enter(self, asker: Asker) -> bool:
@@ -183,14 +185,15 @@ class Shares:
 
 
 class Place:
-    """One place, for as long as `async with` lasts."""
+    """One place: for as long as `async with` lasts, or from take() to leave()."""
 
     __slots__ = ("asker", "has_begun", "shares", "since")
 
     def __init__(self, shares: Shares, asker: Asker, has_begun: bool) -> None:
-        self.shares, self.asker, self.has_begun, self.since = shares, asker, has_begun, 0.0
+        self.shares, self.asker, self.has_begun = shares, asker, has_begun
+        self.since: float | None = None  # taken at
 
-    async def __aenter__(self) -> None:
+    async def take(self) -> None:
         # Whoever waits may not enter yet: a place that becomes free is given away at once.
         if self.shares.may_enter(self.asker):
             self.shares.enter(self.asker)
@@ -198,10 +201,19 @@ class Place:
             await self.shares.wait(self.asker, has_begun=self.has_begun)
         self.since = time.monotonic()
 
+    def leave(self) -> None:
+        """Once, however often it is called."""
+        if self.since is not None:
+            seconds, self.since = time.monotonic() - self.since, None
+            self.shares.leave(self.asker, seconds)
+
+    async def __aenter__(self) -> None:
+        await self.take()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.shares.leave(self.asker, time.monotonic() - self.since)
+        self.leave()
 
 
 QUICK = Shares("questions", places=pool.QUICK.connections_max, of_token=4, of_workspace=5, seconds_max=1.0)
@@ -210,9 +222,17 @@ SLOW = Shares(
     places=pool.SLOW.connections_max, of_token=1, of_workspace=2, seconds_max=2.0,
 )  # fmt: skip
 # Work with the ORM in a thread: writing, lists, the token API.
-THREADS = Shares("requests that write or list", places=8, of_token=2, of_workspace=4, seconds_max=2.0)
-# Work on long bodies in a thread. It holds the interpreter, so there is little of it at a time.
-BODIES = Shares("long answers", places=3, of_token=1, of_workspace=2, seconds_max=5.0)
+THREADS = Shares("requests that write or list", places=6, of_token=2, of_workspace=2, seconds_max=2.0)
+# Answers that may be long: the place is kept until little of it is left to be sent.
+ANSWERS = Shares("answers of many records", places=6, of_token=4, of_workspace=5, seconds_max=5.0)
+# Work on long bodies in a thread. It holds the interpreter, so there is little of it at a time; nobody is
+# refused here, because whoever waits has a place of another kind.
+BODIES = Shares("long bodies", places=2, of_token=1, of_workspace=1, seconds_max=60.0)
+# Reading long conditions, on the event loop: one between two turns of everybody else.
+PARSING = Shares("long conditions", places=1, of_token=1, of_workspace=1, seconds_max=2.0)
+EXPORTS = Shares("exports", places=3, of_token=2, of_workspace=2, seconds_max=1.0)
+# Pages know no token here. What is held back is theirs together, so that the API goes on.
+PAGES = Shares("pages", places=6, of_token=6, of_workspace=6, seconds_max=10.0)
 
 # Until when a kind of question of a token is known to be slow.
 _slow_until: dict[tuple[Any, ...], float] = {}
@@ -221,7 +241,7 @@ _slow_until: dict[tuple[Any, ...], float] = {}
 def clear() -> None:
     """Forget all, as at the start of the process."""
     _slow_until.clear()
-    for shares in (QUICK, SLOW, THREADS, BODIES):
+    for shares in (QUICK, SLOW, THREADS, ANSWERS, BODIES, PARSING, EXPORTS, PAGES):
         shares.clear()
 
 
@@ -247,6 +267,18 @@ async def fetch(sql: Any, parameters: Any, *, about: tuple[Any, ...]) -> list[tu
         finally:
             if time.monotonic() - since > pool.QUICK.statement_seconds_max:
                 _note_slow(kind)
+
+
+async def look_up(sql: Any, parameters: Any, *, repeat: bool = True) -> list[tuple[Any, ...]]:
+    """All rows of one small statement that a request asks beside its question, among the quick ones."""
+    async with QUICK.place(asker.get()):
+        return await pool.fetch_all(sql, parameters, repeat=repeat, of=pool.QUICK)
+
+
+async def in_body_thread(work: Callable[[], T]) -> T:
+    """The result of work on a long body, made in a thread when it is this token's turn."""
+    async with BODIES.place(asker.get()):
+        return await asyncio.to_thread(work)
 
 
 def _note_slow(kind: tuple[Any, ...]) -> None:

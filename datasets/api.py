@@ -26,7 +26,7 @@ from datasets import (
 from datasets import query as queries
 from datasets.catalog import Metadata
 from datasets.cursors import write_cursor
-from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint, pairs
+from datasets.gate import OUTDATED, Answer, Call, Outdated, data_endpoint, pairs, take_place
 from datasets.json_text import dumps
 from datasets.payment import Part
 from datasets.query import Query
@@ -34,6 +34,8 @@ from datasets.schema import PropertyType
 from tokens.permissions import CORE, PREMIUM, Action
 
 SHORT_CHARACTERS = 100_000
+SHORT_QUESTION_CHARS = 500
+MANY = 100  # records, each with more to be written into it
 LINK_CHARS_MAX = 8_000
 SYSTEM_ERROR = "_system_error"
 
@@ -49,7 +51,7 @@ async def read_data(
 ) -> Answer | Refusal | Outdated:
     """GET /v1/data/WS/ID[/KEY[/SUBKEY]]: the records a query asks for, one database round trip."""
     dataset = call.metadata
-    query = parse(call, dataset, key, subkey)
+    query = await parse_in_turn(call, dataset, key, subkey)
     if isinstance(query, Refusal):
         return query
     if query.schema_only:
@@ -65,6 +67,7 @@ async def read_data(
         return no
     if query.exports:
         return await export(call, dataset, query)
+    await take_place(call, records_at_most=query.records_at_most)
     mark = None
     if query.query_id is not None:
         mark = await query_marks.begin(call.token.token_id, dataset.id, query.query_id, now=call.now)
@@ -73,7 +76,9 @@ async def read_data(
     found = await reads.read(dataset, query)
     if found.version != dataset.version:
         return OUTDATED
-    body = await rendered(query, texts_of(dataset, query, found), [dataset])
+    part = Part(dataset, len(found.texts), query.asks_values, found.count)
+    payment.have_read(call, part)
+    body = await rendered(query, [(dataset, found)], [dataset])
     headers: dict[str, str] = {}
     if found.next:
         cursor = write_cursor(found.next, query.question, key=payment.cursor_key(dataset))
@@ -81,7 +86,6 @@ async def read_data(
     settled = None
     if mark is not None:
         settled = partial(query_marks.settle, mark, is_first=query.after is None, is_last=found.next is None)
-    part = Part(dataset, len(found.texts), query.asks_values)
     return Answer(body, content_type(query), parts=(part,), headers=headers, settled=settled)
 
 
@@ -98,10 +102,13 @@ async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusa
             dataset, query, reads.Found(None, texts, systems if query.reads_system else [])
         ),
     )
-    payment.begun(call, dataset, query)
     spool = partial(exports.spool, dataset, query, form, token_id=call.token.token_id)
-    made = await asyncio.get_running_loop().run_in_executor(exports.threads, spool)
+    async with shares.EXPORTS.place(shares.asker.get()):
+        payment.begun(call, dataset, query)
+        made = await asyncio.get_running_loop().run_in_executor(exports.threads, spool)
     if isinstance(made, Refusal):
+        if made.code == "rate-limited":  # It was not begun.
+            call.request.bill.parts = ()
         return made
     if made.file is None:
         return OUTDATED
@@ -113,6 +120,19 @@ async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusa
         b"", content_type(query), parts=(Part(dataset, made.records, query.asks_values),), headers=headers,
         file=made.file, file_bytes=made.size_bytes,
     )  # fmt: skip
+
+
+async def parse_in_turn(
+    call: Call, dataset: Metadata, key: str | None, subkey: str | None, *, without: Sequence[str] = ()
+) -> Query | Refusal:
+    """parse(), of which long conditions are read one by one, so that others have their turn in between."""
+    given = call.request.GET
+    length = len(key or "") + len(given.get("where", "")) + len(given.get("subattribute", ""))
+    if length <= SHORT_QUESTION_CHARS:
+        return parse(call, dataset, key, subkey, without=without)
+    async with shares.PARSING.place(shares.asker.get()):
+        await asyncio.sleep(0)
+        return parse(call, dataset, key, subkey, without=without)
 
 
 def parse(
@@ -168,26 +188,37 @@ def column_types(datasets: Sequence[Metadata], query: Query) -> dict[str, Proper
 
 
 async def rendered(
-    query: Query, texts: Sequence[str], datasets: Sequence[Metadata], *, failure: str = ""
+    query: Query,
+    parts: Sequence[tuple[Metadata, reads.Found]],
+    datasets: Sequence[Metadata],
+    *,
+    failure: str = "",
 ) -> bytes:
     """The body of an answer; long ones are made off the event loop, so that they keep nobody waiting.
 
     `failure` says why records are missing, in a last element of its own that no `filter` leaves out.
     """
+    work = partial(_body, query, parts, datasets, failure)
+    is_long = sum(len(text) for _, found in parts for text in found.texts) > SHORT_CHARACTERS
+    is_long = is_long or query.format == "parquet" or sum(len(found.systems) for _, found in parts) > MANY
+    return await shares.in_body_thread(work) if is_long else work()
+
+
+def _body(
+    query: Query,
+    parts: Sequence[tuple[Metadata, reads.Found]],
+    datasets: Sequence[Metadata],
+    failure: str,
+) -> bytes:
+    texts = [text for dataset, found in parts for text in texts_of(dataset, query, found)]
     columns = column_types(datasets, query)
     keeps = tuple(columns) if query.filter is not None else None
     if failure:
         texts, keeps = [*renderers.keep(texts, keeps), dumps({SYSTEM_ERROR: failure})], None
         columns[SYSTEM_ERROR] = PropertyType.STRING
     if query.format == "parquet":
-        async with shares.BODIES.place(shares.asker.get()):
-            return await asyncio.to_thread(parquet_output.parquet_bytes, texts, columns)
-    names = tuple(columns)
-    if sum(map(len, texts)) > SHORT_CHARACTERS:
-        async with shares.BODIES.place(shares.asker.get()):
-            body = await asyncio.to_thread(renderers.render, query.format, texts, names, keeps)
-    else:
-        body = renderers.render(query.format, texts, names, keeps)
+        return parquet_output.parquet_bytes(texts, columns)
+    body = renderers.render(query.format, texts, tuple(columns), keeps)
     return renderers.jsonp(body, query.callback) if query.callback else body
 
 

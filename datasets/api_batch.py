@@ -16,9 +16,10 @@ from django.http import HttpResponseBase
 from apperate.refusals import Refusal, invalid_value
 from apperate.shares import Busy
 from datasets import payment, reads
-from datasets.api import content_type, paging_headers, parse, read_data, rendered, texts_of
+from datasets.api import content_type, paging_headers, parse_in_turn, read_data, rendered
+from datasets.catalog import Metadata
 from datasets.cursors import CURSOR_NEEDED, question_of, read_cursor, write_cursor
-from datasets.gate import OUTDATED, Answer, Call, Outdated, admit, answered, pairs
+from datasets.gate import OUTDATED, Answer, Call, Outdated, admit, answered, pairs, take_place
 from datasets.parameters import LIMIT_MAX, parse_separator
 from datasets.payment import Part
 from datasets.query import KEYS_MAX, Query
@@ -70,7 +71,7 @@ async def read_batch(
         return calls[0]
 
     async def view(call: Call) -> Answer | Refusal | Outdated:
-        queries = parse_batch(calls, key, subkey)
+        queries = await parse_batch(calls, key, subkey)
         if isinstance(queries, Refusal):
             return queries
         asked = [
@@ -78,6 +79,7 @@ async def read_batch(
         ]
         if no := await payment.ask(call, asked, records_max=RECORDS_MAX):
             return no
+        await take_place(call, records_at_most=sum(query.records_at_most for _, query in asked))
         return await _read(calls, queries, question(calls, key, subkey))
 
     return await answered(request, Action.READ, admitted, view)
@@ -94,7 +96,7 @@ def _too_many(request: Any, names: tuple[str, ...], key: str | None) -> Refusal 
     )
 
 
-def parse_batch(calls: list[Call], key: str | None, subkey: str | None) -> list[Query | None] | Refusal:
+async def parse_batch(calls: list[Call], key: str | None, subkey: str | None) -> list[Query | None] | Refusal:
     """What is asked of each dataset; None for those that earlier pages have shown."""
     asked = pairs(calls[0].request.GET)
     for name, value in asked:
@@ -102,7 +104,7 @@ def parse_batch(calls: list[Call], key: str | None, subkey: str | None) -> list[
             return invalid_value(name, value, "one dataset in the path, not several")
     queries: list[Query | None] = []
     for call in calls:
-        query = parse(call, call.metadata, key, subkey, without=("cursor",))
+        query = await parse_in_turn(call, call.metadata, key, subkey, without=("cursor",))
         if isinstance(query, Refusal):
             return query
         queries.append(replace(query, is_paged=False, limit=min(query.limit, LIMIT_MAX * query.interval)))
@@ -137,7 +139,8 @@ def keys_of(query: Query | None) -> int:
 
 async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> Answer | Refusal | Outdated:
     """Read dataset by dataset until the answer is full. Of what was read each dataset charges its own."""
-    texts: list[str] = []
+    found_parts: list[tuple[Metadata, reads.Found]] = []
+    records = 0
     parts: list[Part] = []
     headers: Mapping[str, str] = {}
     error = ""
@@ -146,7 +149,7 @@ async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> A
     for number, (call, query) in enumerate(zip(calls, queries, strict=True)):
         if query is None:
             continue
-        query = replace(query, records_max=RECORDS_MAX - len(texts))
+        query = replace(query, records_max=RECORDS_MAX - records)
         if time.monotonic() > deadline:
             error = _failure(call, "the batch took too long")
             break
@@ -165,13 +168,15 @@ async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> A
             break
         if found.version != call.metadata.version:
             return OUTDATED
-        texts += texts_of(call.metadata, query, found)
-        parts.append(Part(call.metadata, len(found.texts), query.asks_values))
+        found_parts.append((call.metadata, found))
+        records += len(found.texts)
+        parts.append(Part(call.metadata, len(found.texts), query.asks_values, found.count))
         if found.next:
             place = replace(found.next, key_number=found.next.key_number + number * keys_of(query))
             headers = paging_headers(calls[0], write_cursor(place, asked, key=_cursor_key(calls)))
             break
-    body = await rendered(shown, texts, [call.metadata for call in calls], failure=error)
+    payment.have_read(calls[0], *parts)
+    body = await rendered(shown, found_parts, [call.metadata for call in calls], failure=error)
     return Answer(
         body, content_type(shown), records=sum(part.records for part in parts), headers=dict(headers),
         parts=tuple(parts),

@@ -7,6 +7,7 @@ import simplejson
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 
+from apperate import shares
 from apperate.changes import changes
 from apperate.problems import JSON
 from apperate.threads import in_thread
@@ -51,13 +52,18 @@ async def read_dataset_document(call: Call) -> Answer:
     """GET /v1/openapi-doc/WS/ID: what the token may do with the dataset, and what its records look like."""
     found = call.metadata
     title, description = await in_thread(_texts)(found.id)
+    actions = actions_of(call)
     described = openapi.Described(
         found.workspace, found.name, found.schema, title, description, inline_names(found),
         found.credits_per_record,
     )  # fmt: skip
     is_owner = call.token.is_secret and found.workspace == call.token.workspace.name
-    document = openapi.of_dataset(described, actions_of(call), is_owner, settings.PUBLIC_URL)
-    return Answer(simplejson.dumps(document, ensure_ascii=False).encode(), is_free=True)
+
+    def work() -> bytes:
+        document = openapi.of_dataset(described, actions, is_owner, settings.PUBLIC_URL)
+        return simplejson.dumps(document, ensure_ascii=False).encode()
+
+    return Answer(await shares.in_body_thread(work), is_free=True)
 
 
 def _texts(dataset_id: int) -> tuple[str, str]:

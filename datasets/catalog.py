@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from apperate import pool
+from apperate import shares
 from apperate.changes import changes
 from apperate.flights import Flights
 from datasets.schema import Schema, parse_schema
@@ -99,7 +99,7 @@ loads: Flights[Metadata | None] = Flights()
 
 async def _load(workspace: str, name: str) -> Metadata | None:
     generation = changes.generation
-    rows = await pool.fetch_all(FIND, {"workspace": workspace, "name": name})
+    rows = await shares.look_up(FIND, {"workspace": workspace, "name": name})
     if not rows:
         catalog.forget((workspace, name))
         return None

@@ -21,7 +21,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets.json_text import shown
 from datasets.ranges import DATES_NEEDED, Span, parse_day_or_moment
@@ -31,6 +31,7 @@ from datasets.schema import PropertyType, Schema, is_storable
 TEXT_CHARS_MAX = 4_000
 COMPARISONS_MAX = 50
 VALUES_MAX = 200
+TOKENS_MAX = 800
 DEPTH_MAX = 20
 OPERATORS = ("eq", "ne", "gt", "ge", "lt", "le", "in")
 WHERE_NEEDED = "comparisons like close gt 100 and ticker in (A, B)"
@@ -77,8 +78,7 @@ class AnyOf:
 Condition = Comparison | Not | All | AnyOf
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str  # mark, name, text or word
     text: str
 
@@ -128,6 +128,8 @@ def _tokens(text: str) -> list[_Token]:
         if kind in ("name", "text"):
             raw = raw[1:-1].replace(raw[0] * 2, raw[0])
         tokens.append(_Token(kind, raw))
+        if len(tokens) > TOKENS_MAX:
+            raise _Fault(f"at most {TOKENS_MAX} words, values and marks in all")
         at = found.end()
     return tokens
 
@@ -192,6 +194,10 @@ class _Parser:
         return _compared(name, "in", values, self.schema)
 
     def value(self, name: str) -> _Token:
+        # Most of a long condition is values, so the words of the fault are not made for each.
+        if self.at < len(self.tokens) and self.tokens[self.at].kind in ("word", "text"):
+            self.at += 1
+            return self.tokens[self.at - 1]
         return self.next(f"a value for {shown(name)}, text with spaces in single quotes", "word", "text")
 
     def next(self, needed: str, *kinds: str) -> _Token:

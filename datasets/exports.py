@@ -4,7 +4,7 @@
 
 So the number of records, what they cost and the length are known when the answer begins, and memory stays
 constant however many there are. The rows come through a cursor on a connection of its own, all of one
-moment. Two exports at a time per token, and EXPORTS_MAX in a worker process. Runs in a thread.
+moment. Two exports at a time per token; how many in a worker process, shares.EXPORTS says. Runs in a thread.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import errno
 import gzip
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import IO, Any
 import psycopg
 import zstandard
 
-from apperate import pool
+from apperate import pool, shares
 from apperate.problems import storage_full
 from apperate.refusals import Refusal
 from datasets import delivery, reads, renderers
@@ -32,14 +31,12 @@ from datasets.query import Query
 from datasets.schema import PropertyType
 from datasets.system_properties import System
 
-EXPORTS_MAX = 4
 TOKEN_LOCKS = (4_150_001, 4_150_002)  # classes of advisory locks, one for each export a token may have
 SECONDS_MAX = 600
 ROWS_AT_ONCE = 2_000
 FREE_BYTES_MIN = 1_000_000_000
-_running = threading.BoundedSemaphore(EXPORTS_MAX)
 # Exports take long: in threads of their own they keep no other work waiting.
-threads = ThreadPoolExecutor(EXPORTS_MAX, thread_name_prefix="export")
+threads = ThreadPoolExecutor(shares.EXPORTS.places, thread_name_prefix="export")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,6 @@ class Form:
 
 def spool(dataset: Metadata, query: Query, form: Form, *, token_id: int) -> Export | Refusal:
     """Write the export to a file. Raises QueryCanceled after SECONDS_MAX."""
-    if not _running.acquire(blocking=False):
-        return busy(f"{EXPORTS_MAX} exports are being made")
     try:
         with psycopg.connect(**pool.connection_arguments()) as connection:
             if not _lock(connection, token_id):
@@ -74,8 +69,6 @@ def spool(dataset: Metadata, query: Query, form: Form, *, token_id: int) -> Expo
         if error.errno == errno.ENOSPC:
             return storage_full()
         raise
-    finally:
-        _running.release()
 
 
 def busy(reason: str) -> Refusal:

@@ -87,6 +87,10 @@ class Outdated:
 
 OUTDATED = Outdated()
 SHORT_BYTES = 100_000
+# Of so many records an answer is short, and of more it may be long. Once as little of it is left to be sent
+# as this, it does not matter how long that takes.
+FEW_RECORDS = 10
+UNSENT_BYTES_MAX = 1_000_000
 FILE_PART_BYTES = 256 * 1024
 ADMISSIONS_MAX = 3
 View = Callable[..., Awaitable["Answer | Refusal | Outdated"]]
@@ -129,7 +133,37 @@ def workspace_endpoint(view: View) -> Callable[..., Awaitable[HttpResponseBase]]
 async def answered(
     request: Any, action: Action, admitted: Admit, view: View, **rest: str
 ) -> HttpResponseBase:
-    """Admit, let the view answer, charge and count. An outdated admission is made again, checks and all."""
+    """Admit, let the view answer, charge and count; keep the place of a long answer until it is sent."""
+    request.place = None
+    try:
+        response = await _answered(request, action, admitted, view, **rest)
+    except BaseException:
+        leave_place(request)
+        raise
+    if request.place is not None and not response.streaming and len(response.content) > UNSENT_BYTES_MAX:  # type: ignore[attr-defined]
+        response._resource_closers.append(request.place.leave)  # type: ignore[attr-defined]
+    else:
+        leave_place(request)
+    return response
+
+
+async def take_place(call: Call, *, records_at_most: int) -> None:
+    """Wait for a place for an answer that may be long. Raises Busy."""
+    if records_at_most > FEW_RECORDS and call.request.place is None:
+        place = shares.ANSWERS.place(shares.asker.get())
+        await place.take()
+        call.request.place = place
+
+
+def leave_place(request: Any) -> None:
+    if request.place is not None:
+        request.place.leave()
+
+
+async def _answered(
+    request: Any, action: Action, admitted: Admit, view: View, **rest: str
+) -> HttpResponseBase:
+    """An outdated admission is made again, checks and all."""
     call: Call | None = None
     answer: Answer | Refusal | Outdated = unavailable()
     request.bill = payment.Bill()
@@ -140,7 +174,7 @@ async def answered(
         if no := await prepared(request):
             return refuse(request, call, no, action)
         for number in range(ADMISSIONS_MAX):
-            request.bill.parts = ()
+            request.bill.parts, request.bill.is_read = (), False
             verdict = await admitted(number > 0)
             if not isinstance(verdict, Refusal):
                 verdict = await check_rate(request) or verdict
@@ -164,7 +198,7 @@ async def answered(
         answer = too_slow()
     except Busy as busy:
         answer = busy.refusal if token is None else busy.refusal.for_token(token.public_id)
-        if not busy.has_begun:
+        if not (busy.has_begun or request.bill.is_read):
             request.bill.parts = ()
     except BaseException:
         if call is not None:
@@ -298,10 +332,18 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     costs = [0 if answer.is_free or is_unchanged else part.cost for part in parts]
     cost = sum(costs)
     workspace = parts[0].dataset.workspace if parts else ""  # All parts are of one.
-    used = await payment.settle(call, cost) if limit is not None else 0
+    used: int | Refusal = 0
+    if limit is not None:
+        # Whether the answer fits is decided as if it were new and short: a "no" must not tell that it is not.
+        used = await payment.settle(call, 0 if answer.is_free else sum(part.cost_of_found for part in parts))
+        if not isinstance(used, Refusal) and call.request.bill.ahead != cost:
+            used = await payment.settle(call, cost)
+    else:
+        payment.give_back(call, call.request.bill.ahead)  # It had a limit a moment ago.
     if isinstance(used, Refusal):
         if answer.file is not None:
             answer.file.close()
+        call.request.bill.parts = ()
         return refuse(call.request, call, used, call.action)
     try:
         if answer.settled is not None and call.request.method != "HEAD":
@@ -397,10 +439,7 @@ async def file_parts(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 async def aside(answer: Answer, work: Callable[[], Any]) -> Any:
     """The result of `work` on an answer's body, made off the event loop when the body is long."""
-    if len(answer.body) <= SHORT_BYTES:
-        return work()
-    async with shares.BODIES.place(shares.asker.get()):
-        return await asyncio.to_thread(work)
+    return await shares.in_body_thread(work) if len(answer.body) > SHORT_BYTES else work()
 
 
 def share_with_origin(call: Call, response: HttpResponseBase) -> None:

@@ -28,25 +28,35 @@ if TYPE_CHECKING:
 class Part:
     """The records of an answer that are of one dataset, which says what one costs.
 
-    `asks_values`: whether there are any is an answer too, and costs as much as one record.
+    `asks_values`: whether there are any is an answer too, and costs as much as one record. `found`: how many
+    there are, of which long ones may leave no room for others.
     """
 
     dataset: Metadata
     records: int
     asks_values: bool = False
+    found: int = 0
 
     @property
     def cost(self) -> int:
         """In credits."""
         return max(self.records, 1 if self.asks_values else 0) * self.dataset.credits_per_record
 
+    @property
+    def cost_of_found(self) -> int:
+        """What decides whether the answer fits in what is left: not how long the values are."""
+        return max(self.cost, self.found * self.dataset.credits_per_record)
+
 
 @dataclass(slots=True)
 class Bill:
-    """What a request has paid before its answer. `parts`: what it owes when no answer comes of it."""
+    """What a request has paid before its answer. `parts`: what it owes when no answer comes of it, and
+    `is_read` says that the records were read.
+    """
 
     ahead: int = 0
     parts: tuple[Part, ...] = ()
+    is_read: bool = False
 
 
 def total(parts: Sequence[Part]) -> int:
@@ -89,6 +99,11 @@ def begun(call: "Call", dataset: Metadata, query: Query) -> None:
     if query.asks_values and dataset.is_priced:
         bill: Bill = call.request.bill
         bill.parts += (Part(dataset, 0, asks_values=True),)
+
+
+def have_read(call: "Call", *parts: Part) -> None:
+    """From here on the answer is owed for: why it is not sent may depend on what it says."""
+    call.request.bill.parts, call.request.bill.is_read = parts, True
 
 
 async def settle(call: "Call", cost: int) -> int | Refusal:

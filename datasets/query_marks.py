@@ -12,7 +12,7 @@ Source: http-api.md, Reading records.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from apperate import pool
+from apperate import shares
 
 OVERLAP = timedelta(seconds=10)
 KEPT = timedelta(hours=24)
@@ -62,7 +62,7 @@ async def begin(token_id: int, dataset_id: int, name: str, *, now: datetime) -> 
     asked = {
         "token": token_id, "dataset": dataset_id, "name": name, "now": now, "forgotten": now - KEPT,
     }  # fmt: skip
-    ((since, ends),) = await pool.fetch_all(BEGIN, asked)
+    ((since, ends),) = await shares.look_up(BEGIN, asked)
     return Mark(token_id, dataset_id, name, since, ends, now)
 
 
@@ -72,4 +72,4 @@ async def settle(mark: Mark, *, is_first: bool, is_last: bool) -> None:
         "token": mark.token_id, "dataset": mark.dataset_id, "name": mark.name, "now": mark.now,
         "next": mark.next, "since": mark.next if is_last else mark.since, "is_last": is_last,
     }  # fmt: skip
-    await pool.fetch_all(FIRST_PAGE if is_first else LATER_PAGE, facts, repeat=False)
+    await shares.look_up(FIRST_PAGE if is_first else LATER_PAGE, facts, repeat=False)

@@ -22,7 +22,7 @@ from datasets.query import Query
 from datasets.records import RECORD_BYTES_MAX
 from datasets.system_properties import System
 
-ANSWER_CHARACTERS_MAX = 64_000_000
+ANSWER_CHARACTERS_MAX = 16_000_000
 # So few records cannot be too long together, and need no counting.
 SURELY_SHORT = ANSWER_CHARACTERS_MAX // RECORD_BYTES_MAX
 
@@ -32,13 +32,14 @@ class Found:
     """What a read found: the metadata version it was made with, and JSON texts in the asked order.
 
     `systems` has one entry for each text when the query asked for it. `next` is the first record that
-    had no room.
+    had no room. `count`: the records of the page, also those for which the ones before were too long.
     """
 
     version: int | None  # None: the dataset is gone
     texts: list[str]
     systems: list[System] = field(default_factory=list)
     next: Place | None = None
+    count: int = 0
 
 
 class _Line(NamedTuple):
@@ -173,7 +174,8 @@ def _found(rows: Sequence[tuple[Any, ...]], query: Query) -> Found:
         texts.reverse()
         systems.reverse()
     place = _place(cut, query) if cut is not None and cut.key_number is not None else None
-    return Found(rows[0][0] if rows else None, texts, systems, place)
+    count = min(len(rows), page_records(query)) if rows and rows[0][2] is not None else 0
+    return Found(rows[0][0] if rows else None, texts, systems, place, count)
 
 
 def _place(line: _Line, query: Query) -> Place:

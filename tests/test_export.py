@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import psycopg
 import pytest
 import zstandard
 
+from apperate import shares
 from apperate.accounts.models import Workspace
 from apperate.pool import connection_arguments
+from apperate.shares import Asker
 from datasets import exports, trash
 from datasets.models import Dataset, IngestJob, QueryMark
 from tests.data_plane_client import DataPlaneClient, Reply
@@ -181,11 +182,14 @@ def test_two_exports_at_a_time_per_token(data: Exporter, workspace: Workspace) -
 
 
 def test_exports_of_one_worker_are_bounded(data: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "_running", threading.BoundedSemaphore(1))
-    assert data.get().status == data.get().status == 200  # It is given back.
-    exports._running.acquire()
+    monkeypatch.setattr(shares.EXPORTS, "seconds_max", 0.05)
+    assert {data.get().status for _ in range(shares.EXPORTS.places + 1)} == {200}  # It is given back.
+    for _ in range(shares.EXPORTS.of_workspace):
+        shares.EXPORTS.enter(Asker(0, data.secret.workspace_id))
 
-    assert data.get().code == "rate-limited"
+    refused = data.get()
+
+    assert refused.code == "rate-limited" and "exports at a time" in refused.json()["detail"]
 
 
 def test_an_export_of_outdated_metadata_is_made_again(data: Exporter) -> None:

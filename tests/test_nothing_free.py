@@ -10,11 +10,13 @@ from unittest.mock import patch
 
 import pytest
 
+from apperate import shares
 from apperate.accounts.models import Workspace
 from apperate.changes import changes
 from apperate.clock import database_now
 from apperate.refusals import Refusal
-from datasets import delivery, parameters
+from apperate.shares import Asker
+from datasets import delivery, parameters, reads
 from datasets.api_urls import urlpatterns
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient, Reply
@@ -225,6 +227,68 @@ def test_head_costs_what_get_costs_answered_and_refused_alike(market: Market) ->
     assert replies[0].headers["content-length"] == replies[1].headers["content-length"]
     assert (replies[0].body, replies[2].body) == (b"", b"")
     assert replies[0].headers["etag"] == replies[1].headers["etag"]
+
+
+def test_whether_an_answer_is_unchanged_is_told_to_whoever_could_pay_for_it(market: Market) -> None:
+    token = limited(5)
+    read = "data/CORE/PRICES/AAPL?last=3&filter=Close"
+    etag = market.ask(read, token=token).headers["etag"]
+
+    same = market.ask(read, token=token, If_None_Match=etag)
+    market.write(record(5, Close=1))
+    other = market.ask(read, token=token, If_None_Match=etag)
+
+    assert [(reply.code, cost(reply)) for reply in (same, other)] == [("credits-exhausted", 0)] * 2
+    assert MOMENTS.sub("", same.body.decode()) == MOMENTS.sub("", other.body.decode())
+
+
+def test_a_no_does_not_tell_how_long_the_values_are(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "ANSWER_CHARACTERS_MAX", 2_000)
+    monkeypatch.setattr(reads, "SURELY_SHORT", 0)
+    read = "data/CORE/PRICES/AAPL?last=5"
+    said = []
+    for note in ("short", "long" * 400):
+        market.write(*(record(day, Note=note) for day in range(1, 6)))
+        reply = market.ask(read, token=limited(4))
+        said.append((reply.code, cost(reply), reply.json()["detail"]))
+
+    paid = market.ask(read, token=limited(5))
+    assert said[0] == said[1] and said[0][:2] == ("credits-exhausted", 0)
+    assert (paid.status, cost(paid), paid.headers["apperate-credits-remaining"]) == (200, 1, "4")
+
+
+def test_who_is_too_late_for_an_answer_that_was_read_pays_for_it(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long answer waits for its turn to be made, and a short one does not: that is not told for nothing."""
+    monkeypatch.setattr(shares.BODIES, "seconds_max", 0.01)
+    market.write(*(record(day, Note="n" * 50_000) for day in range(1, 6)))
+    for _ in range(shares.BODIES.of_workspace):
+        shares.BODIES.enter(Asker(market.token.pk, market.token.workspace_id))
+
+    late = market.ask("data/CORE/PRICES/AAPL?where=Close gt 0&limit=5")
+    in_time = market.ask("data/CORE/PRICES/MSFT?where=Close gt 0&limit=5")
+
+    assert (late.code, cost(late)) == ("rate-limited", 5)
+    assert (in_time.status, cost(in_time)) == (200, 1)
+
+
+def test_a_request_that_was_not_begun_costs_nothing(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    asker = Asker(market.token.pk, market.token.workspace_id)
+    for share in (shares.QUICK, shares.EXPORTS, shares.ANSWERS):
+        monkeypatch.setattr(share, "seconds_max", 0.01)
+        for _ in range(share.of_token):
+            share.enter(asker)
+    question = "data/CORE/PRICES/AAPL?where=Close gt 0"
+
+    replies = [market.ask(f"{question}&{more}") for more in ("limit=1", "limit=100", "limit=5&export=true")]
+    for share in (shares.QUICK, shares.EXPORTS, shares.ANSWERS):
+        for _ in range(share.of_token):
+            share.leave(asker, 0.0)
+
+    assert [(reply.code, cost(reply)) for reply in replies] == [("rate-limited", 0)] * 3
+    after = market.ask(f"{question}&limit=1")
+    assert after.headers["apperate-credits-remaining"] == str(LIMIT - 1)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

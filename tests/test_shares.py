@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apperate import pool, shares
+from apperate import data_plane, pool, shares
 from apperate.shares import Asker, Busy, Shares
+from datasets.conditions import parse_where
+from datasets.schema import Schema, parse_schema
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory
 
@@ -271,3 +273,60 @@ def test_work_in_threads_is_shared_too(api: DataPlaneClient, monkeypatch: pytest
     refused = api.post(url, [{"ticker": "A", "date": "2024-01-01"}])
 
     assert refused.code == "rate-limited" and "write or list" in refused.json()["detail"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_long_answer_keeps_its_place_until_it_is_sent(
+    api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.gate.UNSENT_BYTES_MAX", 100)
+    token = TokenFactory(settings={"all_datasets_read": True, "all_datasets_write": True})
+    DatasetFactory(workspace=token.workspace, name="PRICES")
+    where = f"{token.workspace.name}/PRICES?token={token.test_value}"
+    api.post(f"/v1/record/{where}", [{"ticker": "A", "date": f"2024-01-{n:02}"} for n in range(1, 21)])
+    held: list[int] = []
+
+    async def respond(*arguments: Any) -> None:
+        held.append(shares.ANSWERS._taken)
+        await unpatched(*arguments)
+
+    unpatched = data_plane.respond
+    monkeypatch.setattr(data_plane, "respond", respond)
+    few, many = api.get(f"/v1/data/{where}&last=5"), api.get(f"/v1/data/{where}&last=20")
+
+    assert (len(few.json()), len(many.json())) == (5, 20)
+    assert (held, shares.ANSWERS._taken) == ([0, 1], 0)
+
+
+def test_a_body_is_sent_in_parts_and_whole() -> None:
+    for size in (0, 1, data_plane.PART_BYTES, data_plane.PART_BYTES + 1, 3 * data_plane.PART_BYTES):
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any], sent: list[dict[str, Any]] = sent) -> None:
+            sent.append(message)
+
+        content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+        asyncio.run(data_plane.send_whole(send, content))
+
+        assert b"".join(message["body"] for message in sent) == content
+        assert max(len(message["body"]) for message in sent) <= data_plane.PART_BYTES
+        assert [message.get("more_body", False) for message in sent] == [True] * (len(sent) - 1) + [False]
+
+
+def test_a_client_that_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_plane, "PART_SECONDS_MAX", 0.02)
+
+    async def send(message: dict[str, Any]) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(data_plane.send_whole(send, b"x" * (data_plane.PART_BYTES + 1)))
+
+
+def test_conditions_have_a_number_of_words_in_all() -> None:
+    schema = parse_schema({"type": "object", "properties": {"a": {"type": "string"}}}, {})
+    assert isinstance(schema, Schema)
+    one = "a in (" + ",".join("x" * 50) + ")"
+
+    assert not isinstance(parse_where(" or ".join([one] * 7), schema), str)
+    assert "at most 800 words" in str(parse_where(" or ".join([one] * 8), schema))
