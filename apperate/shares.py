@@ -216,10 +216,10 @@ class Place:
         self.leave()
 
 
-QUICK = Shares("questions", places=pool.QUICK.connections_max, of_token=4, of_workspace=5, seconds_max=1.0)
+QUICK = Shares("questions", places=pool.QUICK.connections_max, of_token=3, of_workspace=4, seconds_max=1.0)
 SLOW = Shares(
     f"questions that take longer than {pool.QUICK.statement_seconds_max:g} s",
-    places=pool.SLOW.connections_max, of_token=1, of_workspace=2, seconds_max=2.0,
+    places=pool.SLOW.connections_max, of_token=1, of_workspace=1, seconds_max=2.0,
 )  # fmt: skip
 # Work with the ORM in a thread: writing, lists, the token API.
 THREADS = Shares("requests that write or list", places=6, of_token=2, of_workspace=2, seconds_max=2.0)
