@@ -1,9 +1,7 @@
 """load_file(): a file of this machine becomes records at once, in one transaction with its dataset."""
 
-import gzip
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from apperate.accounts.models import User, Workspace
 from apperate.refusals import Refusal, invalid_value
-from datasets import jobs, services, store
+from datasets import jobs, packed, services, store
 from datasets.inference import infer_file
 from datasets.models import Dataset, IngestJob
 from datasets.schema import Schema, dataset_id, parse_schema
@@ -52,6 +51,8 @@ def load_file(
     if isinstance(stored_name, Refusal):
         return stored_name
     with plain_file(path) as plain, transaction.atomic():
+        if isinstance(plain, Refusal):
+            return plain
         store.lift_time_limits()  # Looking through a large file takes long.
         present = workspace.datasets.kept().filter(name=stored_name).first()
         dataset: Dataset | Refusal
@@ -123,18 +124,11 @@ def _other_index(dataset: Dataset, mapping: Mapping[str, str]) -> Refusal | None
 
 
 @contextmanager
-def plain_file(path: Path) -> Iterator[Path]:
-    """The file itself, or what is in it when it is compressed with gzip. Raises OSError."""
-    with path.open("rb") as file:
-        is_compressed = file.read(2) == b"\x1f\x8b"
-    if not is_compressed:
+def plain_file(path: Path) -> Iterator[Path | Refusal]:
+    """The file itself, or what is in it when it is gzip, bounded as an upload's is. Raises OSError."""
+    if not packed.is_gzip(path):
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="apperate-load-") as plain:
-        try:
-            with gzip.open(path, "rb") as packed:
-                shutil.copyfileobj(packed, plain, 1 << 20)
-        except (EOFError, zlib.error) as error:
-            raise OSError(f"{path.name} is cut off or damaged: {error}") from None
-        plain.flush()
-        yield Path(plain.name)
+        place = Path(plain.name)
+        yield packed.unpack(path, place, bytes_max=settings.UPLOAD_BYTES_MAX) or place

@@ -147,7 +147,7 @@ def _load(home: Workspace, content: Content, *, by: User, now: datetime) -> Data
 def inferred(path: Path) -> Schema:
     """The schema of a file; CORE and DEMO share one."""
     with plain_file(path) as plain:
-        schema = infer_file(plain)
+        schema = plain if isinstance(plain, Refusal) else infer_file(plain)
     if isinstance(schema, Refusal):
         raise DemoFault(f"{path.name} cannot be read. {jobs.sentence(schema)}")
     return schema
