@@ -20,6 +20,7 @@ from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpResponseBase
 from django.utils.module_loading import import_string
 
+from apperate import disk
 from apperate.middleware import failure_response, new_request_id
 from apperate.problems import API_PREFIXES, problem_response
 from apperate.refusals import Refusal
@@ -96,11 +97,16 @@ class DataRequest(ASGIRequest):
             return self._held_within(bytes_max)
         file = tempfile.SpooledTemporaryFile(max_size=BODY_IN_MEMORY_MAX)  # noqa: SIM115  The caller closes it.
         total = 0
+        room = disk.Room()
         async for part in self.chunks():
             total += len(part)
             if total > bytes_max:
                 file.close()
                 return too_large(f"more than {bytes_max:,} bytes", bytes_max)
+            # What stays in memory needs no disk.
+            if total > BODY_IN_MEMORY_MAX and (refusal := room.take(len(part))):
+                file.close()
+                return refusal
             file.write(part)
         file.seek(0)
         return file

@@ -7,7 +7,6 @@ do. No finding holds a password, a key or a token.
 """
 
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from django.db.utils import InterfaceError
 from django.http.request import split_domain_port
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
+from apperate import disk
 from apperate.accounts import audit_chain
 from apperate.accounts.mail import can_send
 from apperate.accounts.models import Workspace
@@ -33,7 +33,6 @@ from tokens.models import Secret
 OK, WARN, FAIL = "ok", "warn", "fail"
 SERVER_MIN = 150_000
 CLOCK_SECONDS_MAX = 5
-FREE_BYTES_MIN = 2_000_000_000
 HEARTBEAT_SECONDS_MAX = 30
 WAITING_SECONDS_MAX = 60
 SECRETS_TRIED = 1_000
@@ -107,11 +106,16 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def disk_space() -> Finding:
-    place = Path(settings.DATA_DIR)
-    free = shutil.disk_usage(place if place.exists() else place.parent).free
-    detail = f"{free / 1e9:.1f} GB free beside the data directory."
-    if free < FREE_BYTES_MIN:
-        return Finding(WARN, "Disk space", detail, "Uploads are kept here until they are stored: make room.")
+    """Is there room, well above what is kept back?"""
+    disk.forget()
+    found = disk.disks()
+    least = min(found, key=lambda one: one.free_bytes - one.reserve_bytes)
+    kept = f"{least.reserve_bytes / 1e9:.1f} GB of it are kept back."
+    detail = f"{least.free_bytes / 1e9:.1f} GB free on the disk of {least.folder}; {kept}"
+    if not least.has_room():
+        return Finding(FAIL, "Disk space", detail, "Writes are refused until there is more: make room.")
+    if least.free_bytes < 2 * least.reserve_bytes:
+        return Finding(WARN, "Disk space", detail, "Below what is kept back writes are refused: make room.")
     return Finding(OK, "Disk space", detail)
 
 

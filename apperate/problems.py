@@ -59,11 +59,11 @@ def unavailable() -> Refusal:
     )
 
 
-def storage_full() -> Refusal:
-    """The database has no room left; reads go on."""
+def storage_full(detail: str = "Nothing was stored, because the disk of the database is full.") -> Refusal:
+    """A disk has no room left; reads go on."""
     return Refusal(
         "storage-full",
-        "Nothing was stored, because the disk of the database is full.",
+        detail,
         retry_after_seconds=60,
         needed="an operator who makes room",
     )

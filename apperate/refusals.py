@@ -48,6 +48,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "internal-error": (500, "Something went wrong on our side"),
     "unavailable": (503, "The service is not available right now"),
     "storage-full": (507, "There is no room to store this"),
+    "storage-limit": (507, "The plan's storage is used up"),
 }
 
 

@@ -29,6 +29,8 @@ UPLOAD_BYTES_MAX = integer(
     os.environ, "APPERATE_UPLOAD_BYTES_MAX", default=5_000_000_000, low=1_000, high=50_000_000_000
 )
 RECORD_BODY_BYTES_MAX = 10_000_000
+DISK_RESERVE_MB = integer(os.environ, "APPERATE_DISK_RESERVE_MB", default=1024, low=0, high=10_000_000)
+DISK_RESERVE_IS_SET = bool(os.environ.get("APPERATE_DISK_RESERVE_MB"))  # else it is less on a small disk
 ADMIN_ENABLED = flag(os.environ, "APPERATE_ADMIN", default=True)
 
 # --- Django -----------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ def infer_body(body: bytes) -> Schema | Refusal:
     with tempfile.TemporaryDirectory(prefix="apperate-sample-") as name:
         place = Path(name)
         (place / job_files.PACKED).write_bytes(body)
-        unpacked = job_files.unpack(place)
+        unpacked = job_files.unpack(place, job_files.FileRoom(None))
         if isinstance(unpacked, Refusal):
             return unpacked
         path = place / job_files.BODY

@@ -12,11 +12,12 @@ import simplejson
 from django.conf import settings
 from django.http import HttpResponseBase
 
+from apperate import disk, pool
 from apperate.changes import changes
 from apperate.problems import JSON
 from apperate.refusals import Refusal, invalid_value
 from apperate.threads import in_thread
-from datasets import jobs, parameters, writing
+from datasets import jobs, parameters, storage, writing
 from datasets.api import said
 from datasets.gate import (
     Answer,
@@ -49,11 +50,23 @@ async def ingest_data(call: Call) -> Answer | Refusal:
     options = writing.parse_ingest_options(pairs(call.request.GET))
     if isinstance(options, Refusal):
         return options
+    if refusal := await _no_room(call):
+        return refusal
     file = await call.request.spool(bytes_max=settings.UPLOAD_BYTES_MAX, is_needed=True)
     if isinstance(file, Refusal):
         return file
     with file:
         return await _ingested(call, file, options)
+
+
+async def _no_room(call: Call) -> Refusal | None:
+    """Why there is no room for the file that is announced, before any of it is read."""
+    declared = call.request.headers.get("Content-Length", "")
+    size_bytes = min(int(declared), settings.UPLOAD_BYTES_MAX) if declared.isdigit() else 0
+    if refusal := disk.shortage(wants_bytes=size_bytes):
+        return refusal
+    found = await pool.fetch_all(storage.USED, {"workspace": call.metadata.workspace_id})
+    return storage.usage(found).refusal(max(size_bytes, 1))
 
 
 async def _ingested(call: Call, file: Any, options: writing.IngestOptions) -> Answer | Refusal:

@@ -10,7 +10,6 @@ moment. Two exports at a time per token; how many in a worker process, shares.EX
 import contextlib
 import errno
 import gzip
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from typing import IO, Any
 import psycopg
 import zstandard
 
-from apperate import pool, shares
+from apperate import disk, pool, shares
 from apperate.problems import storage_full
 from apperate.refusals import Refusal
 from datasets import delivery, reads, renderers
@@ -34,7 +33,6 @@ from datasets.system_properties import System
 TOKEN_LOCKS = (4_150_001, 4_150_002)  # classes of advisory locks, one for each export a token may have
 SECONDS_MAX = 600
 ROWS_AT_ONCE = 2_000
-FREE_BYTES_MIN = 1_000_000_000
 # Exports take long: in threads of their own they keep no other work waiting.
 threads = ThreadPoolExecutor(shares.EXPORTS.places, thread_name_prefix="export")
 
@@ -108,8 +106,8 @@ def _spool(connection: Any, dataset: Metadata, query: Query, form: Form) -> Expo
         stack.callback(output.close)
         count = 0
         for texts, systems in _chunks(connection, dataset, query):
-            if shutil.disk_usage(folder).free < FREE_BYTES_MIN:
-                return storage_full()
+            if refusal := disk.shortage():
+                return refusal
             output.add(form.texts_of(texts, systems))
             count += len(texts)
         path = output.finish()

@@ -3,7 +3,8 @@
 import contextlib
 import csv
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import IO
 
 from django.conf import settings
 
+from apperate import disk
 from apperate.refusals import Refusal
-from datasets import packed
+from datasets import packed, storage
 from datasets.models import IngestJob
 
 BODY, PACKED, INVALID = "body", "body.gz", "invalid.csv"
+UPLOADS = "uploads"
 KEPT_HOURS = 24
 CHUNK_BYTES = 1 << 20
+STEP_BYTES = 8_000_000
 INVALID_SHOWN_MAX = 20
 _HEAD = b"jobId,lineNumber,error\r\n"
 
@@ -39,22 +43,65 @@ def body_bytes(job: IngestJob) -> int:
         return 0
 
 
-def keep(place: Path, file: IO[bytes]) -> int | Refusal:
+class FileRoom:
+    """Whether a file may grow on: by the server's disk and the plan of the workspace, asked at each step."""
+
+    def __init__(self, workspace_id: int | None) -> None:
+        self._workspace_id = workspace_id
+        self._next = 0
+
+    def allows(self, file_bytes: int) -> Refusal | None:
+        """Why the file may not have so many bytes, if so."""
+        if file_bytes < self._next:
+            return None
+        self._next = file_bytes + STEP_BYTES
+        if refusal := disk.shortage():
+            return refusal
+        if self._workspace_id is None:
+            return None
+        return storage.usage_of(self._workspace_id).refusal(max(file_bytes, 1))
+
+
+def make_folder(place: Path) -> None:
+    """A new folder, and those above it: what customers send is for this account alone."""
+    make_private()
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    place.mkdir(mode=0o700)
+
+
+def make_private() -> None:
+    """Make the folder of what customers send, and close what others could look into."""
+    root = Path(settings.INGEST_DIR)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in (root, root / UPLOADS):
+        if place.exists() and stat.S_IMODE(place.stat().st_mode) & 0o077:
+            place.chmod(0o700)
+
+
+def keep(place: Path, file: IO[bytes], room: FileRoom) -> int | Refusal:
     """Write a file to a folder's body, out of its gzip; the size as it was sent. Raises OSError."""
-    sent = place / PACKED
-    with sent.open("wb") as kept:
-        shutil.copyfileobj(file, kept, CHUNK_BYTES)
-    return unpack(place)
+    return keep_chunks(place, iter(lambda: file.read(CHUNK_BYTES), b""), room)
 
 
-def unpack(place: Path) -> int | Refusal:
+def keep_chunks(place: Path, chunks: Iterable[bytes], room: FileRoom) -> int | Refusal:
+    """keep() of what comes in parts."""
+    written = 0
+    with (place / PACKED).open("wb") as kept:
+        for chunk in chunks:
+            written += kept.write(chunk)
+            if refusal := room.allows(written):
+                return refusal
+    return unpack(place, room)
+
+
+def unpack(place: Path, room: FileRoom) -> int | Refusal:
     """Make a folder's body of what was sent; the size as it was sent."""
     sent = place / PACKED
     size_bytes = sent.stat().st_size
     if not packed.is_gzip(sent):
         sent.rename(place / BODY)
         return size_bytes
-    refusal = packed.unpack(sent, place / BODY, bytes_max=settings.UPLOAD_BYTES_MAX)
+    refusal = packed.unpack(sent, place / BODY, bytes_max=settings.UPLOAD_BYTES_MAX, allows=room.allows)
     sent.unlink()
     return size_bytes if refusal is None else refusal
 
@@ -83,11 +130,13 @@ def purge(*, now: datetime) -> int:
         job = IngestJob.objects.filter(public_id=place.name).first()
         if job is None:
             shutil.rmtree(place, ignore_errors=True)
+            storage.unstage(f"job/{place.name}")
             count += 1
         elif job.has_ended and (job.ended_at is None or job.ended_at <= before):
             sent = place / BODY
             count += sent.exists()
             sent.unlink(missing_ok=True)
+            storage.unstage(f"job/{place.name}")
     return count
 
 

@@ -8,7 +8,7 @@ from procrastinate.contrib.django import app
 from apperate.accounts import audit, audit_chain, idempotency
 from apperate.clock import database_now
 from apperate.threads import in_thread
-from datasets import job_files, job_run, trash
+from datasets import job_files, job_run, storage_recount, trash
 from datasets.models import IngestJob
 from tokens import refusal_log, signed_requests, usage
 
@@ -59,6 +59,17 @@ def purge() -> None:
     usage.purge(now=database_now())
     refusal_log.purge(now=database_now())
     audit.purge()
+
+
+@app.periodic(cron="29 * * * *")
+@app.task(name="count_storage", queue="upkeep", queueing_lock="count_storage")
+async def count_storage(timestamp: int) -> None:
+    """Every hour: what the counters of storage miss, each workspace once a day. Of its own: it takes long."""
+    await in_thread(recount_storage)()
+
+
+def recount_storage() -> None:
+    storage_recount.upkeep(now=database_now())
 
 
 @app.periodic(cron="41 4 * * *")

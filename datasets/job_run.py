@@ -9,25 +9,26 @@ import csv
 import errno
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import psycopg
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db.models import F
 
 from apperate.accounts import audit
 from apperate.clock import database_now
 from apperate.problems import storage_full
 from apperate.refusals import Refusal
-from datasets import deletes, job_files, parsing, store, trash, writing
+from datasets import deletes, job_files, parsing, storage_jobs, store, trash, writing
 from datasets.file_text import position
 from datasets.job_watch import Stopped, Watch
 from datasets.json_text import bad_body
 from datasets.models import IngestJob
 from datasets.records import Row
+from datasets.storage_jobs import JobRoom, NoRoom
 from datasets.writing import dataset_gone
 from tokens.models import Token
 
@@ -62,6 +63,15 @@ def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> 
     now = database_now()
     if not _begin(job, now=now):
         return
+    try:
+        _work(job, now=now, may_retry=may_retry, is_watched=is_watched)
+    finally:
+        # Where the database is away the upkeep does it.
+        with suppress(DatabaseError, InterfaceError):
+            storage_jobs.release(job)
+
+
+def _work(job: IngestJob, *, now: datetime, may_retry: bool, is_watched: bool) -> None:
     watch = Watch(job)
     try:
         with ExitStack() as stack:
@@ -80,7 +90,7 @@ def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> 
     if refusal is not None:
         _end_badly(job, watch, refusal)
     elif job.status == Status.INGESTED and job.has_file:
-        job_files.body(job).unlink(missing_ok=True)
+        job_files.body(job).unlink(missing_ok=True)  # It counts no longer since its records do.
 
 
 def _begin(job: IngestJob, *, now: datetime) -> bool:
@@ -108,7 +118,8 @@ def _end_badly(job: IngestJob, watch: Watch, refusal: Refusal) -> None:
     mine = IngestJob.objects.filter(pk=job.pk, run_number=job.run_number)
     mine.exclude(status__in=IngestJob.ENDED).update(
         status=Status.ERROR, last_good_status=watch.phase, ended_at=database_now(),
-        message=sentence(refusal), lines=job.lines, invalid=job.invalid, rows_done=watch.rows,
+        message=sentence(refusal), refusal_code=refusal.code,
+        lines=job.lines, invalid=job.invalid, rows_done=watch.rows,
     )  # fmt: skip
     job.refresh_from_db()
 
@@ -159,14 +170,21 @@ def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | Non
         path = job_files.folder(job) / job_files.INVALID
         log = stack.enter_context(path.open("w", newline="", encoding="utf-8"))
         try:
-            valid = _valid(job, rows, csv.writer(log), first_fault, watch)
-            copied = store.copy_in(dataset, valid, replaces=job.replaces_duplicates, now=now)
-        except (TooManyInvalid, TooManyRecords, BrokenFile) as fault:
+            room = JobRoom(job, dataset)
+            stack.callback(room.close)
+            valid = _valid(job, rows, csv.writer(log), first_fault, watch, room)
+            copied = store.copy_in(
+                dataset, valid, replaces=job.replaces_duplicates, now=now, may_store=room.check_disk
+            )
+        except (TooManyInvalid, TooManyRecords, BrokenFile, NoRoom) as fault:
             transaction.set_rollback(True)
             return _in_words(fault, job)
         log.flush()
         if job.invalid == job.lines:
             return bad_body(f"None of the {job.lines:,} lines is valid; nothing was stored. {first_fault[0]}")
+        if refusal := storage_jobs.settle_job(job, dataset.workspace_id, copied.bytes):
+            transaction.set_rollback(True)
+            return refusal
         _end_well(job, watch, copied)
     return None
 
@@ -211,6 +229,8 @@ WORK = {Kind.INGEST: _store_file, Kind.DELETE: _delete, Kind.RESTORE: _restore}
 
 def _in_words(fault: Exception, job: IngestJob) -> Refusal:
     """Why a file was given up in the middle."""
+    if isinstance(fault, NoRoom):
+        return fault.refusal
     if isinstance(fault, TooManyInvalid):
         return Refusal(
             "invalid-values",
@@ -251,6 +271,7 @@ def _valid(
     log: Any,
     first_fault: list[str],
     watch: Watch,
+    room: JobRoom,
 ) -> Iterator[Row]:
     """The valid rows; the others go to the log with line number and reason."""
     log.writerow(("jobId", "lineNumber", "error"))
@@ -262,6 +283,7 @@ def _valid(
             if job.lines > RECORDS_MAX:
                 raise TooManyRecords
         if isinstance(row, Row):
+            room.take(row)
             yield row
             continue
         if row.ends:

@@ -12,19 +12,20 @@ from typing import IO, Any
 import simplejson
 from django.db import transaction
 
-from apperate import pool
+from apperate import disk, pool
 from apperate.accounts import audit, idempotency
 from apperate.accounts.models import User
 from apperate.clock import database_now
 from apperate.problems import JSON, storage_full
 from apperate.refusals import Refusal
-from datasets import deletes, job_files, parsing, store, trash, writing
+from datasets import deletes, job_files, parsing, storage, store, trash, writing
 from datasets.gate import Answer
 from datasets.job_files import first_invalid, folder, invalid_lines
 from datasets.job_queue import ingest
 from datasets.job_run import is_full, run, sentence
 from datasets.json_text import bad_body
-from datasets.models import Deletion, IngestJob
+from datasets.models import Dataset, Deletion, IngestJob
+from datasets.storage_jobs import staged_name
 from datasets.writing import IngestOptions, dataset_gone
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
 
 WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05
+# A file that was right, and for which there was no room: told as such to whoever waits.
+NO_ROOM = ("storage-full", "storage-limit")
 
 
 def create(
@@ -73,9 +76,14 @@ def create(
     )
     place = folder(job)
     saved: IngestJob | Refusal | None = None
+    room = job_files.FileRoom(
+        Dataset.objects.filter(pk=dataset_id).values_list("workspace", flat=True).first()
+    )
+    if refusal := room.allows(0):
+        return refusal
     try:
-        place.mkdir(mode=0o700, parents=True)  # What customers send is for this account alone.
-        saved = _kept(job, file) or _saved(job, claim, is_queued=is_queued, now=now)
+        job_files.make_folder(place)
+        saved = _kept(job, file, room) or _saved(job, claim, is_queued=is_queued, now=now)
     except BaseException as error:
         if is_full(error):
             return storage_full()
@@ -86,9 +94,9 @@ def create(
     return saved
 
 
-def _kept(job: IngestJob, file: IO[bytes]) -> Refusal | None:
+def _kept(job: IngestJob, file: IO[bytes], room: job_files.FileRoom) -> Refusal | None:
     """Put the file into the job's folder, unless nothing of it can be taken."""
-    size = job_files.keep(folder(job), file)
+    size = job_files.keep(folder(job), file, room)
     if isinstance(size, Refusal):
         return size
     job.size_bytes = size
@@ -112,6 +120,11 @@ def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
             return dataset_gone()
         if is_queued:
             _queued(job)
+            # The file counts until its records do.
+            staged = storage.stage(staged_name(job), dataset.workspace_id, job_files.body_bytes(job))
+            if staged is not None:
+                transaction.set_rollback(True)
+                return staged
         else:
             job.save()
         if job.created_by is not None:
@@ -137,6 +150,8 @@ def delete_records(
             return dataset_gone()
         if store.count(dataset, selection, at_most=deletes.RECORDS_MAX + 1) <= deletes.RECORDS_MAX:
             return writing.delete_selected(dataset, selection, token_id=token_id, now=now)
+        if refusal := disk.shortage():  # The trash takes room before anything is free.
+            return refusal
         return _queued(
             IngestJob(
                 kind=IngestJob.Kind.DELETE, dataset_id=dataset_id, token_id=token_id,
@@ -149,6 +164,8 @@ def delete_records(
 
 def restore_deletion(*, deletion: Deletion, by: Any, now: datetime) -> trash.Restored | IngestJob | Refusal:
     """Put the records of one delete back: how many there were, or, of many, the job that will do it."""
+    if refusal := disk.shortage():
+        return refusal
     if deletion.records <= deletes.RECORDS_MAX:
         return trash.restore_deletion(deletion=deletion, by=by, now=now)
     document = deletes.restore_document(deletion)
@@ -201,6 +218,8 @@ def cancel(job: IngestJob, *, now: datetime, by: User | None = None) -> IngestJo
 
 def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refusal:
     """Queue a job again that failed or was cancelled, with the file as it was sent. `by`: who asked."""
+    if refusal := disk.shortage():
+        return refusal
     with transaction.atomic():
         job = (
             IngestJob.objects.select_for_update(of=("self",))
@@ -222,7 +241,7 @@ def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refu
         _record("job.retry", job, by=by, now=now)
         job.status = job.last_good_status = IngestJob.Status.CREATED
         job.started_at = job.ended_at = job.cancel_requested_at = None
-        job.message = ""
+        job.message = job.refusal_code = ""
         job.lines = job.stored = job.duplicates = job.invalid = job.rows_done = job.bytes_done = 0
         # An upload's time is what lists are sorted by; who asked again is who answers for it now.
         job.created_by = by or job.created_by
@@ -329,17 +348,18 @@ def size_text(size_bytes: int) -> str:
 
 async def wait_for(job: IngestJob) -> Answer | Refusal | None:
     """The answer of a job that has ended; None when it has not within a minute."""
-    sql = "SELECT status, stored, message FROM datasets_ingestjob WHERE id = %(id)s"
+    sql = "SELECT status, stored, message, refusal_code FROM datasets_ingestjob WHERE id = %(id)s"
     for _ in range(int(WAIT_SECONDS_MAX / WAIT_POLL_SECONDS)):
         found = await pool.fetch_all(sql, {"id": job.pk})
         if not found:
             return dataset_gone()
-        status, stored, message = found[0]
+        status, stored, message, code = found[0]
         if status == IngestJob.Status.INGESTED:
             text = f"Ingestion job successful, {stored} records ingested"
             document = {"success": True, "message": text, "jobId": job.public_id}
             return Answer(simplejson.dumps(document).encode(), JSON, records=stored, is_free=True)
         if status in IngestJob.ENDED:
-            return Refusal("invalid-values", message or "The job was cancelled.", check="body")
+            code = code if code in NO_ROOM else "invalid-values"
+            return Refusal(code, message or "The job was cancelled.", check="body")
         await asyncio.sleep(WAIT_POLL_SECONDS)
     return None

@@ -1,4 +1,4 @@
-"""Dataset, its records, what was deleted of them, and the jobs that fill it."""
+"""Dataset, its records, what was deleted of them, the jobs that fill it, and how much that is in bytes."""
 
 import secrets
 from typing import Any
@@ -181,6 +181,7 @@ class IngestJob(models.Model):
     duplicates = models.BigIntegerField(default=0)
     invalid = models.BigIntegerField(default=0)
     message = models.TextField(blank=True)
+    refusal_code = models.CharField(max_length=40, blank=True, default="", db_default="")
     token_id: Any = models.BigIntegerField(null=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
@@ -215,3 +216,59 @@ class IngestJob(models.Model):
         if self.kind == self.Kind.INGEST:
             return self.file_name or "Sent through the API"
         return f"{self.get_kind_display()} of the records of {(self.selection or {}).get('key', '')}"
+
+
+# --- what a workspace has stored; storage.py reads and writes these -----------------------------------------
+
+
+class StorageCounter(models.Model):
+    """A part of the bytes that a workspace has stored; all its slots together are what it has.
+
+    A writer adds to the slot of its connection, so that writers do not wait for each other.
+    """
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
+    slot = models.SmallIntegerField()
+    bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "slot"], name="datasets_storagecounter_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bytes} bytes of {self.workspace_id}"
+
+
+class StorageRecount(models.Model):
+    """When the counters of a workspace were last compared with its rows; none: never."""
+
+    workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, related_name="+")
+    counted_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.workspace_id} at {self.counted_at}"
+
+
+class StagedFile(models.Model):
+    """A file on disk that the counters hold: of a job that waits, runs or failed, or of an upload."""
+
+    name = models.CharField(max_length=40, unique=True)  # "job/" or "upload/" and the public id
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
+    bytes = models.BigIntegerField()
+    staged_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.bytes} bytes"
+
+
+class StorageReservation(models.Model):
+    """What a running job is about to store: counted beside the counters until its transaction ends."""
+
+    job_id: Any = models.BigIntegerField(unique=True)
+    run_number = models.PositiveIntegerField()
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
+    bytes = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.bytes} bytes for job {self.job_id}"

@@ -74,13 +74,13 @@ INGEST = Operation(
     {JSON: ref("JobSuccess")},
     "The body is a CSV, JSON, JSON-lines or Parquet file, plain or in gzip, and becomes an ingestion job. "
     "What it is, is read from its bytes. Stored whole or not at all.",
-    parameters="ingest", body=FILE,
+    parameters="ingest", body=FILE, more_codes=("storage-limit",),
 )  # fmt: skip
 WRITE_RECORDS = Operation(
     "POST", "/record/{workspace}/{dataset}", "writeRecords", "Write records", WRITING, WRITE,
     {JSON: ref("Success")}, "One record or an array of them, at most 10 MB: all stored or none.",
     parameters="write", body={JSON: {"anyOf": [array(ref("NewRecord")), ref("NewRecord")]}},
-    more_codes=("plan-required",),
+    more_codes=("plan-required", "storage-limit"),
 )  # fmt: skip
 DELETE_DATA = Operation(
     "DELETE", "/data/{workspace}/{dataset}", "deleteData", "Delete records", WRITING, DELETE,
@@ -157,7 +157,8 @@ JOB_OPERATIONS = (
     Operation(
         "POST", "/jobs/{workspace}/ingest", "createJob", "Send a file inside a document", JOBS, WRITE,
         {JSON: ref("JobSuccess")}, "The parameters of an upload may stand beside `data`.",
-        parameters="ingest", body={JSON: ref("NewJob")}, more_codes=("dataset-not-granted", "not-found"),
+        parameters="ingest", body={JSON: ref("NewJob")},
+        more_codes=("dataset-not-granted", "not-found", "storage-limit"),
     ),
     Operation(
         "GET", "/jobs/{workspace}/ingest/{jobId}", "readJob", "State and counts of a job", JOBS, WRITE,

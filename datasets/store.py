@@ -4,16 +4,18 @@ Writes run inside the caller's transaction, under a share lock on the dataset's 
 side, and exclude dropping and editing the dataset. Source: architecture.md, Storage.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 from zlib import crc32
 
 from django.db import connection, transaction
 
 from datasets.catalog import COLUMNS, Metadata, metadata
 from datasets.records import Row
+from datasets.storage import ADD, record_bytes
 
 SHARDS = 32
 
@@ -46,8 +48,33 @@ def limit_statement(*, milliseconds: int) -> None:
         cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
 
 
-def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: datetime) -> int:
-    """Store rows; returns how many were stored. Inside locked(). All or nothing.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many rows a write stored, new or replaced, and by how many bytes the workspace grew."""
+
+    records: int
+    bytes: int
+
+
+# What is there of the rows to be written, held until they are; in the order of all writers.
+_OLD = f"""
+old AS MATERIALIZED (
+    SELECT r.key, r.date, r.subkey, {record_bytes("r")} AS bytes
+      FROM records r JOIN incoming i ON r.dataset_id = %(dataset)s AND r.shard = i.shard
+                                    AND r.key = i.key AND r.date = i.date AND r.subkey = i.subkey
+     ORDER BY r.key, r.date, r.subkey FOR UPDATE OF r),"""  # noqa: S608  a constant
+_IGNORING = ("", "incoming i", "DO NOTHING", "0")
+# Every old row is looked at before its index is written: the rows to be written are joined with them.
+_REPLACING = (
+    _OLD,
+    "incoming i LEFT JOIN old USING (key, date, subkey)",
+    "DO UPDATE SET data = excluded.data, updated = excluded.updated",
+    "(SELECT coalesce(sum(bytes), 0) FROM old)",
+)
+
+
+def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: datetime) -> Written:
+    """Store rows, and count them. Inside locked(). All or nothing.
 
     A row whose unique index exists replaces the old one, or is left out when replaces=False. Within
     `rows` the last of the same index counts when replacing, else the first.
@@ -57,19 +84,31 @@ def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: dateti
         index = (row.key, row.date, row.subkey)
         if replaces or index not in unique:
             unique[index] = row
-    action = "DO UPDATE SET data = excluded.data, updated = excluded.updated" if replaces else "DO NOTHING"
+    old, source, action, old_bytes = _REPLACING if replaces else _IGNORING
     kept = list(unique.values())
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
-            SELECT %(dataset)s, r.shard, r.key, r.subkey, r.date, %(now)s, r.data::json
-              FROM unnest(%(shards)s::smallint[], %(keys)s::text[], %(subkeys)s::text[],
-                          %(dates)s::timestamptz[], %(texts)s::text[]) AS r(shard, key, subkey, date, data)
-             ORDER BY r.key, r.date, r.subkey  -- one order in all writers, so that they cannot deadlock
-            ON CONFLICT (dataset_id, key, date, subkey, shard) {action}""",  # noqa: S608  two constants
+            WITH incoming AS (
+                SELECT u.shard, u.key COLLATE "C" AS key, u.subkey COLLATE "C" AS subkey, u.date, u.data
+                  FROM unnest(%(shards)s::smallint[], %(keys)s::text[], %(subkeys)s::text[],
+                              %(dates)s::timestamptz[], %(texts)s::text[])
+                       AS u(shard, key, subkey, date, data)),
+            {old}
+            written AS (
+                INSERT INTO records AS r (dataset_id, shard, key, subkey, date, updated, data)
+                SELECT %(dataset)s, i.shard, i.key, i.subkey, i.date, %(now)s, i.data::json FROM {source}
+                 ORDER BY i.key, i.date, i.subkey  -- one order in all writers, so that they cannot deadlock
+                ON CONFLICT (dataset_id, key, date, subkey, shard) {action}
+                RETURNING {record_bytes("r")} AS bytes),
+            change AS (
+                SELECT count(*) AS records, (coalesce(sum(bytes), 0) - {old_bytes})::bigint AS bytes
+                  FROM written),
+            added AS ({ADD})
+            SELECT records, bytes FROM change""",  # noqa: S608  constants
             {
                 "dataset": dataset.id,
+                "workspace": dataset.workspace_id,
                 "now": now,
                 "shards": [shard_of(dataset.id, row.key, is_wide=dataset.is_wide) for row in kept],
                 "keys": [row.key for row in kept],
@@ -78,23 +117,46 @@ def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: dateti
                 "texts": [row.data for row in kept],
             },
         )
-        return cursor.rowcount
+        return Written(*cursor.fetchone())
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """Counts of a copy: rows taken in, rows stored (new or replaced), and those left out as duplicates."""
+    """Counts of a copy: rows taken in, rows stored (new or replaced), and those left out as duplicates.
+
+    `bytes`: by how much the workspace grew.
+    """
 
     rows: int
     stored: int
+    bytes: int = 0
 
     @property
     def duplicates(self) -> int:
         return self.rows - self.stored
 
 
-def copy_in(dataset: Metadata, rows: Iterable[Row], *, replaces: bool, now: datetime) -> Copied:
-    """Store any number of rows through COPY, in constant memory. Inside locked(). All or nothing."""
+# Not held, because that would write each row once more: of rows that two writers replace at the same moment
+# one may be counted wrongly, until the next recount.
+_OLD_OF_COPY = f"""(
+    SELECT coalesce(sum({record_bytes("r")}), 0)
+      FROM records r JOIN (SELECT DISTINCT shard, key, date, subkey FROM incoming) i
+        ON r.dataset_id = %(dataset)s AND r.shard = i.shard
+       AND r.key = i.key AND r.date = i.date AND r.subkey = i.subkey)"""  # noqa: S608  a constant
+
+
+def copy_in(
+    dataset: Metadata,
+    rows: Iterable[Row],
+    *,
+    replaces: bool,
+    now: datetime,
+    may_store: Callable[[], None] = lambda: None,
+) -> Copied:
+    """Store any number of rows through COPY, in constant memory, and count them. Inside locked().
+
+    All or nothing. `may_store` is called when every row was taken in, before the first one is stored.
+    """
     lift_time_limits()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -107,20 +169,32 @@ def copy_in(dataset: Metadata, rows: Iterable[Row], *, replaces: bool, now: date
                 shard = shard_of(dataset.id, row.key, is_wide=dataset.is_wide)
                 copy.write_row((shard, row.key, row.subkey, row.date, row.data))
                 count += 1
-        action = (
-            "DO UPDATE SET data = excluded.data, updated = excluded.updated" if replaces else "DO NOTHING"
-        )
+        may_store()
+        _, _, action, _ = _REPLACING if replaces else _IGNORING
+        old_bytes = _OLD_OF_COPY if replaces and _has_records(cursor, dataset) else "0"
         cursor.execute(
             f"""
-            INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
-            SELECT DISTINCT ON (key, date, subkey) %s, shard, key, subkey, date, %s, data
-              FROM incoming ORDER BY key, date, subkey, n {"DESC" if replaces else "ASC"}
-            ON CONFLICT (dataset_id, key, date, subkey, shard) {action}""",  # noqa: S608  constants
-            [dataset.id, now],
+            WITH written AS (
+                INSERT INTO records AS r (dataset_id, shard, key, subkey, date, updated, data)
+                SELECT DISTINCT ON (key, date, subkey) %(dataset)s, shard, key, subkey, date, %(now)s, data
+                  FROM incoming ORDER BY key, date, subkey, n {"DESC" if replaces else "ASC"}
+                ON CONFLICT (dataset_id, key, date, subkey, shard) {action}
+                RETURNING {record_bytes("r")} AS bytes),
+            change AS (
+                SELECT count(*) AS records, (coalesce(sum(bytes), 0) - {old_bytes})::bigint AS bytes
+                  FROM written),
+            added AS ({ADD})
+            SELECT records, bytes FROM change""",  # noqa: S608  constants
+            {"dataset": dataset.id, "workspace": dataset.workspace_id, "now": now},
         )
-        stored = cursor.rowcount
+        stored, more_bytes = cursor.fetchone()
         cursor.execute("DROP TABLE incoming")
-        return Copied(count, stored)
+        return Copied(count, stored, more_bytes)
+
+
+def _has_records(cursor: Any, dataset: Metadata) -> bool:
+    cursor.execute("SELECT EXISTS (SELECT 1 FROM records WHERE dataset_id = %s)", [dataset.id])
+    return bool(cursor.fetchone()[0])
 
 
 # The records of a key, and of a subkey and a half-open time span when they are given. Index: records_pkey.
@@ -169,9 +243,58 @@ def delete(dataset: Metadata, deletion_id: int, selection: Selection) -> int:
 
 def erase(dataset_ids: Sequence[int]) -> None:
     """Remove all records of these datasets for good, those in the trash included."""
+    for table in ("records", "deleted_records"):
+        _counted(f"DELETE FROM {table} AS r WHERE dataset_id = ANY(%(ids)s)", "-", ids=list(dataset_ids))  # noqa: S608
+
+
+def has_more_than(dataset_id: int, records: int) -> bool:
+    """Whether a dataset holds more records, those in the trash included; counting stops there."""
     with connection.cursor() as cursor:
-        for table in ("records", "deleted_records"):
-            cursor.execute(f"DELETE FROM {table} WHERE dataset_id = ANY(%s)", [list(dataset_ids)])  # noqa: S608
+        cursor.execute(
+            """SELECT count(*) FROM (
+                 (SELECT 1 FROM records WHERE dataset_id = %(dataset)s LIMIT %(most)s)
+                  UNION ALL
+                 (SELECT 1 FROM deleted_records g JOIN datasets_deletion d ON d.id = g.deletion_id
+                   WHERE d.dataset_id = %(dataset)s LIMIT %(most)s)) AS counted""",
+            {"dataset": dataset_id, "most": records + 1},
+        )
+        return int(cursor.fetchone()[0]) > records
+
+
+def forget_deletion(deletion_id: int) -> int:
+    """Remove what a delete moved to the trash for good; how many records there were."""
+    return _counted("DELETE FROM deleted_records AS r WHERE deletion_id = %(id)s", "-", id=deletion_id)
+
+
+def put_back(deletion_id: int, *, now: datetime) -> tuple[int, int]:
+    """Store what a delete moved to the trash again, and empty that: records that are back, and the others.
+
+    Those whose unique index is in use again are gone then. Inside locked().
+    """
+    records = _counted(
+        """INSERT INTO records AS r (dataset_id, shard, key, subkey, date, updated, data)
+           SELECT dataset_id, shard, key, subkey, date, %(now)s, data FROM deleted_records
+            WHERE deletion_id = %(id)s ORDER BY key, date, subkey
+           ON CONFLICT (dataset_id, key, date, subkey, shard) DO NOTHING""",
+        "+", id=deletion_id, now=now,
+    )  # fmt: skip
+    return records, forget_deletion(deletion_id) - records
+
+
+def _counted(statement: str, sign: str, **values: Any) -> int:
+    """Run what adds (+) or removes (-) rows r, count it for their workspaces, and say how many there were."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH rows AS ({statement} RETURNING r.dataset_id, {record_bytes("r")} AS bytes),
+            change AS (
+                SELECT d.workspace_id, count(*) AS records, {sign}sum(rows.bytes)::bigint AS bytes
+                  FROM rows JOIN datasets_dataset d ON d.id = rows.dataset_id GROUP BY d.workspace_id),
+            added AS ({ADD.replace("%(workspace)s", "change.workspace_id")})
+            SELECT coalesce(sum(records), 0) FROM change""",  # noqa: S608  constants
+            values,
+        )
+        return int(cursor.fetchone()[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """What was deleted of a dataset's records: listed, put back within 24 hours, then removed for good."""
 
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -9,12 +11,13 @@ from django.db.models import QuerySet
 from apperate.accounts import audit
 from apperate.accounts.models import User
 from apperate.refusals import Refusal, invalid_value
-from datasets import store
+from datasets import deletes, job_files, storage, store
 from datasets.catalog import Metadata
 from datasets.editing import KEPT_HOURS
 from datasets.json_text import DECODER
 from datasets.models import Dataset, Deletion, QueryMark
 from datasets.records import RecordChecker, Row
+from datasets.storage_jobs import staged_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,13 @@ class Restored:
 
     records: int
     kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was removed for good; or, of very much, what the next purge() removes: it is gone from sight."""
+
+    is_done: bool
 
 
 def deletions_of(dataset: Dataset, *, now: datetime) -> QuerySet[Deletion]:
@@ -54,17 +64,7 @@ def put_back(
             received=f"{misfits:,} records",
             needed="the schema that they were written under",
         )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
-               SELECT dataset_id, shard, key, subkey, date, %s, data FROM deleted_records
-                WHERE deletion_id = %s ORDER BY key, date, subkey
-               ON CONFLICT (dataset_id, key, date, subkey, shard) DO NOTHING""",
-            [now, found.pk],
-        )
-        records = cursor.rowcount
-        cursor.execute("DELETE FROM deleted_records WHERE deletion_id = %s", [found.pk])
-        kept = cursor.rowcount - records
+    records, kept = store.put_back(found.pk, now=now)
     owner = Dataset.objects.select_related("workspace").get(pk=dataset.id)
     audit.record(
         "records.restore",
@@ -87,16 +87,70 @@ def purge(*, now: datetime) -> int:
             store.lift_time_limits()
             locked = Dataset.objects.select_for_update().filter(pk=dataset.pk, deleted_at__lte=before).first()
             if locked is not None:
-                store.erase([locked.pk])
-                locked.delete()
+                _erase(locked)
                 count += 1
     for deletion in Deletion.objects.filter(deleted_at__lte=before):
-        with transaction.atomic(), connection.cursor() as cursor:
+        with transaction.atomic():
             store.lift_time_limits()
-            cursor.execute("DELETE FROM deleted_records WHERE deletion_id = %s", [deletion.pk])
-            Deletion.objects.filter(pk=deletion.pk).delete()
-            count += 1
+            found = Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
+            if found is not None:
+                store.forget_deletion(found.pk)
+                found.delete()
+                count += 1
     return count
+
+
+def erase_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> Erased | Refusal:
+    """Remove what a delete moved to the trash for good, so that its room is free."""
+    with transaction.atomic():
+        found = Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
+        if found is None:
+            return invalid_value("deletion", deletion.pk, "a delete that was neither restored nor erased yet")
+        owner = Dataset.objects.select_related("workspace").get(pk=found.dataset_id)
+        audit.record(
+            "records.erase", workspace=owner.workspace, by=by, now=now, target=owner.name,
+            before={"key": found.key, "records": found.records},
+        )  # fmt: skip
+        if found.records > deletes.RECORDS_MAX:
+            found.deleted_at = _beyond_restoring(now)
+            found.save(update_fields=["deleted_at"])
+            return Erased(is_done=False)
+        store.forget_deletion(found.pk)
+        found.delete()
+    return Erased(is_done=True)
+
+
+def erase_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Erased | Refusal:
+    """Remove a deleted dataset with all its records for good; its id is free again, and so is its room."""
+    with transaction.atomic():
+        deleted = Dataset.objects.select_for_update(of=("self",)).select_related("workspace")
+        found = deleted.filter(pk=dataset.pk).exclude(deleted_at=None).first()
+        if found is None:
+            return invalid_value("dataset", dataset.name, "one that was deleted and not restored since")
+        audit.record(
+            "dataset.erase", workspace=found.workspace, by=by, now=now, target=found.name,
+            before={"name": found.name},
+        )  # fmt: skip
+        if store.has_more_than(found.pk, deletes.RECORDS_MAX):
+            found.deleted_at = _beyond_restoring(now)
+            found.save(update_fields=["deleted_at"])
+            return Erased(is_done=False)
+        _erase(found)
+    return Erased(is_done=True)
+
+
+def _beyond_restoring(now: datetime) -> datetime:
+    """When something was deleted that the next purge() removes."""
+    return now - timedelta(hours=KEPT_HOURS)
+
+
+def _erase(dataset: Dataset) -> None:
+    """The dataset, its records, and the files of its jobs."""
+    store.erase([dataset.pk])
+    for job in dataset.jobs.all():
+        storage.unstage(staged_name(job))
+        transaction.on_commit(partial(shutil.rmtree, job_files.folder(job), ignore_errors=True))
+    dataset.delete()
 
 
 def _misfits(dataset: Metadata, deletion: Deletion, now: datetime) -> tuple[int, str]:

@@ -23,7 +23,7 @@ from django.db import transaction
 from apperate.accounts.models import User, Workspace
 from apperate.problems import storage_full
 from apperate.refusals import Refusal
-from datasets import job_files, jobs, services
+from datasets import job_files, jobs, services, storage
 from datasets.csv_file import InvalidLine, Table
 from datasets.inference import infer_file
 from datasets.job_run import is_full
@@ -65,7 +65,7 @@ class Upload:
 
 
 def folder(public_id: str) -> Path:
-    return Path(settings.INGEST_DIR) / "uploads" / public_id
+    return Path(settings.INGEST_DIR) / job_files.UPLOADS / public_id
 
 
 def keep(
@@ -75,12 +75,12 @@ def keep(
     remove_old(now=now)
     public_id = secrets.token_hex(16)
     place = folder(public_id)
-    place.mkdir(mode=0o700, parents=True)  # What customers send is for this account alone.
+    room = job_files.FileRoom(workspace.pk)
+    if refusal := room.allows(0):
+        return refusal
+    job_files.make_folder(place)
     try:
-        with (place / job_files.PACKED).open("wb") as body:
-            for chunk in chunks:
-                body.write(chunk)
-        size_bytes = job_files.unpack(place)
+        size_bytes = job_files.keep_chunks(place, chunks, room)
         schema = size_bytes if isinstance(size_bytes, Refusal) else infer_file(place / BODY)
         if isinstance(schema, Refusal) or isinstance(size_bytes, Refusal):
             shutil.rmtree(place)
@@ -91,6 +91,9 @@ def keep(
             schema.to_json(), schema.column_mapping(), sample,
         )  # fmt: skip
         (place / FACTS).write_text(json.dumps(asdict(upload)), encoding="utf-8")
+        if refusal := _stage(upload):
+            shutil.rmtree(place)
+            return refusal
     except BaseException as error:
         shutil.rmtree(place, ignore_errors=True)
         if is_full(error):
@@ -159,6 +162,8 @@ def finish(
     if isinstance(dataset, Refusal):
         return dataset
     job: IngestJob | Refusal | None = None
+    # The job's copy of the file counts in its place; both would be twice what is to be stored.
+    storage.unstage(staged_name(upload.public_id))
     try:
         with (folder(upload.public_id) / BODY).open("rb") as body:
             job = jobs.create(
@@ -172,6 +177,8 @@ def finish(
         if not isinstance(job, IngestJob):
             with transaction.atomic():
                 dataset.delete()
+            if (folder(upload.public_id) / BODY).exists():
+                _stage(upload)
     if isinstance(job, IngestJob):
         discard(upload)
     return job
@@ -179,6 +186,17 @@ def finish(
 
 def discard(upload: Upload) -> None:
     shutil.rmtree(folder(upload.public_id), ignore_errors=True)
+    storage.unstage(staged_name(upload.public_id))
+
+
+def staged_name(public_id: str) -> str:
+    return f"upload/{public_id}"
+
+
+def _stage(upload: Upload) -> Refusal | None:
+    """Count the file for its workspace as long as it is kept."""
+    size_bytes = (folder(upload.public_id) / BODY).stat().st_size
+    return storage.stage(staged_name(upload.public_id), upload.workspace_id, size_bytes)
 
 
 def remove_old(*, now: datetime) -> None:
@@ -187,5 +205,6 @@ def remove_old(*, now: datetime) -> None:
         try:
             if now.timestamp() - place.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(place, ignore_errors=True)
+                storage.unstage(staged_name(place.name))
         except FileNotFoundError:
             continue

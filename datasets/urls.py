@@ -4,6 +4,7 @@ from datasets import (
     define_views,
     docs_views,
     edit_views,
+    erase_views,
     job_views,
     schema_views,
     start_views,
@@ -30,6 +31,12 @@ urlpatterns = [
     path("datasets/<str:name>/rename/", edit_views.dataset_rename, name="rename"),
     path("datasets/<str:name>/delete/", trash_views.dataset_delete, name="delete"),
     path("datasets/<str:name>/restore/", trash_views.dataset_restore, name="restore"),
+    path("datasets/<str:name>/erase/", erase_views.dataset_erase, name="erase"),
+    path(
+        "datasets/<str:name>/deletions/<int:deletion_id>/erase/",
+        erase_views.records_erase,
+        name="erase_records",
+    ),
     path(
         "datasets/<str:name>/deletions/<int:deletion_id>/restore/",
         trash_views.records_restore,

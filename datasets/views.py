@@ -16,6 +16,7 @@ from apperate.refusals import Refusal
 from datasets import editing, examples, job_page, jobs, operations_chart, selectors, services, trash, uploads
 from datasets.forms import AddForm, IndexForm, UploadForm
 from datasets.models import Dataset
+from datasets.storage_page import stored_by
 from datasets.writing import IngestOptions
 
 
@@ -29,6 +30,7 @@ def dataset_list(request: MemberRequest) -> HttpResponseBase:
         "page": page,
         "rows": selectors.rows_of(page),
         "words": words,
+        "storage": stored_by(request.workspace),
         "deleted": editing.deleted_datasets(request.workspace, now=database_now()),
     }
     return render(request, "datasets/list.html", context)
@@ -104,7 +106,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
             dataset, language=request.GET.get("lang", ""), chosen=request.GET.get("token", ""), now=now
         ),
         "jobs": job_page.with_states(job_page.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
-        "storage": storage_words(request),
+        "storage": stored_by(request.workspace).in_words,
         "page": deletions.get_page(request.GET.get("page")),
     }
     return render(request, "datasets/detail.html", context)
@@ -164,8 +166,3 @@ def create_context(request: MemberRequest, form: UploadForm) -> dict[str, Any]:
     found = job_page.with_states(job_page.jobs_of(request.workspace)[: selectors.JOBS_SHOWN])
     context = {"form": form, "jobs": found, "api_base": f"{settings.PUBLIC_URL}/v1"}
     return context | {"no_room": services.no_room(request.workspace)} | limits()
-
-
-def storage_words(request: MemberRequest) -> str:
-    limit = request.workspace.limits.storage_bytes_max
-    return f"of {selectors.size_words(limit)} in your plan" if limit else "no limit in your plan"

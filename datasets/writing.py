@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
+
+from apperate import disk
 from apperate.accounts import audit
 from apperate.refusals import Refusal, invalid_value
-from datasets import parameters, store
+from datasets import parameters, storage, store
 from datasets.catalog import Metadata
 from datasets.json_text import loads_records
 from datasets.models import Deletion
@@ -75,13 +78,19 @@ def check_records(dataset: Metadata, body: bytes, *, now: datetime) -> list[Row]
 
 def write_records(*, dataset_id: int, body: bytes, replaces: bool, now: datetime) -> int | Refusal:
     """Store the records of a JSON body; how many were accepted, ignored duplicates included."""
+    if refusal := disk.shortage():
+        return refusal
     with store.locked(dataset_id) as dataset:
         if dataset is None:
             return dataset_gone()
-        rows = check_records(dataset, body, now=now)
+        before = storage.usage_of(dataset.workspace_id)
+        rows = before.refusal() or check_records(dataset, body, now=now)
         if isinstance(rows, Refusal):
             return rows
-        store.write(dataset, rows, replaces=replaces, now=now)
+        written = store.write(dataset, rows, replaces=replaces, now=now)
+        if refusal := storage.settle(dataset.workspace_id, written.bytes, before=before):
+            transaction.set_rollback(True)
+            return refusal
         return len(rows)
 
 

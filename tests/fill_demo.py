@@ -151,4 +151,4 @@ def datasets(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
     upload: Any = uploads.keep(
         workspace=workspace, by=owner, name="WAITING", file_name="waiting.csv", chunks=[CSV], now=now
     )
-    return {"job": job.public_id, "upload": upload.public_id}
+    return {"job": job.public_id, "upload": upload.public_id, "deletion": quotes.deletions.get().pk}

@@ -126,6 +126,10 @@ PAGES: dict[str, tuple[Visit, ...]] = {
     "datasets/<str:name>/details/": (Visit("datasets/QUOTES/details/"),),
     "datasets/<str:name>/rename/": (Visit("datasets/QUOTES/rename/"),),
     "datasets/<str:name>/delete/": (Visit("datasets/QUOTES/delete/"),),
+    "datasets/<str:name>/erase/": (Visit("datasets/THROWN_AWAY/erase/"),),
+    "datasets/<str:name>/deletions/<int:deletion_id>/erase/": (
+        Visit("datasets/QUOTES/deletions/{deletion}/erase/"),
+    ),
     "jobs/": (Visit("jobs/"), Visit("jobs/?dataset=NOTHING&state=failed"), Visit("jobs/", "member")),
     "jobs/<str:job_id>/": (Visit("jobs/{job}/"),),
     # Settings.

@@ -24,6 +24,7 @@ from apperate.accounts.idempotency import HEADER
 from apperate.accounts.models import Workspace
 from apperate.clock import database_now
 from apperate.pool import connection_arguments
+from datasets import storage
 from datasets.models import Dataset, IngestJob
 from datasets.services import system_workspace
 from tests.data_plane_client import DataPlaneClient, Reply
@@ -244,6 +245,14 @@ def with_a_full_plan(workspace: Workspace, dataset: Dataset) -> Sent:
     return Sent(secret_of(workspace), dataset, "POST", f"datasets/{workspace.name}", body=body)
 
 
+def with_full_storage(workspace: Workspace, dataset: Dataset) -> Sent:
+    workspace.plan = "launch"
+    workspace.save(update_fields=["plan"])
+    storage.add(workspace.pk, workspace.limits.storage_bytes_max or 0)
+    token = publishable(workspace, {dataset: "write"})
+    return Sent(token, dataset, "POST", f"record/{workspace.name}/{dataset.name}", body=RECORD)
+
+
 def signed_write(workspace: Workspace, dataset: Dataset) -> Sent:
     token = publishable(workspace, {dataset: "write"}, signed_requests=True)
     give_signing_secret(token, OWN)
@@ -306,6 +315,7 @@ REQUEST_SITUATIONS = (
     Situation("invalid-values", "query", "limit=none", asking("GET", "data/{}/{}?limit=none")),
     Situation("method-not-allowed", "", "DELETE, GET, HEAD, POST", asking("PATCH")),
     Situation("plan-required", "body", "20 datasets", with_a_full_plan),
+    Situation("storage-limit", "body", "10,000,000,000 bytes in use", with_full_storage),
     Situation("signature-reused", "signature", "used before", signed_write, sent_before),
     Situation("still-running", "body", "order-17", writing(headers=KEY), sent_and_not_ended),
     Situation("already-done", "body", "read it instead", UPLOAD, sent_and_forgotten),

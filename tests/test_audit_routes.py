@@ -98,6 +98,8 @@ PAGES: dict[str, str | set[str]] = {
     "datasets/<str:name>/delete/": {"dataset.delete"},
     "datasets/<str:name>/restore/": {"dataset.restore"},
     "datasets/<str:name>/deletions/<int:deletion_id>/restore/": {"records.restore"},
+    "datasets/<str:name>/erase/": {"dataset.erase"},
+    "datasets/<str:name>/deletions/<int:deletion_id>/erase/": {"records.erase"},
     "jobs/<str:job_id>/cancel/": {"job.cancel"},
     "jobs/<str:job_id>/retry/": {"job.retry"},
 }

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -130,10 +132,23 @@ def test_a_private_file_that_others_can_read(data_dir: Path, name: str) -> None:
     level(diagnosis.data_directory(), "ok", str(data_dir))
 
 
-def test_a_disk_that_is_nearly_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "FREE_BYTES_MIN", 10**18)
+def test_a_disk_that_is_nearly_full(settings: LazySettings) -> None:
+    settings.DISK_RESERVE_IS_SET = True
+    free_mb = (
+        min(shutil.disk_usage(place).free for place in (settings.DATA_DIR, tempfile.gettempdir())) // 10**6
+    )
+    for reserve_mb, expected in (
+        (0, "ok"),
+        (free_mb // 4, "ok"),
+        (free_mb * 2 // 3, "warn"),
+        (10**9, "fail"),
+    ):
+        settings.DISK_RESERVE_MB = reserve_mb
 
-    level(diagnosis.disk_space(), "warn", "make room")
+        finding = diagnosis.disk_space()
+
+        assert finding.level == expected, finding
+        assert ("make room" in finding.advice) == (expected != "ok")
 
 
 @pytest.mark.parametrize(

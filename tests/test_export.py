@@ -10,6 +10,7 @@ import duckdb
 import psycopg
 import pytest
 import zstandard
+from django.conf import settings
 
 from apperate import shares
 from apperate.accounts.models import Workspace
@@ -201,7 +202,8 @@ def test_an_export_of_outdated_metadata_is_made_again(data: Exporter) -> None:
 
 
 def test_a_full_disk_is_said(data: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "FREE_BYTES_MIN", 10**18)
+    monkeypatch.setattr(settings, "DISK_RESERVE_MB", 10**12)
+    monkeypatch.setattr(settings, "DISK_RESERVE_IS_SET", True)
 
     assert (data.get().status, data.get().code) == (507, "storage-full")
 

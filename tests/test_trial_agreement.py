@@ -54,7 +54,7 @@ NOT_OF_THE_TOKEN = {
         "method-not-allowed", "url-too-long", "headers-too-large", "length-required", "unsupported-encoding",
     },
     "of what the request says, after every check has passed": {
-        "invalid-values", "body-too-large", "plan-required",
+        "invalid-values", "body-too-large", "plan-required", "storage-limit",
         "still-running", "already-done", "other-body",
     },
     "of the database and the server": {"query-too-slow", "internal-error", "storage-full"},

@@ -93,6 +93,8 @@ POLICY = {
     "datasets/<str:name>/delete/": ADMIN,
     "datasets/<str:name>/restore/": ADMIN,
     "datasets/<str:name>/deletions/<int:deletion_id>/restore/": ADMIN,
+    "datasets/<str:name>/erase/": ADMIN,
+    "datasets/<str:name>/deletions/<int:deletion_id>/erase/": ADMIN,
     "jobs/": MEMBER,
     "jobs/<str:job_id>/": MEMBER,
     "jobs/<str:job_id>/cancel/": ADMIN,
@@ -195,6 +197,7 @@ def fill(
     by_route = {
         "tokens/<slug:public_id>/reveal/": {"public_id": secret.public_id},
         "datasets/<str:name>/restore/": {"name": "GONE"},
+        "datasets/<str:name>/erase/": {"name": "GONE"},
         "w/": {"name": workspace.name},
         "datasets/": {"name": dataset.name},
         "team/invitations/": {"pk": invited.invitation.pk},

@@ -10,7 +10,7 @@ from apperate.refusals import Refusal
 from apperate.team import workspace_settings
 from apperate.team.forms import SecurityForm, WebhookForm
 from apperate.team.views import acting
-from datasets.selectors import size_words
+from datasets.storage_page import stored_by
 from tokens import webhook_settings
 from tokens.alert_models import Webhook
 from tokens.keyring import UnreadableSecret
@@ -41,7 +41,7 @@ def page(
         "plan": workspace.limits,
         "tokens": workspace.tokens.kept().count(),
         "datasets": workspace.datasets.filter(deleted_at=None).count(),
-        "storage_max": size_words(workspace.limits.storage_bytes_max or 0),
+        "storage": stored_by(workspace),
         "delay": delay_in_words(),
         "security": security,
         "webhook": webhook,

@@ -84,6 +84,7 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         call_command("createcachetable", verbosity=0)
         collect_static()
+        close_folders()
         if wants_demo():
             if "demo" in get_commands():
                 self.stdout.write("Making the demo …")
@@ -105,6 +106,13 @@ class Command(BaseCommand):
         elif settings.DEMO_ENABLED and "DATABASE_URL" not in os.environ:
             self.stdout.write(f"Sign in as {first}; `manage.py demo --json` prints the password.")
         self.stdout.write("Ctrl-C stops it.")
+
+
+def close_folders() -> None:
+    """What customers send is for this account alone, also where an older version made the folders."""
+    from datasets.job_files import make_private
+
+    make_private()
 
 
 def note() -> Path:
