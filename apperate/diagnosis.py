@@ -25,8 +25,10 @@ from apperate import disk
 from apperate.accounts import audit_chain
 from apperate.accounts.mail import can_send
 from apperate.accounts.models import Workspace
+from apperate.accounts.plans import PLANS
 from apperate.clock import database_now
 from apperate.context import is_loopback
+from datasets.storage_page import NEARLY_PERCENT, stored_by
 from tokens import keyring
 from tokens.models import Secret
 
@@ -36,6 +38,8 @@ CLOCK_SECONDS_MAX = 5
 HEARTBEAT_SECONDS_MAX = 30
 WAITING_SECONDS_MAX = 60
 SECRETS_TRIED = 1_000
+NAMED_MAX = 5
+UNLIMITED = [plan.name for plan in PLANS.values() if plan.storage_bytes_max is None]
 # Files of the data directory that are for their owner alone.
 PRIVATE_FILES = (keyring.KEY_FILE, "session.key", "demo.json", "db.key")
 # What the serving role does all day: records stand for every table the migrations made.
@@ -277,6 +281,22 @@ def secrets_at_rest() -> Finding:
     return Finding(OK, subject, f"{total} secrets can be decrypted.")
 
 
+def storage() -> Finding:
+    """Is there a workspace whose plan is nearly used up?"""
+    found = []
+    for workspace in Workspace.objects.exclude(plan__in=UNLIMITED).order_by("name"):
+        percent = stored_by(workspace).percent
+        if percent >= NEARLY_PERCENT:
+            found.append(f"{workspace.name} {percent} %")
+    if not found:
+        return Finding(OK, "Storage", f"No workspace uses {NEARLY_PERCENT} % of its plan's storage.")
+    more = f" and {len(found) - NAMED_MAX:,} more" if len(found) > NAMED_MAX else ""
+    detail = f"Nearly used up: {', '.join(found[:NAMED_MAX])}{more}."
+    return Finding(
+        WARN, "Storage", detail, "At 100 % their writes are refused: talk to them, or raise the plan."
+    )
+
+
 def background_work() -> Finding:
     """Is a worker alive, and does nothing wait for long?"""
     now, subject = database_now(), "Background work"
@@ -312,5 +332,6 @@ ON_DATABASE: tuple[Callable[[], Finding], ...] = (
     audit_log,
     clock,
     secrets_at_rest,
+    storage,
     background_work,
 )
