@@ -28,12 +28,20 @@ def shard_of(dataset_id: int, key: str, *, is_wide: bool) -> int:
 @contextmanager
 def locked(dataset_id: int) -> Iterator[Metadata | None]:
     """A transaction that holds the dataset still: its metadata as it is now, or None when it is gone."""
+    with locked_with_plan(dataset_id) as (found, _):
+        yield found
+
+
+@contextmanager
+def locked_with_plan(dataset_id: int) -> Iterator[tuple[Metadata | None, str]]:
+    """locked(), and the name of the plan that its workspace is on."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {COLUMNS} WHERE d.id = %s AND d.deleted_at IS NULL FOR SHARE OF d", [dataset_id]
-        )  # noqa: S608
+            f"SELECT w.plan, {COLUMNS} WHERE d.id = %s AND d.deleted_at IS NULL FOR SHARE OF d",  # noqa: S608
+            [dataset_id],
+        )
         row = cursor.fetchone()
-        yield metadata(row) if row else None
+        yield (metadata(row[1:]), row[0]) if row else (None, "")
 
 
 def lift_time_limits() -> None:
@@ -56,13 +64,16 @@ class Written:
     bytes: int
 
 
-# What is there of the rows to be written, held until they are; in the order of all writers.
+# What is there of the rows to be written, held until they are; in the order of all writers. LATERAL, so that
+# each row is looked up by its primary key whatever the planner thinks of the size of the dataset.
 _OLD = f"""
 old AS MATERIALIZED (
-    SELECT r.key, r.date, r.subkey, {record_bytes("r")} AS bytes
-      FROM records r JOIN incoming i ON r.dataset_id = %(dataset)s AND r.shard = i.shard
-                                    AND r.key = i.key AND r.date = i.date AND r.subkey = i.subkey
-     ORDER BY r.key, r.date, r.subkey FOR UPDATE OF r),"""  # noqa: S608  a constant
+    SELECT i.key, i.date, i.subkey, present.bytes
+      FROM (SELECT * FROM incoming ORDER BY key, date, subkey OFFSET 0) i
+     CROSS JOIN LATERAL (
+           SELECT {record_bytes("r")} AS bytes FROM records r
+            WHERE r.dataset_id = %(dataset)s AND r.key = i.key AND r.date = i.date
+              AND r.subkey = i.subkey AND r.shard = i.shard FOR UPDATE) present),"""  # noqa: S608  a constant
 _IGNORING = ("", "incoming i", "DO NOTHING", "0")
 # Every old row is looked at before its index is written: the rows to be written are joined with them.
 _REPLACING = (
@@ -139,10 +150,12 @@ class Copied:
 # Not held, because that would write each row once more: of rows that two writers replace at the same moment
 # one may be counted wrongly, until the next recount.
 _OLD_OF_COPY = f"""(
-    SELECT coalesce(sum({record_bytes("r")}), 0)
-      FROM records r JOIN (SELECT DISTINCT shard, key, date, subkey FROM incoming) i
-        ON r.dataset_id = %(dataset)s AND r.shard = i.shard
-       AND r.key = i.key AND r.date = i.date AND r.subkey = i.subkey)"""  # noqa: S608  a constant
+    SELECT coalesce(sum(present.bytes), 0)
+      FROM (SELECT DISTINCT key, date, subkey, shard FROM incoming) i
+     CROSS JOIN LATERAL (
+           SELECT {record_bytes("r")} AS bytes FROM records r
+            WHERE r.dataset_id = %(dataset)s AND r.key = i.key AND r.date = i.date
+              AND r.subkey = i.subkey AND r.shard = i.shard OFFSET 0) present)"""  # noqa: S608  a constant
 
 
 def copy_in(

@@ -80,10 +80,10 @@ def write_records(*, dataset_id: int, body: bytes, replaces: bool, now: datetime
     """Store the records of a JSON body; how many were accepted, ignored duplicates included."""
     if refusal := disk.shortage():
         return refusal
-    with store.locked(dataset_id) as dataset:
+    with store.locked_with_plan(dataset_id) as (dataset, plan):
         if dataset is None:
             return dataset_gone()
-        before = storage.usage_of(dataset.workspace_id)
+        before = storage.usage_of(dataset.workspace_id, plan=plan)
         rows = before.refusal() or check_records(dataset, body, now=now)
         if isinstance(rows, Refusal):
             return rows
