@@ -4,6 +4,7 @@ Writes run inside the caller's transaction, under a share lock on the dataset's 
 side, and exclude dropping and editing the dataset. Source: architecture.md, Storage.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from django.db import connection, transaction
 
 from datasets.catalog import COLUMNS, Metadata, metadata
 from datasets.records import Row
-from datasets.storage import ADD, record_bytes
+from datasets.storage import ADD, add, record_bytes
 
 SHARDS = 32
 
@@ -256,8 +257,10 @@ def delete(dataset: Metadata, deletion_id: int, selection: Selection) -> int:
 
 def erase(dataset_ids: Sequence[int]) -> None:
     """Remove all records of these datasets for good, those in the trash included."""
-    for table in ("records", "deleted_records"):
-        _counted(f"DELETE FROM {table} AS r WHERE dataset_id = ANY(%(ids)s)", "-", ids=list(dataset_ids))  # noqa: S608
+    _count([
+        _changed(f"DELETE FROM {table} AS r WHERE dataset_id = ANY(%(ids)s)", "-", ids=list(dataset_ids))  # noqa: S608
+        for table in ("records", "deleted_records")
+    ])  # fmt: skip
 
 
 def has_more_than(dataset_id: int, records: int) -> bool:
@@ -276,7 +279,7 @@ def has_more_than(dataset_id: int, records: int) -> bool:
 
 def forget_deletion(deletion_id: int) -> int:
     """Remove what a delete moved to the trash for good; how many records there were."""
-    return _counted("DELETE FROM deleted_records AS r WHERE deletion_id = %(id)s", "-", id=deletion_id)
+    return _count([_changed(FORGET, "-", id=deletion_id)])[0]
 
 
 def put_back(deletion_id: int, *, now: datetime) -> tuple[int, int]:
@@ -284,30 +287,45 @@ def put_back(deletion_id: int, *, now: datetime) -> tuple[int, int]:
 
     Those whose unique index is in use again are gone then. Inside locked().
     """
-    records = _counted(
-        """INSERT INTO records AS r (dataset_id, shard, key, subkey, date, updated, data)
-           SELECT dataset_id, shard, key, subkey, date, %(now)s, data FROM deleted_records
-            WHERE deletion_id = %(id)s ORDER BY key, date, subkey
-           ON CONFLICT (dataset_id, key, date, subkey, shard) DO NOTHING""",
-        "+", id=deletion_id, now=now,
-    )  # fmt: skip
-    return records, forget_deletion(deletion_id) - records
+    stored, gone = _count([
+        _changed(
+            """INSERT INTO records AS r (dataset_id, shard, key, subkey, date, updated, data)
+               SELECT dataset_id, shard, key, subkey, date, %(now)s, data FROM deleted_records
+                WHERE deletion_id = %(id)s ORDER BY key, date, subkey
+               ON CONFLICT (dataset_id, key, date, subkey, shard) DO NOTHING""",
+            "+", id=deletion_id, now=now,
+        ),
+        _changed(FORGET, "-", id=deletion_id),
+    ])  # fmt: skip
+    return stored, gone - stored
 
 
-def _counted(statement: str, sign: str, **values: Any) -> int:
-    """Run what adds (+) or removes (-) rows r, count it for their workspaces, and say how many there were."""
+FORGET = "DELETE FROM deleted_records AS r WHERE deletion_id = %(id)s"
+Change = list[tuple[int, int, int]]  # workspace, records, and by how many bytes it grew
+
+
+def _changed(statement: str, sign: str, **values: Any) -> Change:
+    """Run what adds (+) or removes (-) rows r, and say what it is to be counted for."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH rows AS ({statement} RETURNING r.dataset_id, {record_bytes("r")} AS bytes),
-            change AS (
-                SELECT d.workspace_id, count(*) AS records, {sign}sum(rows.bytes)::bigint AS bytes
-                  FROM rows JOIN datasets_dataset d ON d.id = rows.dataset_id GROUP BY d.workspace_id),
-            added AS ({ADD.replace("%(workspace)s", "change.workspace_id")})
-            SELECT coalesce(sum(records), 0) FROM change""",  # noqa: S608  constants
+            WITH rows AS ({statement} RETURNING r.dataset_id, {record_bytes("r")} AS bytes)
+            SELECT d.workspace_id, count(*), {sign}sum(rows.bytes)::bigint
+              FROM rows JOIN datasets_dataset d ON d.id = rows.dataset_id GROUP BY d.workspace_id""",  # noqa: S608
             values,
         )
-        return int(cursor.fetchone()[0])
+        return list(cursor.fetchall())
+
+
+def _count(changes: Sequence[Change]) -> list[int]:
+    """Count changes after the last of them, because others may wait for the slot; records of each."""
+    grown: Counter[int] = Counter()
+    for change in changes:
+        for workspace_id, _, more_bytes in change:
+            grown[workspace_id] += more_bytes
+    for workspace_id, more_bytes in sorted(grown.items()):
+        add(workspace_id, more_bytes)
+    return [sum(records for _, records, _ in change) for change in changes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from datasets import deletes, job_files, storage, store
 from datasets.catalog import Metadata
 from datasets.editing import KEPT_HOURS
 from datasets.json_text import DECODER
-from datasets.models import Dataset, Deletion, QueryMark
+from datasets.models import Dataset, Deletion, IngestJob, QueryMark
 from datasets.records import RecordChecker, Row
 from datasets.storage_jobs import staged_name
 
@@ -147,7 +147,7 @@ def _beyond_restoring(now: datetime) -> datetime:
 def _erase(dataset: Dataset) -> None:
     """The dataset, its records, and the files of its jobs."""
     store.erase([dataset.pk])
-    for job in dataset.jobs.all():
+    for job in dataset.jobs.exclude(status=IngestJob.Status.INGESTED):  # Their files went with the job.
         storage.unstage(staged_name(job))
         transaction.on_commit(partial(shutil.rmtree, job_files.folder(job), ignore_errors=True))
     dataset.delete()

@@ -3,6 +3,7 @@
 
 import random
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,18 @@ def test_a_recount_corrects_what_is_wrong_and_is_due_once_a_day(things: Dataset)
     storage_recount.upkeep(now=now + timedelta(hours=23))
     assert used(things.workspace) == right + 7
     storage_recount.upkeep(now=now + timedelta(hours=25))
+    assert used(things.workspace) == right
+
+
+def test_an_upgrade_begins_with_what_is_there(things: Dataset) -> None:
+    write(things, record("a"), record("b"))
+    delete(things, "a")
+    right = used(things.workspace)
+    StorageCounter.objects.all().delete()
+
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("datasets.migrations.0006_storage_counters").COUNT)
+
     assert used(things.workspace) == right
 
 
