@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 64
 # DuckDB makes so many rows at once of its own accord.
 VECTOR_ROWS = 2_048
 # The description of the columns becomes objects outside of what READ_MEMORY counts.
-FOOTER_BYTES_MAX = 400_000
+FOOTER_BYTES_MAX = 300_000
 # Nested ones count; finding them by name takes DuckDB long when there are very many.
 COLUMNS_MAX = 10_000
 # No record may be so long; what the parser of json_text.py writes anew may be a little shorter.

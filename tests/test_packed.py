@@ -137,7 +137,7 @@ def varint(number: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("columns", "said"),
-    [(79_000, "79,001 columns; needed at most 10,000"), (81_000, "bytes; needed at most 400,000")],
+    [(59_000, "59,001 columns; needed at most 10,000"), (61_000, "bytes; needed at most 300,000")],
     ids=["columns", "bytes"],
 )
 def test_what_describes_a_parquet_file_is_bounded(tmp_path: Path, columns: int, said: str) -> None:
