@@ -14,7 +14,6 @@ there at once. So what is slow is found by being slow, not by how it looks.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ from apperate.refusals import Refusal
 
 T = TypeVar("T")
 HALF_LIFE_SECONDS = 2.0
+# What is shorter makes nobody wait, and is not worth a note.
+NOTED_SECONDS = 0.02
 REMEMBERED_MAX = 10_000
 SLOW_KNOWN_SECONDS = 10.0
 WAITING_MAX = 200  # of one token, for places of one kind
@@ -73,8 +74,10 @@ class Recent:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
+    """Somebody in line. `turn` is true when it came, and false when it did not in time."""
+
     asker: Asker
-    turn: "asyncio.Future[None]"
+    turn: "asyncio.Future[bool]"
 
 
 class Shares:
@@ -90,8 +93,8 @@ class Shares:
     def clear(self) -> None:
         """Forget all, as at the start of the process."""
         self._taken = 0
-        self._tokens: Counter[int] = Counter()
-        self._workspaces: Counter[int] = Counter()
+        self._tokens: dict[int, int] = {}
+        self._workspaces: dict[int, int] = {}
         self._waiting: list[Waiter] = []
         self._recent_tokens, self._recent_workspaces = Recent(), Recent()
 
@@ -102,69 +105,79 @@ class Shares:
     def may_enter(self, asker: Asker) -> bool:
         return (
             self._taken < self.places
-            and self._tokens[asker.token_id] < self.of_token
-            and self._workspaces[asker.workspace_id] < self.of_workspace
+            and self._tokens.get(asker.token_id, 0) < self.of_token
+            and self._workspaces.get(asker.workspace_id, 0) < self.of_workspace
         )
 
     def enter(self, asker: Asker) -> None:
         self._taken += 1
-        self._tokens[asker.token_id] += 1
-        self._workspaces[asker.workspace_id] += 1
+        token, workspace = asker.token_id, asker.workspace_id
+        self._tokens[token] = self._tokens.get(token, 0) + 1
+        self._workspaces[workspace] = self._workspaces.get(workspace, 0) + 1
 
     def leave(self, asker: Asker, seconds: float) -> None:
-        at = time.monotonic()
         self._taken -= 1
-        for counts, recent, who in (
-            (self._tokens, self._recent_tokens, asker.token_id),
-            (self._workspaces, self._recent_workspaces, asker.workspace_id),
-        ):
-            counts[who] -= 1
-            if not counts[who]:
+        for counts, who in ((self._tokens, asker.token_id), (self._workspaces, asker.workspace_id)):
+            if left := counts[who] - 1:
+                counts[who] = left
+            else:
                 del counts[who]
-            recent.add(who, seconds, at)
-        self._let_in(at)
+        if seconds > NOTED_SECONDS:
+            at = time.monotonic()
+            self._recent_tokens.add(asker.token_id, seconds, at)
+            self._recent_workspaces.add(asker.workspace_id, seconds, at)
+        if self._waiting:
+            self._let_in(time.monotonic())
 
     def _let_in(self, at: float) -> None:
         while self._waiting:
-            could = [waiter for waiter in self._waiting if self.may_enter(waiter.asker)]
+            could = [one for one in self._waiting if self.may_enter(one.asker) and not one.turn.done()]
             if not could:
                 return
             chosen = min(could, key=lambda waiter: self._used(waiter.asker, at))  # Of equals who came first.
             self._waiting.remove(chosen)
             self.enter(chosen.asker)
-            chosen.turn.set_result(None)
+            chosen.turn.set_result(True)
 
     def _used(self, asker: Asker, at: float) -> tuple[float, float]:
         """What the workspace and the token used of late; what they use now will count when it has ended."""
         workspace, token = asker.workspace_id, asker.token_id
         return (
-            self._recent_workspaces.of(workspace, at) + self._workspaces[workspace],
-            self._recent_tokens.of(token, at) + self._tokens[token],
+            self._recent_workspaces.of(workspace, at) + self._workspaces.get(workspace, 0),
+            self._recent_tokens.of(token, at) + self._tokens.get(token, 0),
         )
 
     async def wait(self, asker: Asker, *, has_begun: bool) -> None:
         """Wait for a place, and enter."""
         if sum(waiter.asker.token_id == asker.token_id for waiter in self._waiting) >= WAITING_MAX:
             raise self._busy(asker, has_begun)
-        waiter = Waiter(asker, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(asker, loop.create_future())
         self._waiting.append(waiter)
+        timer = loop.call_later(self.seconds_max, self._give_up, waiter)
         try:
-            await asyncio.wait({waiter.turn}, timeout=self.seconds_max)
-        except BaseException:
-            if waiter.turn.done():
-                self.leave(asker, 0.0)
-            else:
+            came = await waiter.turn
+        except BaseException:  # Whoever waited has gone, maybe in the moment in which its turn came.
+            if waiter in self._waiting:
                 self._waiting.remove(waiter)
+            elif waiter.turn.result():
+                self.leave(asker, 0.0)
             raise
+        finally:
+            timer.cancel()
+        if not came:
+            raise self._busy(asker, has_begun)
+
+    def _give_up(self, waiter: Waiter) -> None:
         if not waiter.turn.done():
             self._waiting.remove(waiter)
-            raise self._busy(asker, has_begun)
+            waiter.turn.set_result(False)
 
     def _busy(self, asker: Asker, has_begun: bool) -> Busy:
         """Whose share is the reason: what it has, and what waits for it, is more than that."""
         waiting = [asker, *(waiter.asker for waiter in self._waiting)]
-        mine = self._tokens[asker.token_id] + sum(one.token_id == asker.token_id for one in waiting)
-        ours = self._workspaces[asker.workspace_id]
+        mine = self._tokens.get(asker.token_id, 0) + sum(one.token_id == asker.token_id for one in waiting)
+        ours = self._workspaces.get(asker.workspace_id, 0)
         ours += sum(one.workspace_id == asker.workspace_id for one in waiting)
         if mine > self.of_token:
             whose, count, share = "the token", mine, self.of_token
@@ -216,7 +229,7 @@ class Place:
         self.leave()
 
 
-QUICK = Shares("questions", places=pool.QUICK.connections_max, of_token=3, of_workspace=4, seconds_max=1.0)
+QUICK = Shares("questions", places=pool.QUICK.connections_max, of_token=8, of_workspace=8, seconds_max=1.0)
 SLOW = Shares(
     f"questions that take longer than {pool.QUICK.statement_seconds_max:g} s",
     places=pool.SLOW.connections_max, of_token=1, of_workspace=1, seconds_max=2.0,
@@ -260,13 +273,16 @@ async def fetch(sql: Any, parameters: Any, *, about: tuple[Any, ...]) -> list[tu
         except psycopg.errors.QueryCanceled:
             has_begun = True
             _note_slow(kind)
-    async with SLOW.place(who, has_begun=has_begun):
-        since = time.monotonic()
-        try:
-            return await pool.fetch_all(sql, parameters, of=pool.SLOW)
-        finally:
-            if time.monotonic() - since > pool.QUICK.statement_seconds_max:
-                _note_slow(kind)
+    try:
+        async with SLOW.place(who, has_begun=has_begun):
+            since = time.monotonic()
+            rows = await pool.fetch_all(sql, parameters, of=pool.SLOW)
+    except (Busy, psycopg.errors.QueryCanceled):
+        _note_slow(kind)
+        raise
+    if time.monotonic() - since > pool.QUICK.statement_seconds_max:
+        _note_slow(kind)
+    return rows
 
 
 async def look_up(sql: Any, parameters: Any, *, repeat: bool = True) -> list[tuple[Any, ...]]:
