@@ -37,7 +37,7 @@ class Kind:
 
 
 BACKGROUND = Kind("background", 4)  # one for each task that runs beside the requests
-CHECKS = Kind("checks", 3)  # who asks, what it may, what it has left
+CHECKS = Kind("checks", 6)  # who asks, what it may, what it has left
 QUICK = Kind("quick", 10, statement_seconds_max=0.25)
 SLOW = Kind("slow", 2)
 KINDS = (BACKGROUND, CHECKS, QUICK, SLOW)

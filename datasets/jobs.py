@@ -5,6 +5,7 @@ The job row and the queue's entry are made in one transaction. What a run does i
 
 import asyncio
 import shutil
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -44,6 +45,7 @@ __all__ = [
 
 WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05
+WAIT_POLL_SECONDS_MAX = 0.5
 # A file that was right, and for which there was no room: told as such to whoever waits.
 NO_ROOM = ("storage-full", "storage-limit")
 
@@ -349,7 +351,8 @@ def size_text(size_bytes: int) -> str:
 async def wait_for(job: IngestJob) -> Answer | Refusal | None:
     """The answer of a job that has ended; None when it has not within a minute."""
     sql = "SELECT status, stored, message, refusal_code FROM datasets_ingestjob WHERE id = %(id)s"
-    for _ in range(int(WAIT_SECONDS_MAX / WAIT_POLL_SECONDS)):
+    deadline, pause = time.monotonic() + WAIT_SECONDS_MAX, WAIT_POLL_SECONDS
+    while time.monotonic() < deadline:
         found = await pool.fetch_all(sql, {"id": job.pk})
         if not found:
             return dataset_gone()
@@ -361,5 +364,6 @@ async def wait_for(job: IngestJob) -> Answer | Refusal | None:
         if status in IngestJob.ENDED:
             code = code if code in NO_ROOM else "invalid-values"
             return Refusal(code, message or "The job was cancelled.", check="body")
-        await asyncio.sleep(WAIT_POLL_SECONDS)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.2, WAIT_POLL_SECONDS_MAX)  # Many may wait, for long jobs.
     return None
