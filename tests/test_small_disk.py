@@ -38,7 +38,12 @@ class OnSmallDisk(Demo):
     def sql(self, statement: str, *, user: str = "apperate_app") -> Any:
         sockets = embedded_postgres.socket_dir(self.home / "db")
         with psycopg.connect(
-            host=str(sockets), port=5432, user=user, dbname="apperate", autocommit=True
+            host=str(sockets),
+            port=5432,
+            user=user,
+            dbname="apperate",
+            autocommit=True,
+            passfile=str(self.home / "db.key"),
         ) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchone()[0] if cursor.description else None  # type: ignore[index]

@@ -82,7 +82,7 @@ OTHERS = {
         "test_read_parameters.py::test_records_of_core_carry_the_platforms_properties",
     "weak ETag, If-None-Match 304": f"{READING}::test_etag_is_weak_and_if_none_match_answers_304",
     "304 is free, after all checks":
-        "test_delivery.py::test_304_and_head_are_free_and_refused_like_any_request",
+        "test_delivery.py::test_304_is_free_and_head_costs_what_get_costs",
     "batch: records of A for K1, K2, then B":
         "test_batch.py::test_records_of_every_pair_are_in_the_order_of_the_path",
     "batch: at most 2,000 pairs or nothing runs": "test_batch.py::test_at_most_2000_pairs_or_nothing_runs",
