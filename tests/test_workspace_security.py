@@ -47,7 +47,7 @@ def test_the_page_tells_the_plan_what_is_used_of_it_and_the_delay(
     assert shows(page, "2 minutes")
     Workspace.objects.update(plan="launch")
     small = as_owner.get(reverse(PAGE))
-    assert shows(small, "of 20; storage up to 10 GB") and shows(small, "<dd>1 day</dd>")
+    assert shows(small, "of 20") and shows(small, "of 10 GB used") and shows(small, "<dd>1 day</dd>")
 
 
 def test_a_user_sees_the_switches_and_cannot_use_them(as_teammate: Client, workspace: Workspace) -> None:
