@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# What is compiled once need not be compiled by each of the many processes that the tests start.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help run test coverage check lock packages pictures recording clean clients dev chromium node
 
 help:  ## list the targets

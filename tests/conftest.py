@@ -1,5 +1,6 @@
 """Fixtures for all tests: the cast, a browser, and a client of the data plane. PostgreSQL is real."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -103,6 +104,17 @@ def empty_tables() -> None:
         for (name,) in cursor.fetchall():
             emptied = "TRUNCATE {}" if name == AUDIT_TABLE else "DELETE FROM {}"
             cursor.execute(sql.SQL(emptied).format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where installations that were started once are kept, for all workers of a run; pytest tidies it up."""
+    from tests.installation import Installation
+
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Installation, "copies", base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+        yield
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """An installation of the product for tests: its own data directory, port, and `manage.py up`."""
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,11 +21,15 @@ import psycopg
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def until(holds: Callable[[], object], seconds: float = 30) -> None:
-    """Poll until the claim holds; fail after that many seconds."""
+# A start takes some seconds; on a busy machine with a new database many times as long.
+START_SECONDS_MAX = 240
+
+
+def until(holds: Callable[[], object], seconds: float = 30, said: Callable[[], str] = str) -> None:
+    """Poll until the claim holds; fail after that many seconds, with what `said` tells."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, f"it did not come true in {seconds:g} s\n{said()}"
         time.sleep(0.05)
 
 
@@ -35,6 +41,11 @@ def free_port() -> int:
 
 class Installation:
     """One data directory and the `up` that runs on it."""
+
+    # Most of a first start is a new database. So it begins with a copy of one that was started before, where
+    # it is not the first start that is looked at.
+    begins_new = False
+    copies: Path | None = None  # where they are kept while the tests run
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -58,11 +69,17 @@ class Installation:
         }
 
     def start(self) -> None:
+        environment = self.environment()
+        if self.copies and not (self.begins_new or self.home.exists() or "DATABASE_URL" in environment):
+            subprocess.run(["cp", "-a", started_before(environment["APPERATE_DEMO"]), self.home], check=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up"], cwd=ROOT, env=self.environment(), stdout=log, stderr=log
+                [sys.executable, "manage.py", "up"], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
-        until(lambda: self.process.poll() is not None or "Ctrl-C stops it." in self.said(), seconds=60)
+        until(
+            lambda: self.process.poll() is not None or "Ctrl-C stops it." in self.said(),
+            seconds=START_SECONDS_MAX, said=self.said,
+        )  # fmt: skip
         assert self.process.poll() is None, self.said()
 
     def run(self, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -106,11 +123,39 @@ class Installation:
     def pids(self, words: str) -> list[int]:
         return sorted(pid for pid, command in self.left().items() if words in command)
 
+    def stop(self) -> None:
+        """End it as Ctrl-C does, with a database that needs no recovery."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+        until(lambda: not self.left())
+
     def end(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
         until(lambda: not self.left())
+
+
+def started_before(demo: str) -> Path:
+    """A data directory that was started, with the demo ("1") or without ("0"), and stopped; made once."""
+    assert Installation.copies is not None
+    folder = Installation.copies / f"demo-{demo}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(prefix="apperate-") as place:
+                first = (Demo if demo == "1" else Installation)(Path(place) / "data")
+                first.begins_new = True
+                try:
+                    first.start()
+                    first.stop()
+                finally:
+                    first.end()
+                # All of it at once: whoever finds the folder finds it whole.
+                subprocess.run(["cp", "-a", first.home, folder.with_suffix(".new")], check=True)
+                folder.with_suffix(".new").rename(folder)
+    return folder
 
 
 class Demo(Installation):

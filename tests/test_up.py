@@ -30,10 +30,14 @@ def installation() -> Iterator[Installation]:
         installation.end()
 
 
+class New(Demo):
+    begins_new = True
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Installation]:
     """One installation with the demo, that several tests look at."""
-    with started(Demo) as installation:
+    with started(New) as installation:
         yield installation
 
 
@@ -50,6 +54,7 @@ def test_up_answers_and_says_where(running: Installation) -> None:
 
 @pytest.mark.server
 def test_up_makes_the_demo_only_where_nobody_works_yet(installation: Installation) -> None:
+    installation.begins_new = True
     installation.start()
 
     assert "Making the demo" not in installation.said()
@@ -156,6 +161,7 @@ def test_kill_9_of_up_and_of_the_main_server_process_leaves_no_process(installat
 @pytest.mark.server
 @needs_proc
 def test_a_second_start_is_quick_and_collects_no_files_again(installation: Installation) -> None:
+    installation.begins_new = True
     installation.start()
     stamp = installation.home / "static" / ".collected"
     collected_at = stamp.stat().st_mtime_ns
