@@ -9,7 +9,8 @@ Who waits too long is refused: 429 when its own share is the reason, 503 when ot
 
 A read is asked on a connection whose time limit is a quarter of a second. A slow one is asked again among the
 slow ones, which have a few connections and five seconds; the next questions of that token of the same kind go
-there at once. So what is slow is found by being slow, not by how it looks.
+there at once. So what is slow is found by being slow, not by how it looks. Once it was slow for SLOW_TOKENS
+of a workspace, it is taken to be slow for all of them: many tokens find out no oftener than a few.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ HALF_LIFE_SECONDS = 2.0
 NOTED_SECONDS = 0.02
 REMEMBERED_MAX = 10_000
 SLOW_KNOWN_SECONDS = 10.0
+SLOW_TOKENS = 3
 WAITING_MAX = 200  # of one token, for places of one kind
 
 
@@ -247,13 +249,39 @@ EXPORTS = Shares("exports", places=3, of_token=2, of_workspace=2, seconds_max=1.
 # Pages know no token here. What is held back is theirs together, so that the API goes on.
 PAGES = Shares("pages", places=6, of_token=6, of_workspace=6, seconds_max=10.0)
 
-# Until when a kind of question of a token is known to be slow.
-_slow_until: dict[tuple[Any, ...], float] = {}
+
+class Slow:
+    """Which kinds of question were slow of late, and for which tokens of a workspace."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[Any, ...], dict[int, float]] = {}  # workspace and kind → token → until
+
+    def clear(self) -> None:
+        self._until.clear()
+
+    def note(self, asker: Asker, about: tuple[Any, ...], at: float) -> None:
+        if len(self._until) >= REMEMBERED_MAX:
+            self._until.clear()
+        tokens = self._until.setdefault((asker.workspace_id, *about), {})
+        if len(tokens) >= SLOW_TOKENS and asker.token_id not in tokens:
+            del tokens[min(tokens, key=tokens.__getitem__)]
+        tokens[asker.token_id] = at + SLOW_KNOWN_SECONDS
+
+    def is_known(self, asker: Asker, about: tuple[Any, ...], at: float) -> bool:
+        tokens = self._until.get((asker.workspace_id, *about))
+        if tokens is None:
+            return False
+        if tokens.get(asker.token_id, 0.0) > at:
+            return True
+        return sum(until > at for until in tokens.values()) >= SLOW_TOKENS
+
+
+slow = Slow()
 
 
 def clear() -> None:
     """Forget all, as at the start of the process."""
-    _slow_until.clear()
+    slow.clear()
     for shares in (QUICK, SLOW, THREADS, ANSWERS, BODIES, PARSING, EXPORTS, PAGES):
         shares.clear()
 
@@ -264,24 +292,23 @@ async def fetch(sql: Any, parameters: Any, *, about: tuple[Any, ...]) -> list[tu
     Raises Busy, and QueryCanceled after the time limit of the slow ones.
     """
     who = asker.get()
-    kind = (who.token_id, *about)
     has_begun = False
-    if _slow_until.get(kind, 0.0) < time.monotonic():
+    if not slow.is_known(who, about, time.monotonic()):
         try:
             async with QUICK.place(who):
                 return await pool.fetch_all(sql, parameters, of=pool.QUICK)
         except psycopg.errors.QueryCanceled:
             has_begun = True
-            _note_slow(kind)
+            slow.note(who, about, time.monotonic())
     try:
         async with SLOW.place(who, has_begun=has_begun):
             since = time.monotonic()
             rows = await pool.fetch_all(sql, parameters, of=pool.SLOW)
     except (Busy, psycopg.errors.QueryCanceled):
-        _note_slow(kind)
+        slow.note(who, about, time.monotonic())
         raise
     if time.monotonic() - since > pool.QUICK.statement_seconds_max:
-        _note_slow(kind)
+        slow.note(who, about, time.monotonic())
     return rows
 
 
@@ -295,9 +322,3 @@ async def in_body_thread(work: Callable[[], T]) -> T:
     """The result of work on a long body, made in a thread when it is this token's turn."""
     async with BODIES.place(asker.get()):
         return await asyncio.to_thread(work)
-
-
-def _note_slow(kind: tuple[Any, ...]) -> None:
-    if len(_slow_until) >= REMEMBERED_MAX:
-        _slow_until.clear()
-    _slow_until[kind] = time.monotonic() + SLOW_KNOWN_SECONDS

@@ -64,13 +64,15 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
     """Store the records, and the dataset with them when it is missing."""
     counts: list[int] = []
 
-    def work() -> Document | Refusal:
+    def work(ready: writing.Checked | None) -> Document | Refusal:
         with transaction.atomic():
             pk = call.dataset.id if call.dataset else _created(call, body)
             count = (
                 pk
                 if isinstance(pk, Refusal)
-                else writing.write_records(dataset_id=pk, body=body, replaces=replaces, now=call.now)
+                else writing.write_records(
+                    dataset_id=pk, body=body, replaces=replaces, now=call.now, ready=ready
+                )
             )
             if isinstance(count, Refusal):
                 transaction.set_rollback(True)
@@ -78,7 +80,11 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
         counts.append(count)
         return {"success": True, "message": f"wrote {count} messages"}
 
-    document = await in_thread(once)(claim_of(call), work, now=call.now)
+    def write() -> Document | Refusal:
+        ready = writing.checked(call.dataset, body, now=call.now) if call.dataset else None
+        return once(claim_of(call), lambda: work(ready), now=call.now)
+
+    document = await in_thread(write)()
     dataset = call.dataset
     if dataset is None:
         dataset = await catalog.find(call.target.workspace, call.target.name, fresh=True)

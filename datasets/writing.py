@@ -76,15 +76,35 @@ def check_records(dataset: Metadata, body: bytes, *, now: datetime) -> list[Row]
     )
 
 
-def write_records(*, dataset_id: int, body: bytes, replaces: bool, now: datetime) -> int | Refusal:
-    """Store the records of a JSON body; how many were accepted, ignored duplicates included."""
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What check_records() found with a dataset's schema as of `version`."""
+
+    version: int
+    rows: list[Row] | Refusal
+
+
+def checked(dataset: Metadata, body: bytes, *, now: datetime) -> Checked:
+    """The rows of a body, checked before a transaction is begun: that may take longer than one may idle."""
+    return Checked(dataset.version, check_records(dataset, body, now=now))
+
+
+def write_records(
+    *, dataset_id: int, body: bytes, replaces: bool, now: datetime, ready: Checked | None = None
+) -> int | Refusal:
+    """Store the records of a JSON body; how many were accepted, ignored duplicates included.
+
+    `ready`: the body checked before; it is checked here without it, and when the schema changed meanwhile.
+    """
     if refusal := disk.shortage():
         return refusal
     with store.locked_with_plan(dataset_id) as (dataset, plan):
         if dataset is None:
             return dataset_gone()
         before = storage.usage_of(dataset.workspace_id, plan=plan)
-        rows = before.refusal() or check_records(dataset, body, now=now)
+        if ready is None or ready.version != dataset.version:
+            ready = checked(dataset, body, now=now)
+        rows = before.refusal() or ready.rows
         if isinstance(rows, Refusal):
             return rows
         written = store.write(dataset, rows, replaces=replaces, now=now)

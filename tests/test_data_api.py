@@ -18,8 +18,9 @@ from django.conf import LazySettings
 from django.db import connection
 
 from apperate.accounts.models import AuditEvent, Workspace
+from apperate.clock import database_now
 from apperate.refusals import Refusal
-from datasets import services, store
+from datasets import editing, services, store, writing
 from datasets.catalog import catalog
 from datasets.models import Dataset, Deletion, IngestJob
 from tests.data_plane_client import DataPlaneClient, Reply
@@ -769,3 +770,27 @@ def test_a_token_granted_the_new_dataset_of_an_old_name_is_let_in(
     reply = filled.api.get(f"/v1/data/ACME/PRICES?token={token.test_value}")
 
     assert (reply.status, reply.body) == (200, b"[]")
+
+
+# --- records that were checked before they are written -------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_records_checked_by_a_schema_that_changed_are_checked_again() -> None:
+    dataset = DatasetFactory()
+    with store.locked(dataset.pk) as found:
+        assert found is not None
+        body = b'[{"ticker": "AAPL", "date": "2024-01-02", "close": "dear"}]'
+        ready = writing.checked(found, body, now=database_now())
+    arguments: Any = {"dataset_id": dataset.pk, "body": body, "replaces": False, "now": database_now()}
+
+    refused = writing.write_records(**arguments, ready=ready)
+    properties = {**dataset.schema_json["properties"], "close": {"type": "string"}}
+    edited = editing.edit_from_document(
+        dataset=dataset, document={"schema": {**dataset.schema_json, "properties": properties}}, by=None,
+        now=database_now(),
+    )  # fmt: skip
+    assert not isinstance(edited, Refusal), edited
+
+    assert isinstance(refused, Refusal) and "close" in str(refused.errors)
+    assert writing.write_records(**arguments, ready=ready) == 1

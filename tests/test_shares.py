@@ -330,3 +330,30 @@ def test_conditions_have_a_number_of_words_in_all() -> None:
 
     assert not isinstance(parse_where(" or ".join([one] * 7), schema), str)
     assert "at most 800 words" in str(parse_where(" or ".join([one] * 8), schema))
+
+
+def test_what_is_slow_for_some_tokens_of_a_workspace_is_slow_for_all_of_them() -> None:
+    slow, about = shares.Slow(), (7, True)
+    first, others = Asker(1, 1), [Asker(2, 1), Asker(3, 1)]
+
+    slow.note(first, about, at=0.0)
+    slow.note(others[0], about, at=1.0)
+    assert slow.is_known(first, about, at=2.0)
+    assert not slow.is_known(first, (7, False), at=2.0)
+    assert not slow.is_known(others[1], about, at=2.0), "two are not the workspace"
+
+    slow.note(others[1], about, at=2.0)
+    assert slow.is_known(Asker(4, 1), about, at=3.0)
+    assert not slow.is_known(Asker(4, 2), about, at=3.0), "another workspace"
+    assert not slow.is_known(Asker(4, 1), about, at=shares.SLOW_KNOWN_SECONDS), "one of three is forgotten"
+    assert not slow.is_known(first, about, at=shares.SLOW_KNOWN_SECONDS)
+
+
+def test_of_many_slow_tokens_a_few_are_remembered() -> None:
+    slow, about = shares.Slow(), (7, True)
+    for token_id in range(1, 100):
+        slow.note(Asker(token_id, 1), about, at=float(token_id))
+
+    assert slow.is_known(Asker(99, 1), about, at=100.0)
+    assert slow.is_known(Asker(1, 1), about, at=97.0 + shares.SLOW_KNOWN_SECONDS - 1)
+    assert not slow.is_known(Asker(1, 1), about, at=97.0 + shares.SLOW_KNOWN_SECONDS + 1)
