@@ -20,16 +20,16 @@ from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Django must be 
 from django.http import HttpResponse, HttpResponseBase  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 
-from apperate import shares  # noqa: E402
-from apperate.changes import changes  # noqa: E402
-from apperate.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
-from apperate.pool import pools  # noqa: E402
-from apperate.problems import is_api_path  # noqa: E402
-from tokens.failed_values import failed_values  # noqa: E402
-from tokens.leases import leases  # noqa: E402
-from tokens.refusal_log import refusals  # noqa: E402
-from tokens.throttling import buckets  # noqa: E402
-from tokens.usage import meter  # noqa: E402
+from apperate.database import shares  # noqa: E402
+from apperate.database.changes import changes  # noqa: E402
+from apperate.database.pool import pools  # noqa: E402
+from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
+from apperate.http.problems import is_api_path  # noqa: E402
+from tokens.gate.failed_values import failed_values  # noqa: E402
+from tokens.gate.leases import leases  # noqa: E402
+from tokens.gate.meter import meter  # noqa: E402
+from tokens.gate.refusal_log import refusals  # noqa: E402
+from tokens.gate.throttling import buckets  # noqa: E402
 
 # More than shares.py gives to requests, so that work in the background finds one too.
 THREADS_MAX = 24

@@ -6,9 +6,9 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from apperate.configuration import flag, integer, networks, public_url, secret_key
-from apperate.database import databases
-from apperate.logs import LOGGING_CONFIGURATION
+from apperate.database.settings import databases
+from apperate.kernel.logs import LOGGING_CONFIGURATION
+from apperate.running.configuration import flag, integer, networks, public_url, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -74,8 +74,8 @@ INSTALLED_APPS = [
 
 # The dashboard's chain. The data plane has its own, because none of this may run for /v1/.
 MIDDLEWARE = [
-    "apperate.middleware.RequestId",
-    "apperate.middleware.SecurityHeaders",
+    "apperate.http.middleware.RequestId",
+    "apperate.http.middleware.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -85,16 +85,16 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "apperate.accounts.session_limits.SessionLimits",
-    "apperate.middleware.HtmxLoginRedirect",
-    "apperate.middleware.Toasts",
+    "apperate.accounts.sign_in.session_limits.SessionLimits",
+    "apperate.http.middleware.HtmxLoginRedirect",
+    "apperate.http.middleware.Toasts",
     "allauth.account.middleware.AccountMiddleware",
     "apperate.accounts.middleware.CurrentWorkspace",
     "apperate.accounts.middleware.AuditAddress",
 ]
-DATA_PLANE_URLCONF = "datasets.api_urls"
+DATA_PLANE_URLCONF = "datasets.api.urls"
 DATA_PLANE_MIDDLEWARE = [
-    "tokens.middleware.TokenAuthentication",
+    "tokens.gate.authentication.TokenAuthentication",
 ]
 
 TEMPLATES = [
@@ -107,13 +107,13 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "apperate.context.shell",
+                "apperate.dashboard.context.shell",
             ],
             "builtins": ["apperate.templatetags.ui", "template_partials.templatetags.partials"],
         },
     }
 ]
-FORM_RENDERER = "apperate.forms.FormRenderer"
+FORM_RENDERER = "apperate.dashboard.forms.FormRenderer"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 # --- database, cache, files -------------------------------------------------------------------
@@ -150,14 +150,14 @@ AUTH_PASSWORD_VALIDATORS = [
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-ACCOUNT_ADAPTER = "apperate.accounts.adapter.AccountAdapter"
+ACCOUNT_ADAPTER = "apperate.accounts.sign_in.adapter.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_EMAIL_VERIFICATION = "none"  # People come by invitation, which proves the address.
 ACCOUNT_LOGOUT_ON_GET = False
-MFA_ADAPTER = "apperate.factor_adapter.FactorAdapter"
-USERSESSIONS_ADAPTER = "apperate.accounts.adapter.SessionAdapter"
+MFA_ADAPTER = "apperate.accounts.sign_in.factor_adapter.FactorAdapter"
+USERSESSIONS_ADAPTER = "apperate.accounts.sign_in.adapter.SessionAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Apperate] "
@@ -169,7 +169,8 @@ PASSWORD_RESET_TIMEOUT = 3600
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 if SERVES_HTTPS and EMAIL_CONFIG["EMAIL_BACKEND"].endswith("console.EmailBackend"):
-    EMAIL_BACKEND = "apperate.accounts.unsent.EmailBackend"  # Whoever reads the log could use the links.
+    # Whoever reads the log could use the links.
+    EMAIL_BACKEND = "apperate.accounts.sign_in.unsent.EmailBackend"
 DEFAULT_FROM_EMAIL = env.str("APPERATE_FROM_EMAIL", default="Apperate <apperate@localhost>")
 INVITATION_DAYS = 7
 

@@ -14,11 +14,11 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from apperate.accounts.decorators import public
-from apperate.context import THEMES
+from apperate.dashboard.context import THEMES
 from apperate.guides import BY_SLUG, GUIDES
-from apperate.middleware import UNAVAILABLE
-from apperate.refusals import REFUSALS
-from datasets import start
+from apperate.http.middleware import UNAVAILABLE
+from apperate.kernel.refusals import REFUSALS
+from datasets.pages import start
 
 YEAR_SECONDS = 31_536_000
 logger = logging.getLogger("apperate.requests")

@@ -8,8 +8,8 @@ not the mean; no rule allows the page, so every rule is looked at.
 import sys
 import time
 
-from tokens.domains import RULES_MAX, match, parse_rules
-from tokens.page_address import ADDRESS_CHARACTERS_MAX
+from tokens.rules.domains import RULES_MAX, match, parse_rules
+from tokens.rules.page_address import ADDRESS_CHARACTERS_MAX
 
 REFERERS = {
     "labels": "https://" + "a." * 2042 + "com/",

@@ -20,8 +20,8 @@ from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
 from tests.data_plane_client import DataPlaneClient  # noqa: E402
 from tests.many_tokens import Account, fill, statements  # noqa: E402
-from tokens import token_format  # noqa: E402
-from tokens.snapshots import LOAD  # noqa: E402
+from tokens.gate.snapshots import LOAD  # noqa: E402
+from tokens.rules import token_format  # noqa: E402
 
 TOKENS, DATASETS, GRANTS_EACH = 10_000, 1_000, 200
 

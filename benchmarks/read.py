@@ -61,13 +61,14 @@ async def measure(facts: dict[str, str], seconds: float) -> None:
     django.setup()
     from datetime import UTC, datetime
 
-    from apperate import pool
-    from datasets import catalog, query, reads
+    from apperate.database import pool
+    from datasets.query import parsing
+    from datasets.storage import catalog, reads
 
     dataset = await catalog.find("DEMO", "STOCKS", fresh=True)
     assert dataset is not None
-    asked = query.parse([("last", "1")], dataset.schema, now=datetime.now(UTC), path_key="AAPL")
-    assert isinstance(asked, query.Query)
+    asked = parsing.parse([("last", "1")], dataset.schema, now=datetime.now(UTC), path_key="AAPL")
+    assert isinstance(asked, parsing.Query)
     statement, parameters = reads.read_statement(dataset, asked)
     connections = pool.Kind("benchmark", CLIENTS)
 

@@ -20,7 +20,7 @@ from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
 from apperate.accounts.models import Role, Workspace  # noqa: E402
 from tests.factories import DatasetFactory, MembershipFactory, TokenFactory  # noqa: E402
-from tokens.usage_periods import PERIODS  # noqa: E402
+from tokens.usage.periods import PERIODS  # noqa: E402
 
 TOKENS, DATASETS, TIMES = 50, 3, 5
 FILL = """

@@ -6,9 +6,9 @@ from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest
 
-from apperate.accounts import audit
+from apperate.accounts.audit import trail
 from apperate.accounts.models import User
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from datasets.models import Dataset, IngestJob
 
 
@@ -42,7 +42,7 @@ class DatasetAdmin(ReadOnly):
             return
         obj.version = before.version + 1
         obj.save(update_fields=["credits_per_record", "version"])
-        audit.record(
+        trail.record(
             "dataset.price_set",
             workspace=obj.workspace,
             by=request.user if isinstance(request.user, User) else None,

@@ -10,7 +10,7 @@ from django.utils import timezone
 from psycopg.types.json import Json
 
 from apperate.accounts.models import CORE, PREMIUM, Workspace
-from datasets.schema import Schema, parse_schema
+from datasets.records.schema import Schema, parse_schema
 
 
 class OrderedJSONField(models.JSONField):

@@ -11,17 +11,17 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from apperate.clock import month_of
-from apperate.refusals import Refusal
-from datasets import query as queries
-from datasets import reads, store
-from datasets.catalog import Metadata
-from datasets.json_text import DECODER
+from apperate.database.clock import month_of
+from apperate.kernel.json_text import DECODER
+from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset, IngestJob
-from tokens import saved_settings
+from datasets.query import parsing as queries
+from datasets.storage import reads, writes
+from datasets.storage.catalog import Metadata
 from tokens.models import Status, Token, UsageCounter
-from tokens.permissions import Action, Target, WorkspaceFacts, allows
-from tokens.token_format import TokenKind
+from tokens.rules.permissions import Action, Target, WorkspaceFacts, allows
+from tokens.rules.token_format import TokenKind
+from tokens.services import saved_settings
 
 PAGE_ROWS = 50
 JOBS_SHOWN = 5
@@ -46,7 +46,7 @@ class Row:
     """One dataset of the list. `size` is None when it could not be counted in time."""
 
     dataset: Dataset
-    size: store.Size | None
+    size: writes.Size | None
     running: int
 
     @property
@@ -71,19 +71,19 @@ def rows_of(datasets: Iterable[Dataset]) -> list[Row]:
         .values_list("dataset")
         .annotate(n=Count("pk"))
     )
-    empty = store.Size(0, 0, None)
+    empty = writes.Size(0, 0, None)
     return [
         Row(dataset, found.get(dataset.pk, empty) if found is not None else None, running.get(dataset.pk, 0))
         for dataset in datasets
     ]
 
 
-def sizes(ids: Sequence[int]) -> dict[int, store.Size] | None:
+def sizes(ids: Sequence[int]) -> dict[int, writes.Size] | None:
     """store.sizes(), or None when counting takes longer than a page may."""
     try:
         with transaction.atomic():
-            store.limit_statement(milliseconds=COUNT_MILLISECONDS)
-            return store.sizes(ids)
+            writes.limit_statement(milliseconds=COUNT_MILLISECONDS)
+            return writes.sizes(ids)
     except OperationalError:
         return None
 
@@ -131,7 +131,7 @@ def reads_of(dataset: Dataset, *, now: datetime) -> Reads | None:
     )
     try:
         with transaction.atomic():
-            store.limit_statement(milliseconds=COUNT_MILLISECONDS)
+            writes.limit_statement(milliseconds=COUNT_MILLISECONDS)
             counted = found.aggregate(
                 calls=Sum("calls"),
                 tokens=Count("token_id", distinct=True),

@@ -1,5 +1,5 @@
 """What the queue can run. Every process imports this module, so a worker knows each task by name."""
 
-from datasets.job_queue import check_audit_log, ingest, purge_files, retry_stalled
+from datasets.jobs.queue import check_audit_log, ingest, purge_files, retry_stalled
 
 __all__ = ["check_audit_log", "ingest", "purge_files", "retry_stalled"]

@@ -118,7 +118,7 @@ def race(
 
 def kill_a_worker(installation: Race) -> int:
     """kill -9 of a random server worker, never of their main process; how many were killed."""
-    servers = set(installation.pids("apperate.server"))
+    servers = set(installation.pids("apperate.running.server"))
     workers = [pid for pid in servers if parent_of(pid) in servers]
     if not workers:
         return 0

@@ -9,12 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from apperate.accounts.models import Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset
-from tokens import domains, services
 from tokens.models import Token
-from tokens.permissions import Action, Settings
+from tokens.rules import domains
+from tokens.rules.permissions import Action, Settings
+from tokens.services import lifecycle
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
 
 def create(asked: dict[str, Any], now: datetime) -> dict[str, Any]:
     dataset = Dataset.objects.get(workspace__name=asked["workspace"], name=asked["dataset"])
-    token = services.create_publishable_token(
+    token = lifecycle.create_publishable_token(
         workspace=Workspace.objects.get(name=asked["workspace"]), by=None, now=now, active_at_once=True,
         settings=Settings(core_data_access=False, all_datasets=frozenset({Action.READ})),
     )  # fmt: skip
@@ -44,17 +45,17 @@ def save(asked: dict[str, Any], now: datetime) -> dict[str, Any]:
         allowed_domains=domains.load(asked["allowed_domains"]),
         domains_report_only=asked["domains_report_only"],
     )
-    saved = services.save_settings(token=token, changes=settings, by=None, now=now, based_on=None)
+    saved = lifecycle.save_settings(token=token, changes=settings, by=None, now=now, based_on=None)
     assert not isinstance(saved, Refusal), saved
     return {"starts_at": saved.revision.effective_at.isoformat() if saved.revision else None}
 
 
 def undo(asked: dict[str, Any], now: datetime) -> dict[str, Any]:
-    return {"done": not isinstance(services.undo_pending(token=found(asked), by=None, now=now), Refusal)}
+    return {"done": not isinstance(lifecycle.undo_pending(token=found(asked), by=None, now=now), Refusal)}
 
 
 def apply_now(asked: dict[str, Any], now: datetime) -> dict[str, Any]:
-    return {"done": not isinstance(services.apply_now(token=found(asked), by=None, now=now), Refusal)}
+    return {"done": not isinstance(lifecycle.apply_now(token=found(asked), by=None, now=now), Refusal)}
 
 
 def clock(asked: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from apperate import embedded_postgres
-from apperate.embedded_backend import access, binaries, watcher
+from apperate.database.embedded import access, binaries, launcher, watcher
 from tests.embedded_users import IS_ROOT, connect, until
 
 ROLES = ["postgres", "apperate_owner", "apperate_app"]
@@ -28,7 +27,7 @@ def psql(
     command = [
         programs.folder / "psql",
         "-h",
-        embedded_postgres.socket_dir(data),
+        launcher.socket_dir(data),
         "-U",
         role,
         "-d",
@@ -59,15 +58,15 @@ def passwords(data: Path) -> dict[str, str]:
 
 
 def run_programs(data: Path, *steps: tuple[list[str], str]) -> None:
-    account = embedded_postgres._prepare_folders(data)
+    account = launcher._prepare_folders(data)
     found = binaries.runnable_by(account, binaries.find(), data.parent)
     by_descriptor = not binaries.reachable_by(account, data)
-    embedded_postgres._run_programs(data, account, found, list(steps), by_descriptor=by_descriptor)
+    launcher._run_programs(data, account, found, list(steps), by_descriptor=by_descriptor)
 
 
 def in_database(sql: str) -> tuple[list[str], str]:
     """A step that runs SQL without a server, as the superuser."""
-    return [*embedded_postgres._single_user("pg")[:-1], "apperate"], sql
+    return [*launcher._single_user("pg")[:-1], "apperate"], sql
 
 
 def make_old_cluster(data: Path) -> None:
@@ -75,7 +74,7 @@ def make_old_cluster(data: Path) -> None:
     run_programs(
         data,
         (["initdb", "-D", "pg", "-U", "postgres", "-A", "trust", "-E", "UTF8", "-k", "--locale=C"], ""),
-        (embedded_postgres._single_user("pg"), embedded_postgres.ROLES_SQL),
+        (launcher._single_user("pg"), launcher.ROLES_SQL),
         in_database(
             "CREATE TABLE kept (name text);\nINSERT INTO kept VALUES ('one');\n"
             "ALTER TABLE kept OWNER TO apperate_owner;\n"
@@ -85,15 +84,15 @@ def make_old_cluster(data: Path) -> None:
 
 def start_old_server(data: Path) -> None:
     """Start the old cluster as earlier versions do, with its own rules."""
-    account = embedded_postgres._prepare_folders(data)
+    account = launcher._prepare_folders(data)
     found = binaries.runnable_by(account, binaries.find(), data.parent)
     order = {
-        "data": str(data), "cluster": str(data / "pg"), "sockets": str(embedded_postgres.socket_dir(data)),
+        "data": str(data), "cluster": str(data / "pg"), "sockets": str(launcher.socket_dir(data)),
         "rules": str(data / "pg" / "pg_hba.conf"), "program": str(found.folder / "postgres"),
         "uid": account.uid, "gid": account.gid, "by_descriptor": False, "linger_seconds": "0.5",
     }  # fmt: skip
     subprocess.run([sys.executable, "-I", "-S", watcher.__file__, json.dumps(order)], check=True)
-    until(lambda: embedded_postgres._answers(data))
+    until(lambda: launcher._answers(data))
 
 
 def assert_closed(data: Path) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from apperate import embedded_postgres
-from apperate.embedded_backend import access
+from apperate.database.embedded import access, launcher
 
 ROOT = Path(__file__).resolve().parent.parent
 IS_ROOT = os.geteuid() == 0
@@ -65,7 +64,7 @@ class Users:
         for process in self.started:
             process.kill()
             process.communicate()
-        until(lambda: not embedded_postgres._is_watched(self.data))
+        until(lambda: not launcher._is_watched(self.data))
 
 
 def until(holds: Callable[[], object], seconds: float = 15) -> None:
@@ -100,7 +99,7 @@ def lives(pid: int) -> bool:
 
 def connect(data: Path, user: str = "apperate_owner", database: str = "apperate") -> psycopg.Connection:
     return psycopg.connect(
-        host=str(embedded_postgres.socket_dir(data)),
+        host=str(launcher.socket_dir(data)),
         port=5432,
         user=user,
         dbname=database,

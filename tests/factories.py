@@ -8,9 +8,9 @@ from factory.django import DjangoModelFactory
 
 from apperate.accounts.models import Membership, Role, User, Workspace
 from datasets.models import Dataset
-from tokens import token_format
 from tokens.models import Grant, Revision, Secret, Token
-from tokens.token_format import TokenKind
+from tokens.rules import token_format
+from tokens.rules.token_format import TokenKind
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"

@@ -32,7 +32,7 @@ def filled(demo: Any) -> dict[str, Any]:
 
 def main() -> None:
     from apperate.accounts.models import User, Workspace
-    from apperate.clock import database_now
+    from apperate.database.clock import database_now
     from apperate.demo.making import kept_passwords
 
     passwords = kept_passwords()
@@ -107,10 +107,11 @@ def last_part(url: str) -> str:
 def tokens(workspace: Any, owner: Any, now: Any) -> dict[str, str]:
     """The ids of tokens in states of their own."""
     from apperate.demo import tokens as of_demo
-    from tokens import services, webhook_settings
+    from tokens.alerts import webhook_settings
+    from tokens.services import lifecycle
 
-    gone: Any = services.create_publishable_token(workspace=workspace, by=owner, now=now, nickname="Gone")
-    services.delete_token(token=gone, by=owner, now=now)
+    gone: Any = lifecycle.create_publishable_token(workspace=workspace, by=owner, now=now, nickname="Gone")
+    lifecycle.delete_token(token=gone, by=owner, now=now)
     webhook_settings.save(workspace=workspace, url="https://example.com/hook", by=owner, now=now)
     made = {"secret": workspace.tokens.get(kind="secret").public_id}
     names = {"token": of_demo.PUBLIC, "restricted": "Customer websites", "limited": of_demo.NEAR_LIMIT}
@@ -123,22 +124,24 @@ def tokens(workspace: Any, owner: Any, now: Any) -> dict[str, str]:
 
 def datasets(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
     """QUOTES with a job that left a line out and a delete that can be taken back; a file that waits."""
-    from datasets import jobs, services, store, uploads, writing
-    from datasets.schema import parse_schema
+    from datasets.jobs import making, uploads
+    from datasets.records.schema import parse_schema
+    from datasets.services import creating, writing
+    from datasets.storage import writes
 
     schema: Any = parse_schema(SCHEMA, {"key": "ticker", "date": "date"})
-    quotes: Any = services.create_dataset(
+    quotes: Any = creating.create_dataset(
         workspace=workspace, name="QUOTES", schema=schema, by=owner, now=now, details={"title": "Quotes"}
     )
     for name in ("THROWN_AWAY", "EMPTY"):
-        services.create_dataset(workspace=workspace, name=name, schema=schema, by=owner, now=now)
+        creating.create_dataset(workspace=workspace, name=name, schema=schema, by=owner, now=now)
     workspace.datasets.filter(name="THROWN_AWAY").update(deleted_at=now)
     body = (
         b'[{"ticker":"AAPL","date":"2024-01-02","close":1},{"ticker":"MSFT","date":"2024-01-02","close":2}]'
     )
     writing.write_records(dataset_id=quotes.pk, body=body, replaces=False, now=now)
-    jobs.delete_records(dataset_id=quotes.pk, selection=store.Selection("MSFT"), token_id=None, now=now)
-    job: Any = jobs.create(
+    making.delete_records(dataset_id=quotes.pk, selection=writes.Selection("MSFT"), token_id=None, now=now)
+    job: Any = making.create(
         dataset_id=quotes.pk,
         file=io.BytesIO(CSV),
         options=writing.IngestOptions(replaces=False),
@@ -147,7 +150,7 @@ def datasets(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
         file_name="quotes.csv",
         is_queued=False,
     )
-    jobs.run(job)
+    making.run(job)
     upload: Any = uploads.keep(
         workspace=workspace, by=owner, name="WAITING", file_name="waiting.csv", chunks=[CSV], now=now
     )

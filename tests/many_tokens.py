@@ -7,12 +7,12 @@ from typing import Any
 
 from django.db import connection
 
-from apperate import pool
+from apperate.database import pool
 from datasets.models import Dataset
 from tests.factories import LONG_AGO, PRICES_SCHEMA, WorkspaceFactory
-from tokens import token_format
 from tokens.models import CreditWindow, Grant, Revision, Secret, Token
-from tokens.token_format import TokenKind
+from tokens.rules import token_format
+from tokens.rules.token_format import TokenKind
 
 # One row a grant. The token of revision n may read the datasets from 7n on, wrapping round.
 GRANTS = """

@@ -1,4 +1,4 @@
-"""Requests that are refused: for each code of apperate.refusals, one that provokes it, and what it names.
+"""Requests that are refused: for each code of apperate.kernel.refusals one that provokes it, and its names.
 
     for situation in SITUATIONS:
         sent = situation.prepare(workspace, dataset)
@@ -22,17 +22,17 @@ from django.test import override_settings
 
 from apperate.accounts.idempotency import HEADER
 from apperate.accounts.models import Workspace
-from apperate.clock import database_now
-from apperate.pool import connection_arguments
-from datasets import storage
+from apperate.database.clock import database_now
+from apperate.database.pool import connection_arguments
 from datasets.models import Dataset, IngestJob
-from datasets.services import system_workspace
+from datasets.services.creating import system_workspace
+from datasets.storage import limits
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
 from tests.test_signed_requests import OWN, give_signing_secret, signed
-from tokens import token_format
 from tokens.models import SigningSecret, Throttle, Token
-from tokens.token_format import TokenKind
+from tokens.rules import token_format
+from tokens.rules.token_format import TokenKind
 
 RECORD = b'{"ticker":"AAPL","date":"2024-01-02","close":1.5}'
 CSV = b"ticker,date,close\nAAPL,2024-01-02,1.5\n"
@@ -248,7 +248,7 @@ def with_a_full_plan(workspace: Workspace, dataset: Dataset) -> Sent:
 def with_full_storage(workspace: Workspace, dataset: Dataset) -> Sent:
     workspace.plan = "launch"
     workspace.save(update_fields=["plan"])
-    storage.add(workspace.pk, workspace.limits.storage_bytes_max or 0)
+    limits.add(workspace.pk, workspace.limits.storage_bytes_max or 0)
     token = publishable(workspace, {dataset: "write"})
     return Sent(token, dataset, "POST", f"record/{workspace.name}/{dataset.name}", body=RECORD)
 
@@ -300,7 +300,7 @@ def raising(state: str) -> Meanwhile:
 
     def meanwhile(api: DataPlaneClient, sent: Sent) -> AbstractContextManager[Any]:
         statement = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$"
-        return patch("datasets.reads.read_statement", lambda *_: (statement, None))
+        return patch("datasets.storage.reads.read_statement", lambda *_: (statement, None))
 
     return meanwhile
 

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import empty_tables
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 SCHEMA = {
     "type": "object",

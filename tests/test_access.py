@@ -14,9 +14,9 @@ from tests.factories import (
     TokenFactory,
     WorkspaceFactory,
 )
-from tokens import token_format
 from tokens.models import CreditWindow, Token
-from tokens.token_format import TokenKind
+from tokens.rules import token_format
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -453,7 +453,7 @@ def test_a_failing_check_refuses(api: DataPlaneClient, token: Token, monkeypatch
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("a fault in a check")
 
-    monkeypatch.setattr("tokens.access.first_no", broken)
+    monkeypatch.setattr("tokens.gate.access.first_no", broken)
 
     reply = read(api, token)
 
@@ -466,7 +466,7 @@ def test_a_worker_that_hears_nothing_from_the_database_refuses(
 ) -> None:
     assert read(api, token).status == 200
 
-    monkeypatch.setattr("apperate.changes.STALE_SECONDS_MAX", -1.0)
+    monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", -1.0)
 
     reply = read(api, token)
     assert (reply.status, reply.code) == (503, "unavailable")
@@ -474,6 +474,6 @@ def test_a_worker_that_hears_nothing_from_the_database_refuses(
 
 
 async def _next_poll() -> None:
-    from apperate.changes import changes
+    from apperate.database.changes import changes
 
     await changes.poll()

@@ -4,15 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from apperate.accounts import audit
+from apperate.accounts.audit import trail
 from apperate.accounts.models import AuditEvent, Workspace
-from apperate.clock import database_now, month_of
+from apperate.database.clock import database_now, month_of
 from datasets.models import Dataset, IngestJob
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
 from tokens import selectors
 from tokens.models import CreditWindow, Token, UsageCounter
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -183,10 +183,10 @@ def test_logs_tell_changes_and_failed_jobs_of_the_period(
     now = datetime.now(UTC)
     workspace = secret.workspace
     for hours, target in ((1, "NEW"), (30, "OLDER"), (24 * 8, "LONG_AGO")):
-        audit.record(
+        trail.record(
             "dataset.create", workspace=workspace, by=None, now=now - timedelta(hours=hours), target=target
         )
-    audit.record("dataset.create", workspace=WorkspaceFactory(), by=None, now=now, target="OTHERS")
+    trail.record("dataset.create", workspace=WorkspaceFactory(), by=None, now=now, target="OTHERS")
     job = IngestJob.objects.create(dataset=dataset, status="ERROR", message="too many", ended_at=now)
 
     def told(query: str = "") -> list[str]:

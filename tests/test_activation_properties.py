@@ -17,16 +17,18 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from apperate import pool
 from apperate.accounts.models import Workspace
-from apperate.changes import POLL_SECONDS, Changes
-from apperate.refusals import Refusal
+from apperate.database import pool
+from apperate.database.changes import POLL_SECONDS, Changes
+from apperate.kernel.refusals import Refusal
 from tests.factories import DatasetFactory
-from tokens import access, domains, services, snapshots, token_format
-from tokens.access import Facts
+from tokens.gate import access, snapshots
+from tokens.gate.access import Facts
 from tokens.models import Token
-from tokens.permissions import Action, Settings, Snapshot, Target, WorkspaceFacts
-from tokens.token_format import TokenKind
+from tokens.rules import domains, token_format
+from tokens.rules.permissions import Action, Settings, Snapshot, Target, WorkspaceFacts
+from tokens.rules.token_format import TokenKind
+from tokens.services import lifecycle
 
 SEED = 20_261_126
 START = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -171,7 +173,7 @@ def world(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     arguments = pool.connection_arguments()
     options = f"{arguments.get('options', '')} -c search_path=steps,public,pg_catalog"
     monkeypatch.setattr(pool, "connection_arguments", lambda: {**arguments, "options": options})
-    monkeypatch.setattr("apperate.changes.time", SimpleNamespace(monotonic=lambda: world.elapsed))
+    monkeypatch.setattr("apperate.database.changes.time", SimpleNamespace(monotonic=lambda: world.elapsed))
     yield world
     with connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA steps CASCADE")
@@ -197,12 +199,12 @@ class Sequence:
         self.chance, self.world = chance, world
         self.dataset_ids = [DatasetFactory(workspace=workspace).pk for _ in range(2)]
         self.saved = any_settings(chance, self.dataset_ids)
-        token = services.create_publishable_token(
+        token = lifecycle.create_publishable_token(
             workspace=workspace, by=None, now=world.now, settings=self.saved
         )
         assert isinstance(token, Token)
         self.token, self.is_disabled = token, False
-        self.versions = [(self.saved, world.now + services.delay())]
+        self.versions = [(self.saved, world.now + lifecycle.delay())]
         self.known()
         self.known_from = len(world.history)
 
@@ -214,31 +216,31 @@ class Sequence:
         edit = any_settings(self.chance, self.dataset_ids)
         part = self.chance.choice(["grants", "all_datasets", "allowed_domains", "domains_report_only"])
         changes = replace(self.saved, **{part: getattr(edit, part)}) if self.chance.random() < 0.5 else edit
-        outcome = services.save_settings(
+        outcome = lifecycle.save_settings(
             token=self.token, changes=changes, by=None, now=self.world.now, based_on=None
         )
         assert not isinstance(outcome, Refusal)
         assert (outcome.revision is None) == (changes == self.saved)
         if outcome.revision is not None:
             self.saved = changes
-            self.versions = [*in_force, (changes, self.world.now + services.delay())]
+            self.versions = [*in_force, (changes, self.world.now + lifecycle.delay())]
 
     def undo(self) -> None:
         in_force, waiting = parts(self.versions, self.world.now)
-        outcome = services.undo_pending(token=self.token, by=None, now=self.world.now)
+        outcome = lifecycle.undo_pending(token=self.token, by=None, now=self.world.now)
         assert isinstance(outcome, Refusal) == (not in_force or not waiting)
         if not isinstance(outcome, Refusal):
             self.versions, self.saved = in_force, in_force[0][0]
 
     def apply_now(self) -> None:
         in_force, waiting = parts(self.versions, self.world.now)
-        outcome = services.apply_now(token=self.token, by=None, now=self.world.now)
+        outcome = lifecycle.apply_now(token=self.token, by=None, now=self.world.now)
         assert isinstance(outcome, Refusal) == (not waiting)
         if waiting:
             self.versions = [*in_force, (waiting[0][0], self.world.now)]
 
     def switch(self) -> None:
-        change = services.enable if self.is_disabled else services.disable
+        change = lifecycle.enable if self.is_disabled else lifecycle.disable
         change(token=self.token, by=None, now=self.world.now)
         self.is_disabled = not self.is_disabled
 

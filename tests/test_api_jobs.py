@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from apperate.accounts.models import AuditEvent
-from apperate.clock import database_now
-from datasets import jobs
+from apperate.database.clock import database_now
+from datasets.jobs import making
 from datasets.models import Dataset, IngestJob
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory
@@ -21,7 +21,7 @@ from tests.test_data_api import (  # noqa: F401  pytest finds fixtures by name
     secret,
     worker,
 )
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -145,7 +145,7 @@ def test_a_document_is_an_upload_too(call: Caller, prices: Dataset, data: Any) -
     assert reply.status == 200, reply.body
     job = IngestJob.objects.get(public_id=reply.json()["jobId"])
     assert (job.dataset_id, job.invalid_max, job.replaces_duplicates) == (prices.pk, 3, True)
-    jobs.run(job)
+    making.run(job)
     assert job.stored == 1
 
 

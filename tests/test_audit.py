@@ -9,11 +9,11 @@ from django.db import ProgrammingError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from apperate.accounts import audit
+from apperate.accounts.audit import trail
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.accounts.plans import PLANS
-from apperate.clock import database_now
-from apperate.pool import connection_arguments
+from apperate.database.clock import database_now
+from apperate.database.pool import connection_arguments
 from tests.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceFactory
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +33,7 @@ def as_application() -> Iterator[psycopg.Connection]:
 
 def written(workspace: Workspace | None, *, days_ago: float = 0) -> AuditEvent:
     at = database_now() - timedelta(days=days_ago)
-    event = audit.record("token.created", workspace=workspace, by=None, now=at)
+    event = trail.record("token.created", workspace=workspace, by=None, now=at)
     seal()
     return event
 
@@ -113,7 +113,7 @@ def test_rows_are_kept_for_the_days_of_the_plan(plan: object) -> None:
     written(workspace, days_ago=plan.audit_days + 0.1)
     kept = written(workspace, days_ago=plan.audit_days - 0.1)
 
-    assert audit.purge() == 1
+    assert trail.purge() == 1
 
     assert AuditEvent.objects.get() == kept
 
@@ -123,22 +123,22 @@ def test_rows_without_a_workspace_are_kept_for_the_longest_time() -> None:
     written(None, days_ago=longest + 0.1)
     kept = written(None, days_ago=longest - 0.1)
 
-    assert audit.purge() == 1
+    assert trail.purge() == 1
 
     assert AuditEvent.objects.get() == kept
 
 
 def test_a_purge_goes_on_until_nothing_is_left(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "PURGE_ROWS", 2)
+    monkeypatch.setattr(trail, "PURGE_ROWS", 2)
     for _ in range(5):
         written(workspace, days_ago=400)
 
-    assert audit.purge() == 5
+    assert trail.purge() == 5
 
 
 def test_a_person_who_goes_leaves_their_rows_as_they_are(workspace: Workspace) -> None:
     user = UserFactory(email="gone@example.com")
-    event = audit.record("token.created", workspace=workspace, by=user, now=database_now())
+    event = trail.record("token.created", workspace=workspace, by=user, now=database_now())
     pk = user.pk
 
     user.delete()

@@ -12,11 +12,11 @@ from django.db import ProgrammingError, connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apperate import diagnosis
-from apperate.accounts import audit, audit_chain
+from apperate.accounts.audit import chain, trail
 from apperate.accounts.models import AuditEvent, AuditHead, Workspace
-from apperate.clock import database_now
-from datasets.job_queue import report_audit_log
+from apperate.database.clock import database_now
+from apperate.running import diagnosis
+from datasets.jobs.queue import report_audit_log
 from tests.factories import UserFactory, WorkspaceFactory
 from tests.test_audit import as_application, seal, written
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 
 def broken() -> list[str]:
-    return [one.words for one in audit_chain.breaks()]
+    return [one.words for one in chain.breaks()]
 
 
 def tamper(statement: str, *values: Any) -> None:
@@ -44,11 +44,11 @@ def tamper(statement: str, *values: Any) -> None:
 def five(workspace: Workspace) -> list[AuditEvent]:
     """Five events of a workspace, and one each of another and of none."""
     events = [
-        audit.record("token.created", workspace=workspace, by=None, now=database_now(), target=f"tok_{n}")
+        trail.record("token.created", workspace=workspace, by=None, now=database_now(), target=f"tok_{n}")
         for n in range(5)
     ]
-    audit.record("token.created", workspace=WorkspaceFactory(), by=None, now=database_now())
-    audit.record("sign_in.failed", workspace=None, by=None, now=database_now())
+    trail.record("token.created", workspace=WorkspaceFactory(), by=None, now=database_now())
+    trail.record("sign_in.failed", workspace=None, by=None, now=database_now())
     seal()
     return events
 
@@ -69,7 +69,7 @@ def test_a_digest_can_be_made_again_from_what_is_documented(workspace: Workspace
     """As docs/operating.md says it, without the code of this project."""
     user = UserFactory()
     now = datetime.fromisoformat("2026-11-27T12:00:00.000001+00:00")
-    audit.record(
+    trail.record(
         "token.edited", workspace=workspace, by=user, now=now, target="tok_1", address="192.0.2.1",
         before={"nickname": 'a "b"\n\x7f\u2028é'}, after={"limit": 5, "is_on": None},
     )  # fmt: skip
@@ -102,7 +102,7 @@ def test_whatever_is_written_is_sealed_the_same_by_both(
     workspace: Workspace, target: str, value: Any
 ) -> None:
     """The database's rule and this project's agree on any text and any JSON."""
-    audit.record("x", workspace=workspace, by=None, now=database_now(), target=target, after={"v": value})
+    trail.record("x", workspace=workspace, by=None, now=database_now(), target=target, after={"v": value})
     seal()
 
     assert broken() == []
@@ -167,7 +167,7 @@ def test_what_is_changed_behind_the_log_is_named(
 ) -> None:
     tamper(statement)
 
-    found = " ".join(one.words for one in audit_chain.breaks() if one.chain == workspace.pk)
+    found = " ".join(one.words for one in chain.breaks() if one.chain == workspace.pk)
 
     for words in expected:
         assert words in found, found
@@ -176,14 +176,14 @@ def test_what_is_changed_behind_the_log_is_named(
 def test_a_workspace_that_was_not_touched_holds(five: list[AuditEvent], workspace: Workspace) -> None:
     tamper("UPDATE accounts_auditevent SET actor = 'me' WHERE position = 2")
 
-    assert {one.chain for one in audit_chain.breaks()} == {workspace.pk}
+    assert {one.chain for one in chain.breaks()} == {workspace.pk}
 
 
 def test_a_purge_takes_only_the_beginning_and_leaves_a_chain(workspace: Workspace) -> None:
     for days_ago in (400, 399, 1, 398, 0):
         written(workspace, days_ago=days_ago)
 
-    assert audit.purge() == 2
+    assert trail.purge() == 2
 
     # The fourth is past its days, and goes when the third before it goes.
     assert list(AuditEvent.objects.order_by("position").values_list("position", flat=True)) == [3, 4, 5]
@@ -197,7 +197,7 @@ def test_a_log_that_was_purged_whole_goes_on(workspace: Workspace) -> None:
     for _ in range(3):
         written(workspace, days_ago=400)
 
-    assert audit.purge() == 3
+    assert trail.purge() == 3
     assert broken() == []
 
     written(workspace)
@@ -262,7 +262,7 @@ def test_many_who_write_at_once_make_one_chain() -> None:
                 with transaction.atomic():
                     # In another order in each thread: nobody waits in a circle.
                     for workspace in workspaces[(turn + n) % 3 :] + workspaces[: (turn + n) % 3]:
-                        audit.record("x", workspace=workspace, by=None, now=database_now())
+                        trail.record("x", workspace=workspace, by=None, now=database_now())
         except BaseException as error:
             failed.append(error)
         finally:

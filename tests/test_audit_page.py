@@ -11,10 +11,10 @@ from asgiref.sync import async_to_sync
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from apperate.accounts import audit
-from apperate.accounts.audit_words import value_words
+from apperate.accounts.audit import trail
+from apperate.accounts.audit.words import value_words
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.cells import unescape_cell
+from apperate.kernel.cells import unescape_cell
 from apperate.team import audit_log
 from tests.conftest import signed_in
 from tests.factories import TokenFactory, WorkspaceFactory
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 
 def written(workspace: Workspace, action: str = "token.created", **given: Any) -> AuditEvent:
-    return audit.record(action, **({"workspace": workspace, "by": None, "now": NOW} | given))
+    return trail.record(action, **({"workspace": workspace, "by": None, "now": NOW} | given))
 
 
 def exported(user: User, query: str = "") -> tuple[Any, list[list[str]]]:
@@ -147,7 +147,7 @@ def test_filters(
     rows["a"]["now"] = NOW - timedelta(days=3)
     pks = {}
     for name, row in rows.items():
-        with audit.asked_by(address="192.0.2.1", actor="token abc123" if name == "b" else "system"):
+        with trail.asked_by(address="192.0.2.1", actor="token abc123" if name == "b" else "system"):
             pks[written(workspace, **(kept | row)).pk] = name
 
     page = as_owner.get(URL, query)
@@ -207,7 +207,7 @@ def test_the_page_takes_few_queries_however_long_the_log(
     as_owner: Client, workspace: Workspace, django_assert_max_num_queries: Any
 ) -> None:
     for number in range(60):
-        with audit.asked_by(address="192.0.2.1", actor=f"token t{number}"):
+        with trail.asked_by(address="192.0.2.1", actor=f"token t{number}"):
             written(workspace, target=f"t{number}", after={"kind": "publishable"})
 
     with django_assert_max_num_queries(10):

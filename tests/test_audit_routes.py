@@ -17,8 +17,8 @@ from django.contrib import admin
 from django.test import Client, RequestFactory
 from django.urls import get_resolver, reverse
 
-from apperate.accounts import audit
-from apperate.accounts.audit_words import ACTIONS
+from apperate.accounts.audit import trail
+from apperate.accounts.audit.words import ACTIONS
 from apperate.accounts.models import AuditEvent, User, Workspace
 from tests.conftest import signed_in
 from tests.factories import PASSWORD
@@ -158,7 +158,7 @@ def test_every_page_that_takes_a_post_has_a_row(as_owner: Client) -> None:
 def test_every_call_of_the_api_that_is_no_read_has_a_row() -> None:
     calls = {
         f"{method} {route}"
-        for route, view in routes(get_resolver("datasets.api_urls").url_patterns)
+        for route, view in routes(get_resolver("datasets.api.urls").url_patterns)
         for method in getattr(view, "views", ())
         if method not in {"GET", "HEAD"}
     }
@@ -288,7 +288,7 @@ def test_what_cannot_be_audited_is_not_changed(
     url, data = requests[change]
 
     with monkeypatch.context() as patched:
-        patched.setattr(audit, "record_person", refuse)
+        patched.setattr(trail, "record_person", refuse)
         as_second.raise_request_exception = False
         assert as_second.post(reverse(url), data).status_code == 500
 

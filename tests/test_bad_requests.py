@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from apperate.changes import changes
+from apperate.database.changes import changes
 from datasets.models import Dataset, IngestJob, Record
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
+from tokens.gate.meter import meter
 from tokens.models import Token, UsageCounter
-from tokens.token_format import TokenKind
-from tokens.usage import meter
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RECORDS = [{"ticker": "AAPL", "date": f"2024-01-0{day}", "close": day} for day in range(1, 6)]
@@ -43,7 +43,7 @@ def test_a_name_that_moved_to_another_dataset_is_checked_anew(
     api: DataPlaneClient, filled: Dataset, reader: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I6: nobody reads a row they have no grant for, not even in the moment after a rename."""
-    monkeypatch.setattr("apperate.changes.POLL_SECONDS", 3600)
+    monkeypatch.setattr("apperate.database.changes.POLL_SECONDS", 3600)
     url = f"/v1/data/ACME/PRICES?last=1&token={reader.test_value}"
     assert api.get(url).status == 200
     hidden = DatasetFactory(workspace=filled.workspace, name="HIDDEN")
@@ -271,8 +271,8 @@ def test_the_first_failing_check_answers_before_names_are_looked_at(
 def test_a_long_answer_is_cut_into_pages(
     api: DataPlaneClient, filled: Dataset, reader: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.reads.ANSWER_CHARACTERS_MAX", 100)
-    monkeypatch.setattr("datasets.reads.SURELY_SHORT", 0)
+    monkeypatch.setattr("datasets.storage.reads.ANSWER_CHARACTERS_MAX", 100)
+    monkeypatch.setattr("datasets.storage.reads.SURELY_SHORT", 0)
     url = f"/v1/data/ACME/PRICES?token={reader.test_value}&limit=1000&sort=asc"
 
     pages, cursor = [], ""
@@ -288,7 +288,7 @@ def test_a_long_answer_is_cut_into_pages(
 def test_core_reads_of_a_changed_price_cost_the_new_price(
     api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apperate.changes.POLL_SECONDS", 3600)
+    monkeypatch.setattr("apperate.database.changes.POLL_SECONDS", 3600)
     core = DatasetFactory(workspace=WorkspaceFactory(name="CORE"), name="PRICES", credits_per_record=1)
     operator = TokenFactory(workspace=core.workspace, kind=TokenKind.SECRET)
     assert api.post(f"/v1/record/CORE/PRICES?token={operator.test_value}", RECORDS).status == 200

@@ -7,13 +7,14 @@ import psycopg
 import pytest
 
 from apperate.accounts.models import Workspace
-from datasets import api_batch, reads
+from datasets.api import batch as api_batch
 from datasets.models import Dataset
+from datasets.storage import reads
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
-from tokens.credits import spent
+from tokens.gate.credits import spent
 from tokens.models import CreditWindow
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets.callback_names import CALLBACK_NEEDED, REFUSED, parse_callback
+from datasets.query.callback_names import CALLBACK_NEEDED, REFUSED, parse_callback
 
 
 @pytest.mark.parametrize(

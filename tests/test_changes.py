@@ -8,13 +8,14 @@ import psycopg
 import pytest
 from django.db import connection
 
-from apperate import pool
-from apperate.changes import Stale, changes
-from datasets.catalog import catalog
+from apperate.database import pool
+from apperate.database.changes import Stale, changes
+from datasets.storage.catalog import catalog
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens import snapshots, token_format
+from tokens.gate import snapshots
 from tokens.models import Token
+from tokens.rules import token_format
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def no_polls_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test polls by hand, so that what it sees was that poll's doing."""
-    monkeypatch.setattr("apperate.changes.POLL_SECONDS", 3600)
-    monkeypatch.setattr("apperate.changes.STALE_SECONDS_MAX", 3600)
+    monkeypatch.setattr("apperate.database.changes.POLL_SECONDS", 3600)
+    monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", 3600)
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_the_clock_is_the_databases_and_never_ahead(api: DataPlaneClient) -> Non
 def test_a_worker_without_news_does_not_know_the_time(
     api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apperate.changes.STALE_SECONDS_MAX", -1)
+    monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", -1)
 
     with pytest.raises(Stale):
         changes.now()

@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from datasets.condition_sql import condition_sql
-from datasets.conditions import (
+from apperate.kernel.dates import parse_date
+from apperate.kernel.json_text import dumps
+from apperate.kernel.ranges import Span
+from datasets.query.filter_sql import condition_sql
+from datasets.query.filters import (
     COMPARISONS_MAX,
     DEPTH_MAX,
     TEXT_CHARS_MAX,
@@ -24,10 +27,7 @@ from datasets.conditions import (
     parse_subattribute,
     parse_where,
 )
-from datasets.dates import parse_date
-from datasets.json_text import dumps
-from datasets.ranges import Span
-from datasets.schema import PropertyType, Schema, parse_schema
+from datasets.records.schema import PropertyType, Schema, parse_schema
 
 PROPERTIES = {
     "close": {"type": "number"},

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from apperate.configuration import URL_FILE, flag, integer, public_url, secret_key
+from apperate.running.configuration import URL_FILE, flag, integer, public_url, secret_key
 
 
 @pytest.mark.parametrize(

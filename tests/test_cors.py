@@ -159,7 +159,7 @@ def test_a_fault_is_shared_like_a_refusal(
     api: DataPlaneClient, prices: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also a 5xx can be read: the page shows its request id instead of "network error"."""
-    monkeypatch.setattr("tokens.access.check_settings", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("tokens.gate.access.check_settings", lambda *args, **kwargs: 1 / 0)
 
     reply = ask(api, token_of(prices, "app.example.com"), {"Origin": APP})
 

@@ -18,11 +18,11 @@ from apperate.accounts.models import User, Workspace
 from tests.factories import LONG_AGO, RevisionFactory, TokenFactory
 from tests.receiver import OK, Receiver, receiving
 from tests.test_jobs import work
-from tokens import webhook_settings
 from tokens.alert_models import CreditAlert, Webhook
-from tokens.alerts import ATTEMPTS_MAX, mail_alert, post_alert, raise_alerts
+from tokens.alerts import webhook_settings
+from tokens.alerts.telling import ATTEMPTS_MAX, mail_alert, post_alert, raise_alerts
+from tokens.alerts.webhook_settings import Saved
 from tokens.models import CreditWindow, Token
-from tokens.webhook_settings import Saved
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)

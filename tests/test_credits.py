@@ -6,17 +6,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from apperate import asgi, pool
-from apperate.clock import month_of, next_month
-from apperate.refusals import Refusal
+from apperate import asgi
+from apperate.database import pool
+from apperate.database.clock import month_of, next_month
+from apperate.kernel.refusals import Refusal
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens import credits
-from tokens import leases as lease_rules
-from tokens.credits import Charged, spent
-from tokens.leases import Leases, leases
+from tokens.gate import credits
+from tokens.gate import leases as lease_rules
+from tokens.gate.credits import Charged, spent
+from tokens.gate.leases import Leases, leases
 from tokens.models import CreditWindow, Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOW = datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)
@@ -276,7 +277,7 @@ def test_an_answer_that_fails_before_its_first_byte_is_not_charged(
     async def fail(*args: object) -> None:
         raise ValueError("the answer cannot be made")
 
-    monkeypatch.setattr("datasets.gate.packed", fail)
+    monkeypatch.setattr("datasets.api.endpoint.packed", fail)
     reply = api.get(f"/v1/data/CORE/PRICES/A?token={priced.test_value}&last=10")
     pass_a_second(api)
 
@@ -293,6 +294,6 @@ def test_nothing_left_is_refused_before_the_query(
     async def unasked(*args: object) -> None:
         raise AssertionError("the query ran")
 
-    monkeypatch.setattr("datasets.reads.read", unasked)
+    monkeypatch.setattr("datasets.storage.reads.read", unasked)
 
     assert api.get(f"/v1/data/CORE/PRICES?token={priced.test_value}&{query}").code == "credits-exhausted"

@@ -18,15 +18,16 @@ from django.conf import LazySettings
 from django.db import connection
 
 from apperate.accounts.models import AuditEvent, Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal
-from datasets import editing, services, store, writing
-from datasets.catalog import catalog
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset, Deletion, IngestJob
+from datasets.services import creating, editing, writing
+from datasets.storage import writes
+from datasets.storage.catalog import catalog
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
 from tokens.models import Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,7 +69,7 @@ def options(workspace: Workspace) -> Dataset:
         },
         "columnMapping": {"key": "name", "subkey": "strike"},
     }
-    made = services.create_from_document(
+    made = creating.create_from_document(
         workspace=workspace, document={"dataset": document}, by=None, now=datetime.now(UTC)
     )
     assert isinstance(made, Dataset), made
@@ -121,7 +122,7 @@ from django.conf import settings
 settings.DATABASES["default"]["NAME"], settings.INGEST_DIR = sys.argv[1], Path(sys.argv[2])
 import django
 django.setup()
-from apperate.supervisor import die_with_parent
+from apperate.running.supervisor import die_with_parent
 die_with_parent()
 from django.core.management import call_command
 call_command("procrastinate", "worker", "--no-listen-notify", "--fetch-job-polling-interval", "0.1")
@@ -151,7 +152,7 @@ def refused(reply: Reply, status: int = 400, code: str = "invalid-values") -> di
 
 
 def count(dataset: Dataset) -> int:
-    found = store.sizes([dataset.pk]).get(dataset.pk)
+    found = writes.sizes([dataset.pk]).get(dataset.pk)
     return found.records if found else 0
 
 
@@ -740,11 +741,11 @@ def test_a_dataset_that_was_made_again_is_read_anew(
 ) -> None:
     """What a worker remembers of a dataset never answers for another one of the same name."""
     assert filled.get("PRICES").status == 200
-    store.erase([prices.pk])
+    writes.erase([prices.pk])
     Dataset.objects.filter(pk=prices.pk).delete()
     assert catalog.get(("ACME", "PRICES")) is not None
     refused(filled.get("PRICES"), 404, "not-found")
-    made = services.create_from_document(
+    made = creating.create_from_document(
         workspace=workspace,
         document={"datasetId": "PRICES", "schema": {"properties": {"x": {"type": "integer"}}}},
         by=None,
@@ -761,7 +762,7 @@ def test_a_token_granted_the_new_dataset_of_an_old_name_is_let_in(
     filled: Caller, prices: Dataset, workspace: Workspace
 ) -> None:
     assert filled.get("PRICES").status == 200
-    store.erase([prices.pk])
+    writes.erase([prices.pk])
     Dataset.objects.filter(pk=prices.pk).delete()
     again = DatasetFactory(workspace=workspace, name="PRICES")
     token = TokenFactory(workspace=workspace, settings=False)
@@ -778,7 +779,7 @@ def test_a_token_granted_the_new_dataset_of_an_old_name_is_let_in(
 @pytest.mark.django_db
 def test_records_checked_by_a_schema_that_changed_are_checked_again() -> None:
     dataset = DatasetFactory()
-    with store.locked(dataset.pk) as found:
+    with writes.locked(dataset.pk) as found:
         assert found is not None
         body = b'[{"ticker": "AAPL", "date": "2024-01-02", "close": "dear"}]'
         ready = writing.checked(found, body, now=database_now())

@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from apperate.database import databases
+from apperate.database.settings import databases
 
 HOME = Path("/srv/apperate")
 URL = "postgresql://user:secret@db.example.com:6432/data"
@@ -19,7 +19,7 @@ def default(environ: dict[str, str], *, pooled: bool = False) -> dict[str, objec
 def test_without_a_url_the_embedded_server_is_named_and_not_started(tmp_path: Path) -> None:
     settings = databases(tmp_path, {}, pooled=False)["default"]
 
-    assert settings["ENGINE"] == "apperate.embedded_backend"
+    assert settings["ENGINE"] == "apperate.database.embedded"
     assert (settings["NAME"], settings["USER"]) == ("apperate", "apperate_app")
     assert settings["HOST"] == str(tmp_path / "db")
     assert list(tmp_path.iterdir()) == []

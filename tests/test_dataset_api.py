@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from apperate.accounts.models import AuditEvent, Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal
-from datasets import editing, store, trash
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset, Deletion
+from datasets.services import editing, trash
+from datasets.storage import writes
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import PRICES_SCHEMA, DatasetFactory, TokenFactory, WorkspaceFactory
 from tests.installation import until
 from tokens.models import Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RECORDS = [
@@ -300,7 +301,7 @@ def test_only_the_secret_token_changes_datasets(
 
 
 def records(dataset: Dataset) -> int:
-    found = store.sizes([dataset.pk]).get(dataset.pk)
+    found = writes.sizes([dataset.pk]).get(dataset.pk)
     return found.records if found else 0
 
 

@@ -11,9 +11,11 @@ from django.db import connection
 from playwright.sync_api import Page, expect
 
 from apperate.accounts.models import User
-from apperate.clock import database_now
-from datasets import jobs, store, writing
+from apperate.database.clock import database_now
+from datasets.jobs import making
 from datasets.models import Dataset, IngestJob
+from datasets.services import writing
+from datasets.storage import writes
 from tests.conftest import sign_in_browser
 from tests.factories import DatasetFactory, TokenFactory
 from tokens.models import UsageCounter
@@ -98,7 +100,7 @@ def test_an_upload_is_walked_to_its_end_without_a_reload(
     page.evaluate("window.stayed = true")
     expect(page.get_by_text("The job waits for its turn.")).to_be_visible()
     axe(page)
-    jobs.run(IngestJob.objects.get())
+    making.run(IngestJob.objects.get())
     expect(page.get_by_text("Complete", exact=True)).to_be_visible()
     assert page.evaluate("window.stayed")
     axe(page)
@@ -113,7 +115,7 @@ def test_an_upload_is_walked_to_its_end_without_script(visit: Callable[[str], Pa
 
     walk(page, file)
 
-    jobs.run(IngestJob.objects.get())
+    making.run(IngestJob.objects.get())
     page.get_by_role("link", name="Refresh").click()
     expect(page.get_by_text("Complete", exact=True)).to_be_visible()
 
@@ -165,7 +167,7 @@ def test_a_mistake_keeps_the_chosen_file_and_is_said_at_its_field(
 def test_nothing_scrolls_sideways_on_a_phone(visit: Callable[[str], Page], file: Path, width: int) -> None:
     page = visit("/datasets/")
     walk(page, file)
-    jobs.run(IngestJob.objects.get())
+    making.run(IngestJob.objects.get())
     job = page.url
     page.set_viewport_size({"width": width, "height": 800})
 
@@ -190,14 +192,14 @@ def used(owner: User) -> Dataset:
     for key in (b"AAPL", b"MSFT"):
         sent = body.replace(b"AAPL", key)
         writing.write_records(dataset_id=dataset.pk, body=sent, replaces=False, now=now)
-    jobs.delete_records(dataset_id=dataset.pk, selection=store.Selection("MSFT"), token_id=None, now=now)
+    making.delete_records(dataset_id=dataset.pk, selection=writes.Selection("MSFT"), token_id=None, now=now)
     file = BytesIO(b"ticker,date,close\nIBM,2024-01-02,4\nIBM,never,1\n")
     options = writing.IngestOptions(replaces=False)
-    job = jobs.create(
+    job = making.create(
         dataset_id=dataset.pk, file=file, options=options, now=now, by=owner, file_name="ibm.csv"
     )
     assert isinstance(job, IngestJob)
-    jobs.run(job)
+    making.run(job)
     token = TokenFactory(workspace=workspace, nickname="Site")
     for operation, calls in (("read", 120), ("write", 30), ("delete", 4)):
         UsageCounter.objects.create(

@@ -16,10 +16,14 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
-from datasets import jobs, operations_chart, selectors, services, store, uploads
+from apperate.database.clock import database_now
+from datasets import selectors
+from datasets.jobs import making, uploads
 from datasets.models import Dataset, IngestJob
-from datasets.schema import Schema
+from datasets.pages import operations_chart
+from datasets.records.schema import Schema
+from datasets.services import creating
+from datasets.storage import writes
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
 from tokens.models import UsageCounter
 
@@ -49,7 +53,7 @@ def send(
 def run_jobs() -> None:
     """Do what the worker does with every job that waits."""
     for job in IngestJob.objects.filter(status=IngestJob.Status.CREATED).order_by("pk"):
-        jobs.run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
+        making.run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
 
 
 def page(response: HttpResponse) -> str:
@@ -95,7 +99,7 @@ def test_a_file_becomes_a_dataset_in_two_steps(
     run_jobs()
     ended = page(as_owner.get(created.url))
     assert "Complete" in ended and "<dd>3</dd>" in ended
-    assert store.sizes([dataset.pk])[dataset.pk].records == 3
+    assert writes.sizes([dataset.pk])[dataset.pk].records == 3
     assert [path.name for path in stored_files(ingest_dir)] == ["invalid.csv"]
 
 
@@ -245,7 +249,7 @@ def test_a_dataset_without_key_and_date_is_made_when_that_is_chosen(as_owner: Cl
     shown = page(as_owner.get(reverse("datasets:detail", args=["PRICES"])))
     assert "The key is generated" in shown
     assert "The date of a record is the UTC day on which it was ingested" in shown
-    assert store.sizes([dataset.pk])[dataset.pk].records == 3
+    assert writes.sizes([dataset.pk])[dataset.pk].records == 3
 
 
 def test_a_name_taken_between_the_two_steps_is_refused(as_owner: Client, workspace: Workspace) -> None:
@@ -590,7 +594,7 @@ def test_properties_keep_their_order(workspace: Workspace) -> None:
     """A CSV answer and the page show columns in the order in which they came."""
     names = ["zz", "b", "a", "ccc"]
     properties = {name: {"type": "string"} for name in names}
-    dataset = services.create_from_document(
+    dataset = creating.create_from_document(
         workspace=workspace,
         document={"dataset": {"datasetId": "ORDER", "schema": {"properties": properties}}},
         by=None,
@@ -693,7 +697,7 @@ def test_what_takes_too_long_to_count_is_said_and_does_not_break_the_page(
     def no_time(**_: int) -> None:
         raise OperationalError("canceling statement due to statement timeout")
 
-    monkeypatch.setattr(store, "limit_statement", no_time)
+    monkeypatch.setattr(writes, "limit_statement", no_time)
 
     assert selectors.reads_of(prices, now=database_now()) is None
     assert "too many to count here" in page(as_teammate.get(reverse("datasets:detail", args=["PRICES"])))

@@ -7,8 +7,8 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import User, Workspace
-from datasets import define_page
 from datasets.models import Dataset
+from datasets.pages import define as define_page
 from tests.factories import DatasetFactory
 
 pytestmark = pytest.mark.django_db

@@ -6,12 +6,12 @@ import pytest
 import zstandard
 
 from apperate.accounts.models import Workspace
-from datasets import delivery
+from apperate.http import delivery
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
 from tokens.models import Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 RECORDS = [
     {"ticker": "AAPL", "date": f"20{year}-0{month}-01", "close": 1.5}

@@ -14,15 +14,15 @@ from django.db.models import Sum
 from django.test import Client
 
 from apperate.accounts.models import AuditEvent, Membership, Role, User, Workspace
-from apperate.clock import database_now, month_of
+from apperate.database.clock import database_now, month_of
 from apperate.demo import making
 from apperate.demo import tokens as demo_tokens
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, MembershipFactory, TokenFactory, WorkspaceFactory
-from tokens import domains
-from tokens.alerts import raise_alerts
+from tokens.alerts.telling import raise_alerts
 from tokens.models import CreditWindow, Status, Token, TokenRefusal, UsageCounter
+from tokens.rules import domains
 
 KEYS = (
     "url", "workspace", "email", "password", "admin_email", "admin_password", "secret_token",
@@ -193,7 +193,7 @@ def test_reset_ends_the_old_tokens_on_a_running_server(api: DataPlaneClient) -> 
 
     new = run("--reset")
 
-    from apperate.changes import changes
+    from apperate.database.changes import changes
 
     api.run(changes.poll())
     assert api.get(url).status == 403

@@ -10,12 +10,12 @@ import pytest
 from django.urls import URLPattern
 
 from apperate import settings as product_settings
-from apperate.refusals import REFUSALS, Refusal
-from datasets import api_urls
-from datasets.cursors import Place, question_of, write_cursor
-from datasets.parameters import IGNORED, PARAMETERS, Parameter, of
-from datasets.query import parse
-from datasets.schema import Schema, parse_schema
+from apperate.kernel.refusals import REFUSALS, Refusal
+from datasets.api import urls
+from datasets.query.cursors import Place, question_of, write_cursor
+from datasets.query.parameters import IGNORED, PARAMETERS, Parameter, of
+from datasets.query.parsing import parse
+from datasets.records.schema import Schema, parse_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -214,11 +214,11 @@ def readable(pattern: URLPattern) -> str:
 
 
 def test_every_path_of_the_api_has_its_line_and_no_line_is_left_over() -> None:
-    views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in api_urls.urlpatterns]
+    views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in urls.urlpatterns]
     served = {
         f"{method} {readable(found)}"
         for found, view in views
-        if isinstance(view, api_urls.ByMethod)
+        if isinstance(view, urls.ByMethod)
         for method in view.views
         if method != "HEAD"
     }

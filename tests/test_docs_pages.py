@@ -9,13 +9,14 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import Workspace
-from apperate.clock import database_now
-from datasets import docs_page, parameters
+from apperate.database.clock import database_now
 from datasets.models import Dataset
-from datasets.operations import READ_DATA
+from datasets.openapi.operations import READ_DATA
+from datasets.pages import docs as docs_page
+from datasets.query import parameters
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
 from tokens.models import Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db
 SCHEMA = {

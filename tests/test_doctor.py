@@ -17,13 +17,15 @@ from django.conf import LazySettings
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
-from apperate import diagnosis
 from apperate.accounts.models import Workspace
-from apperate.clock import database_now
-from apperate.diagnosis import Finding
+from apperate.database import sealing
+from apperate.database.clock import database_now
+from apperate.kernel import keyring
+from apperate.running import diagnosis
+from apperate.running.diagnosis import Finding
 from tests.factories import DatasetFactory, TokenFactory
-from tokens import keyring, sealing, services
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
+from tokens.services import lifecycle
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -251,7 +253,7 @@ def test_secrets_under_another_key(
     assert not (data_dir / keyring.KEY_FILE).exists()
     ring = keyring.load({}, data_dir)
     monkeypatch.setattr(sealing, "keys", lambda: ring)
-    services.create_secret_token(workspace=workspace, by=None, now=database_now())
+    lifecycle.create_secret_token(workspace=workspace, by=None, now=database_now())
     level(diagnosis.secrets_at_rest(), "ok", "1 secrets can be decrypted")
 
     (data_dir / keyring.KEY_FILE).write_text(keyring.new_key())
@@ -291,7 +293,7 @@ def test_background_work_has_a_heartbeat(
 @pytest.mark.django_db
 def test_a_job_that_waits_too_long(empty_queue: None) -> None:
     heartbeat(1)
-    from datasets.jobs import ingest
+    from datasets.jobs.making import ingest
 
     ingest.defer(job_id=DatasetFactory().pk)
     level(diagnosis.background_work(), "ok", "0 jobs waiting")

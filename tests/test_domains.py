@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tokens import page_address
-from tokens.domains import (
+from tokens.rules import page_address
+from tokens.rules.domains import (
     RULES_MAX,
     DomainRule,
     Match,
@@ -25,7 +25,7 @@ from tokens.domains import (
     parse_rules,
     store,
 )
-from tokens.page_address import ADDRESS_CHARACTERS_MAX, PageAddress, parse_origin, parse_referer
+from tokens.rules.page_address import ADDRESS_CHARACTERS_MAX, PageAddress, parse_origin, parse_referer
 
 CASES = json.loads((Path(__file__).parent / "cases" / "referer.json").read_text(encoding="utf-8"))
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apperate import embedded_postgres
-from apperate.embedded_backend import access, binaries
+from apperate.database.embedded import access, binaries, launcher
 from tests.embedded_clusters import ROLES, assert_closed, passwords, psql, shell_of_the_server
 from tests.embedded_users import ROOT, Users, connect, needs_proc, needs_root, server_pid, until, watcher_pid
 
@@ -121,7 +120,7 @@ import os, sys
 from pathlib import Path
 import django
 from django.conf import settings
-from apperate.database import databases
+from apperate.database.settings import databases
 settings.configure(DATABASES=databases(Path(sys.argv[1]), os.environ, pooled=False))
 django.setup()
 """
@@ -171,7 +170,7 @@ def test_a_dump_by_the_key_file_is_whole(users: Users, data: Path, home: Path) -
         connection.execute("CREATE TABLE kept AS SELECT 'one' AS name")
     lines = (ROOT / "docs" / "operating.md").read_text().splitlines()
     command = next(line for line in lines if "pg_dump -h" in line)
-    programs = binaries.find(embedded_postgres.cluster_major(data)).folder
+    programs = binaries.find(launcher.cluster_major(data)).folder
 
     done = subprocess.run(
         ["/bin/sh", "-c", command.replace("-Fc -f apperate.dump", "")],
@@ -192,7 +191,7 @@ def test_a_forged_number_of_the_watcher_leads_no_signal_of_root_elsewhere(users:
     bystander = subprocess.Popen(["sleep", "60"])
     (data / ".watcher.lock").write_text(f"{bystander.pid}\n")
 
-    embedded_postgres._end_watcher(data, signal.SIGTERM, wait_seconds=0)
+    launcher._end_watcher(data, signal.SIGTERM, wait_seconds=0)
 
     assert bystander.poll() is None
     bystander.kill()

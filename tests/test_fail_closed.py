@@ -6,14 +6,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from apperate import pool
-from apperate.changes import changes
+from apperate.database import pool
+from apperate.database.changes import changes
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
 from tests.test_round_trips import rest
-from tokens import access
-from tokens.credits import spent
+from tokens.gate import access
+from tokens.gate.credits import spent
 from tokens.models import Token
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,8 +24,8 @@ RECORD = [{"ticker": "AAPL", "date": "2024-01-02"}]
 @pytest.fixture(autouse=True)
 def nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the statements that are counted are the request's."""
-    monkeypatch.setattr("apperate.changes.STALE_SECONDS_MAX", 3600)
-    monkeypatch.setattr("apperate.background.Background._run", rest)
+    monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", 3600)
+    monkeypatch.setattr("apperate.database.background.Background._run", rest)
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def test_a_fault_in_any_check_is_a_refusal(
 ) -> None:
     assert read(api, limited).status == 200
     faulty: list[tuple[str, Any]] = [
-        ("tokens.access.CHECKS", {**access.CHECKS, name: broken}) for name in access.CHECKS
+        ("tokens.gate.access.CHECKS", {**access.CHECKS, name: broken}) for name in access.CHECKS
     ]
     names = ("check_settings", "check_access", "check_rate", "check_balance")
-    faulty += [(f"tokens.access.{name}", broken) for name in names]
-    faulty += [("tokens.signed_requests.present", broken), ("tokens.signed_requests.claim", broken)]
+    faulty += [(f"tokens.gate.access.{name}", broken) for name in names]
+    faulty += [("tokens.gate.signed_requests.present", broken), ("tokens.gate.signed_requests.claim", broken)]
     for name, instead in faulty:
         with monkeypatch.context() as patch:
             patch.setattr(name, instead)

@@ -7,9 +7,9 @@ import pytest
 
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory
-from tokens import token_format
-from tokens.failed_values import ADDRESSES_MAX, FailedValues, network_of
-from tokens.token_format import TokenKind
+from tokens.gate.failed_values import ADDRESSES_MAX, FailedValues, network_of
+from tokens.rules import token_format
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def bound(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three failures for an address that meets one worker, and no more as long as the clock stands."""
     settings.FAILED_TOKENS_PER_MINUTE, settings.WORKERS = 3, 1
-    monkeypatch.setattr("tokens.middleware.time", SimpleNamespace(monotonic=lambda: 1_000.0))
+    monkeypatch.setattr("tokens.gate.authentication.time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
 
 def ask(api: DataPlaneClient, value: str, *, address: str = "192.0.2.1", forwarded: str = "") -> str:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from apperate.flights import Flights
+from apperate.database.flights import Flights
 
 
 def test_callers_at_once_share_one_question_and_later_ones_ask_anew() -> None:

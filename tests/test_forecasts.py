@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tokens.forecasts import limit_met_at, outlook, pace
-from tokens.usage_periods import DAY
+from tokens.usage.forecasts import limit_met_at, outlook, pace
+from tokens.usage.periods import DAY
 
 NOW = datetime(2026, 11, 16, 12, tzinfo=UTC)  # 15.5 of 30 days have passed.
 

@@ -12,12 +12,12 @@ from django.urls import reverse
 
 from apperate.accounts.models import Workspace
 from apperate.guides import GUIDES, Guide
-from apperate.refusals import Refusal
-from datasets import trial_requests
+from apperate.kernel.refusals import Refusal
+from datasets.api import trials
 from tests.clients import listed
 from tests.factories import TokenFactory
 from tests.test_people import shows
-from tokens import domains
+from tokens.rules import domains
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 each = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.slug)
@@ -78,7 +78,7 @@ def test_its_requests_are_ones_that_the_api_takes(guide: Guide) -> None:
     for command in map(html.unescape, commands):
         method = (re.findall(r"-X ([A-Z]+)", command) or ["GET"])[0]
         (path,) = re.findall(rf'"{re.escape(settings.PUBLIC_URL)}(/v1/[^"]*)"', command)
-        asked = trial_requests.parse({"method": method, "path": path.replace("…", "")}, now=NOW)
+        asked = trials.parse({"method": method, "path": path.replace("…", "")}, now=NOW)
         assert not isinstance(asked, Refusal), (command, asked)
 
 

@@ -12,10 +12,10 @@ from django.db import connection
 
 from apperate.accounts import idempotency
 from apperate.accounts.models import AuditEvent, KeptAnswer, Workspace
-from apperate.clock import database_now
-from apperate.pool import connection_arguments
-from datasets import services
+from apperate.database.clock import database_now
+from apperate.database.pool import connection_arguments
 from datasets.models import Dataset, IngestJob
+from datasets.services import creating
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import TokenFactory, WorkspaceFactory
 from tests.test_data_api import (  # noqa: F401  pytest finds fixtures by name
@@ -28,7 +28,7 @@ from tests.test_data_api import (  # noqa: F401  pytest finds fixtures by name
     refused,
     secret,
 )
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -346,16 +346,16 @@ def test_a_dataset_that_somebody_else_makes_meanwhile_takes_the_records(
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    create = services.create_dataset
+    create = creating.create_dataset
 
     def slow(**facts: Any) -> Any:
-        monkeypatch.setattr(services, "create_dataset", create)
+        monkeypatch.setattr(creating, "create_dataset", create)
         somebody = threading.Thread(target=in_thread_closed, args=(create, facts))
         somebody.start()
         somebody.join()
         return create(**facts)
 
-    monkeypatch.setattr(services, "create_dataset", slow)
+    monkeypatch.setattr(creating, "create_dataset", slow)
 
     reply = call.api.post(call.url("record/ACME/FRESH"), RECORD)
 

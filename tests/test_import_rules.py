@@ -18,19 +18,19 @@ INSIDE = "Inside an app: pages and endpoints, services, access, state, models, r
 PURE = "Pure rules know neither Django nor the database driver"
 DATA_PLANE = "The data plane imports no views, forms or services"
 DATA_PLANE_MODULES = {
-    "datasets.api",
-    "datasets.reads",
-    "datasets.renderers",
-    "datasets.store",
-    "tokens.access",
-    "tokens.credits",
-    "tokens.failed_values",
-    "tokens.leases",
-    "tokens.middleware",
-    "tokens.signed_requests",
-    "tokens.snapshots",
-    "tokens.throttling",
-    "tokens.usage",
+    "datasets.api.reading",
+    "datasets.storage.reads",
+    "datasets.answers.renderers",
+    "datasets.storage.writes",
+    "tokens.gate.access",
+    "tokens.gate.credits",
+    "tokens.gate.failed_values",
+    "tokens.gate.leases",
+    "tokens.gate.authentication",
+    "tokens.gate.signed_requests",
+    "tokens.gate.snapshots",
+    "tokens.gate.throttling",
+    "tokens.gate.meter",
 }
 
 
@@ -56,7 +56,7 @@ def empty_project(tmp_path: Path) -> Path:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
     named = {module for contract in CONTRACTS.values() for module in contract.get("source_modules", [])}
-    for module in {*named, "apperate.problems", "tokens.models", "tokens.services"}:
+    for module in {*named, "apperate.http.problems", "tokens.models", "tokens.services.lifecycle"}:
         module_file(tmp_path, module).touch()
     return tmp_path
 
@@ -76,14 +76,14 @@ def test_an_empty_project_breaks_no_contract(empty_project: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "imported", "contract"),
     [
-        ("tokens.token_format", "datasets.schema", ONE_WAY),
-        ("apperate.problems", "apperate.accounts", ONE_WAY),
+        ("tokens.rules.token_format", "datasets.records.schema", ONE_WAY),
+        ("apperate.http.problems", "apperate.accounts", ONE_WAY),
         ("apperate.accounts", "tokens.models", ONE_WAY),
-        ("apperate.refusals", "django.http", PURE),
-        ("tokens.domains", "psycopg", PURE),
-        ("tokens.domains", "tokens.models", INSIDE),
-        ("tokens.models", "tokens.access", INSIDE),
-        ("tokens.snapshots", "tokens.services", DATA_PLANE),
+        ("apperate.kernel.refusals", "django.http", PURE),
+        ("tokens.rules.domains", "psycopg", PURE),
+        ("tokens.rules.domains", "tokens.models", INSIDE),
+        ("tokens.models", "tokens.gate.access", INSIDE),
+        ("tokens.gate.snapshots", "tokens.services.lifecycle", DATA_PLANE),
     ],
 )
 def test_a_planted_import_breaks_its_contract(
@@ -112,7 +112,7 @@ def test_every_module_that_calls_itself_pure_is_pure() -> None:
 
     chains = [graph.find_shortest_chain(claim, module) for claim in sorted(claims) for module in impure]
 
-    assert {"apperate.refusals", "tokens.domains"} <= claims
+    assert {"apperate.kernel.refusals", "tokens.rules.domains"} <= claims
     assert not [" → ".join(chain) for chain in chains if chain]
 
 

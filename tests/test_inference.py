@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apperate.refusals import Refusal
-from datasets import inference
-from datasets.inference import infer_file, infer_records
-from datasets.parsing import open_rows
-from datasets.records import RecordChecker, Row
-from datasets.schema import PropertyType, Schema, parse_schema
+from apperate.kernel.refusals import Refusal
+from datasets.files import inference
+from datasets.files.inference import infer_file, infer_records
+from datasets.files.parsing import open_rows
+from datasets.records.checking import RecordChecker, Row
+from datasets.records.schema import PropertyType, Schema, parse_schema
 
 NOW = datetime(2026, 11, 23, 20, 14, 7, tzinfo=UTC)
 Save = Callable[[bytes], Path]

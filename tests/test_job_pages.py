@@ -11,9 +11,11 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
-from datasets import deletes, jobs, store, writing
+from apperate.database.clock import database_now
+from datasets.jobs import making
 from datasets.models import Dataset, Deletion, IngestJob
+from datasets.services import writing
+from datasets.storage import deletes, writes
 from tests.factories import DatasetFactory, WorkspaceFactory
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +45,7 @@ def add(client: Client, body: bytes = FILE) -> IngestJob:
 
 def run(job: IngestJob) -> None:
     """Do what the worker does."""
-    jobs.run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
+    making.run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
 
 
 def tell(job: IngestJob, **facts: Any) -> None:
@@ -125,12 +127,12 @@ def test_a_large_delete_or_restore_runs_without_figures_and_is_tried_again(
     monkeypatch.setattr(deletes, "RECORDS_MAX", 1)
     body = b'[{"ticker":"AAPL","date":"2024-01-01"},{"ticker":"AAPL","date":"2024-01-02"}]'
     writing.write_records(dataset_id=prices.pk, body=body, replaces=False, now=database_now())
-    selection = store.Selection("AAPL")
-    job = jobs.delete_records(dataset_id=prices.pk, selection=selection, token_id=None, now=database_now())
+    selection = writes.Selection("AAPL")
+    job = making.delete_records(dataset_id=prices.pk, selection=selection, token_id=None, now=database_now())
     assert isinstance(job, IngestJob)
     if kind == "RESTORE":
         run(job)
-        job = jobs.restore_deletion(deletion=Deletion.objects.get(), by=owner, now=database_now())
+        job = making.restore_deletion(deletion=Deletion.objects.get(), by=owner, now=database_now())
         assert isinstance(job, IngestJob)
 
     tell(job, status=Status.PROCESSING)
@@ -166,7 +168,7 @@ def test_a_failed_job_says_why(as_owner: Client, prices: Dataset) -> None:
 
     shown = page(as_owner.get(of(job)))
     assert "Failed" in shown and "Nothing was stored." in shown and "Try again" in shown
-    assert store.sizes([prices.pk]) == {}
+    assert writes.sizes([prices.pk]) == {}
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ def test_a_running_job_is_being_cancelled_until_its_worker_notices(as_owner: Cli
 
     assert "Cancelled" in page(as_owner.get(of(job)))
     assert actions() == ["job.cancel"]
-    assert store.sizes([prices.pk]) == {}
+    assert writes.sizes([prices.pk]) == {}
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_what_cannot_be_is_refused_in_words(
     job = add(as_owner)
     tell(job, status=status, ended_at=None if status == Status.VALIDATING else database_now())
     if not has_file:
-        (jobs.folder(job) / "body").unlink()
+        (making.folder(job) / "body").unlink()
 
     html = page(as_owner.post(of(job, name), follow=True))
 

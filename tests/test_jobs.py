@@ -24,11 +24,13 @@ from django.db.models import F
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from apperate.clock import database_now
-from apperate.refusals import Refusal
-from datasets import job_files, job_queue, job_run, jobs, store
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
+from datasets.jobs import making, queue
+from datasets.jobs import run as job_run
 from datasets.models import Dataset, IngestJob
-from datasets.writing import IngestOptions
+from datasets.services.writing import IngestOptions
+from datasets.storage import job_files, writes
 from tests.factories import DatasetFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,7 +64,9 @@ def create(dataset: Dataset, body: str | bytes, **options: Any) -> IngestJob:
 
 def outcome(dataset: Dataset, body: str | bytes, **options: Any) -> IngestJob | Refusal:
     file = io.BytesIO(body.encode() if isinstance(body, str) else body)
-    return jobs.create(dataset_id=dataset.pk, file=file, options=IngestOptions(**options), now=database_now())
+    return making.create(
+        dataset_id=dataset.pk, file=file, options=IngestOptions(**options), now=database_now()
+    )
 
 
 def work() -> None:
@@ -92,12 +96,12 @@ def counts(job: IngestJob) -> tuple[str, int, int, int, int]:
 
 
 def records(dataset: Dataset) -> int:
-    found = store.sizes([dataset.pk]).get(dataset.pk)
+    found = writes.sizes([dataset.pk]).get(dataset.pk)
     return found.records if found else 0
 
 
 def invalid_lines(job: IngestJob) -> list[tuple[int, str]]:
-    rows = csv.DictReader(io.StringIO(jobs.invalid_lines(job).decode(), newline=""))
+    rows = csv.DictReader(io.StringIO(making.invalid_lines(job).decode(), newline=""))
     return [(int(row["lineNumber"]), row["error"]) for row in rows]
 
 
@@ -111,14 +115,14 @@ def until(holds: Callable[[], object], seconds: float = 30) -> None:
 def test_the_worker_stores_a_file(prices: Dataset) -> None:
     job = create(prices, HEADER + "AAPL,2024-01-02,185.64,82488700\nMSFT,2024-01-02,370.87,\n")
     assert counts(job) == ("CREATED", 0, 0, 0, 0)
-    assert jobs.folder(job).stat().st_mode & 0o777 == 0o700
+    assert making.folder(job).stat().st_mode & 0o777 == 0o700
 
     work()
 
     assert counts(ended(job)) == ("INGESTED", 2, 2, 0, 0)
     assert job.started_at is not None and job.ended_at is not None
     assert records(prices) == 2
-    assert not (jobs.folder(job) / "body").exists()
+    assert not (making.folder(job) / "body").exists()
 
 
 def test_invalid_lines_are_told_with_number_and_reason(prices: Dataset) -> None:
@@ -243,7 +247,7 @@ def test_more_records_than_a_job_may_hold_store_nothing(
     monkeypatch.setattr(job_run, "RECORDS_MAX", 2)
 
     job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(3)))
-    jobs.run(job)
+    making.run(job)
 
     assert ended(job).status == "ERROR"
     assert "more than 2 records" in job.message
@@ -253,14 +257,14 @@ def test_more_records_than_a_job_may_hold_store_nothing(
 def test_a_fault_in_the_middle_stores_nothing(prices: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job is whole or not at all, whatever goes wrong; the job says so without details of the fault."""
     job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(5)))
-    real = store.copy_in
+    real = writes.copy_in
 
     def fail_after_copying(*args: Any, **kwargs: Any) -> Any:
         real(*args, **kwargs)
         raise RuntimeError("a secret detail")
 
-    monkeypatch.setattr(store, "copy_in", fail_after_copying)
-    jobs.run(job)
+    monkeypatch.setattr(writes, "copy_in", fail_after_copying)
+    making.run(job)
 
     assert counts(ended(job))[0] == "ERROR"
     assert job.message == "The job failed on our side; nothing was changed."
@@ -272,7 +276,7 @@ def test_a_database_that_is_away_delays_a_job_and_does_not_fail_it(
     prices: Dataset, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
-    real, errors = store.copy_in, [error]
+    real, errors = writes.copy_in, [error]
 
     def away_once(*args: Any, **kwargs: Any) -> Any:
         copied = real(*args, **kwargs)
@@ -280,9 +284,9 @@ def test_a_database_that_is_away_delays_a_job_and_does_not_fail_it(
             raise errors.pop()
         return copied
 
-    monkeypatch.setattr(store, "copy_in", away_once)
+    monkeypatch.setattr(writes, "copy_in", away_once)
     with pytest.raises(type(error)):
-        jobs.run(job, may_retry=True)
+        making.run(job, may_retry=True)
     job.refresh_from_db()
     assert job.status in IngestJob.RUNNING and records(prices) == 0
 
@@ -299,7 +303,7 @@ def test_the_queue_tries_again_when_the_database_was_away(
     def away(*args: Any, **kwargs: Any) -> Any:
         raise OperationalError("away")
 
-    monkeypatch.setattr(store, "copy_in", away)
+    monkeypatch.setattr(writes, "copy_in", away)
     work()
 
     waiting = ProcrastinateJob.objects.get(task_name="ingest")
@@ -312,8 +316,8 @@ def test_a_job_gives_up_after_its_last_try(prices: Dataset, monkeypatch: pytest.
     def away(*args: Any, **kwargs: Any) -> Any:
         raise OperationalError("away")
 
-    monkeypatch.setattr(store, "copy_in", away)
-    jobs.run(job, may_retry=False)
+    monkeypatch.setattr(writes, "copy_in", away)
+    making.run(job, may_retry=False)
 
     assert ended(job).status == "ERROR"
 
@@ -380,9 +384,9 @@ def test_a_dataset_removed_while_its_job_waits_does_not_stop_the_queue(prices: D
 
 def test_an_ended_job_is_not_run_again(prices: Dataset) -> None:
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
-    jobs.run(job)
+    making.run(job)
 
-    jobs.run(job)
+    making.run(job)
 
     assert counts(ended(job)) == ("INGESTED", 1, 1, 0, 0)
 
@@ -421,7 +425,7 @@ def test_a_job_whose_worker_was_killed_is_done_by_the_next_one(prices: Dataset, 
         cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 seconds'")
 
     # A lock of its own: the periodic one may have been queued by a minute that has just begun.
-    job_queue.retry_stalled.configure(queueing_lock="of this test").defer(timestamp=0)
+    queue.retry_stalled.configure(queueing_lock="of this test").defer(timestamp=0)
     work()
     work()
 
@@ -433,7 +437,7 @@ def test_a_job_that_another_worker_has_taken_over_stores_nothing(
 ) -> None:
     """A worker that was taken for dead may still be at it; only the last run of a job may end it."""
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
-    real = store.copy_in
+    real = writes.copy_in
 
     def taken_over(*args: Any, **kwargs: Any) -> Any:
         copied = real(*args, **kwargs)
@@ -444,8 +448,8 @@ def test_a_job_that_another_worker_has_taken_over_stores_nothing(
         other.join(timeout=30)
         return copied
 
-    monkeypatch.setattr(store, "copy_in", taken_over)
-    jobs.run(job)
+    monkeypatch.setattr(writes, "copy_in", taken_over)
+    making.run(job)
 
     job.refresh_from_db()
     assert job.status in IngestJob.RUNNING
@@ -455,13 +459,13 @@ def test_a_job_that_another_worker_has_taken_over_stores_nothing(
 def test_a_waiting_job_is_cancelled_at_once(prices: Dataset) -> None:
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
 
-    cancelled = jobs.cancel(job, now=database_now())
+    cancelled = making.cancel(job, now=database_now())
     work()
 
     assert isinstance(cancelled, IngestJob)
     assert counts(ended(job)) == ("CANCELLED", 0, 0, 0, 0)
     assert records(prices) == 0
-    refused = jobs.cancel(job, now=database_now())
+    refused = making.cancel(job, now=database_now())
     assert isinstance(refused, Refusal) and refused.code == "invalid-values"
 
 
@@ -473,7 +477,7 @@ def test_a_running_job_is_cancelled_within_about_a_second(
     create(prices, HEADER + "OLD,2024-01-02,1,\n")
     work()
     job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(5_000)))
-    real, stopping, waits = store.copy_in, threading.Event(), [True]
+    real, stopping, waits = writes.copy_in, threading.Event(), [True]
 
     def slowly(rows: Any) -> Any:
         for row in rows:
@@ -488,12 +492,12 @@ def test_a_running_job_is_cancelled_within_about_a_second(
                 cursor.execute("SELECT pg_sleep(60)")
         return copied
 
-    monkeypatch.setattr(store, "copy_in", slow)
+    monkeypatch.setattr(writes, "copy_in", slow)
     worker = threading.Thread(target=work)
     worker.start()
     until(lambda: IngestJob.objects.get(pk=job.pk).status in IngestJob.RUNNING)
     begun = time.monotonic()
-    jobs.cancel(job, now=database_now())
+    making.cancel(job, now=database_now())
     until(lambda: IngestJob.objects.get(pk=job.pk).has_ended, seconds=5)
     assert time.monotonic() - begun < 3
     stopping.set()
@@ -503,7 +507,7 @@ def test_a_running_job_is_cancelled_within_about_a_second(
     assert records(prices) == 1
 
     waits[0] = False
-    assert isinstance(jobs.retry(job, by=None, now=database_now()), IngestJob)
+    assert isinstance(making.retry(job, by=None, now=database_now()), IngestJob)
     work()
     assert counts(ended(job)) == ("INGESTED", 5_000, 5_000, 0, 0)
     assert records(prices) == 5_001
@@ -511,7 +515,7 @@ def test_a_running_job_is_cancelled_within_about_a_second(
 
 def test_progress_is_seen_while_the_job_runs(prices: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(2_000)))
-    real, seen = store.copy_in, []
+    real, seen = writes.copy_in, []
 
     def watched(dataset: Any, rows: Any, **kwargs: Any) -> Any:
         copied = real(dataset, rows, **kwargs)
@@ -520,7 +524,7 @@ def test_progress_is_seen_while_the_job_runs(prices: Dataset, monkeypatch: pytes
             until(lambda: IngestJob.objects.get(pk=job.pk).rows_done == 2_000)
             found = IngestJob.objects.get(pk=job.pk)
             seen.append((found.status, found.rows_done, found.bytes_done, records(prices)))
-            assert 0 < jobs.progress(found) < 1
+            assert 0 < making.progress(found) < 1
             connections.close_all()
 
         other = threading.Thread(target=look)
@@ -528,9 +532,9 @@ def test_progress_is_seen_while_the_job_runs(prices: Dataset, monkeypatch: pytes
         other.join(timeout=30)
         return copied
 
-    monkeypatch.setattr(store, "copy_in", watched)
+    monkeypatch.setattr(writes, "copy_in", watched)
     size = job.size_bytes
-    jobs.run(job)
+    making.run(job)
 
     assert seen == [("PROCESSING", 2_000, size, 0)]
     assert counts(ended(job)) == ("INGESTED", 2_000, 2_000, 0, 0)
@@ -550,41 +554,41 @@ def test_a_failed_job_is_tried_again_with_the_same_file(
 ) -> None:
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
     with monkeypatch.context() as patched:
-        patched.setattr(store, "copy_in", lambda *_, **__: 1 / 0)
+        patched.setattr(writes, "copy_in", lambda *_, **__: 1 / 0)
         work()
     assert ended(job).status == "ERROR"
 
-    again = jobs.retry(job, by=None, now=database_now())
+    again = making.retry(job, by=None, now=database_now())
     assert isinstance(again, IngestJob) and again.status == "CREATED"
     work()
 
     assert counts(ended(job)) == ("INGESTED", 1, 1, 0, 0)
-    refused = jobs.retry(job, by=None, now=database_now())
+    refused = making.retry(job, by=None, now=database_now())
     assert isinstance(refused, Refusal) and refused.code == "invalid-values"
 
 
 def test_a_job_whose_file_is_gone_says_so(prices: Dataset) -> None:
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
-    (jobs.folder(job) / "body").unlink()
+    (making.folder(job) / "body").unlink()
 
     work()
 
     assert ended(job).status == "ERROR"
     assert "The file of this job is no longer there" in job.message
-    refused = jobs.retry(job, by=None, now=database_now())
+    refused = making.retry(job, by=None, now=database_now())
     assert isinstance(refused, Refusal) and "removed" in refused.detail
 
 
 def test_the_file_of_a_failed_job_is_kept_for_a_day(prices: Dataset) -> None:
     job = create(prices, HEADER + "A,x,1,\n")
     waiting = create(prices, HEADER + "A,2024-01-02,1,\n")
-    jobs.run(job)
+    making.run(job)
     assert ended(job).status == "ERROR"
     now = database_now()
 
     assert job_files.purge(now=now + timedelta(hours=23)) == 0
     assert job_files.purge(now=now + timedelta(hours=25)) == 1
-    assert not job_files.body(job).exists() and jobs.invalid_lines(job).count(b"\n") == 2
+    assert not job_files.body(job).exists() and making.invalid_lines(job).count(b"\n") == 2
     assert job_files.body(waiting).exists(), "the file of a job that waits stays"
 
 
@@ -594,7 +598,7 @@ def test_a_full_disk_is_an_error_of_the_job(prices: Dataset, monkeypatch: pytest
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OperationalError("no room") from psycopg.errors.DiskFull("no room")
 
-    monkeypatch.setattr(store, "copy_in", full)
+    monkeypatch.setattr(writes, "copy_in", full)
     work()
 
     assert ended(job).status == "ERROR"
@@ -701,4 +705,4 @@ def test_readers_never_see_half_a_file(prices: Dataset) -> None:
     ("size", "text"), [(579, "579B"), (12_000, "12KB"), (3_400_000, "3MB"), (5 * 10**9, "5GB")]
 )
 def test_sizes_are_said_as_old_clients_know_them(size: int, text: str) -> None:
-    assert jobs.size_text(size) == text
+    assert making.size_text(size) == text

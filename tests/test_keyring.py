@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokens import keyring
-from tokens.keyring import KEY_FILE, KEYS_VARIABLE, BadKeys, KeyRing, UnreadableSecret, load, new_key
+from apperate.kernel import keyring
+from apperate.kernel.keyring import KEY_FILE, KEYS_VARIABLE, BadKeys, KeyRing, UnreadableSecret, load, new_key
 
 OLD_KEY, NEW_KEY, OTHER_KEY = b"o" * 32, b"n" * 32, b"x" * 32
 PLAIN = "sk_3f9c1d7e52a04b6f8d21c0a79be453160199aa18"
@@ -179,7 +179,7 @@ def test_load_refuses_a_key_file_that_others_can_read(tmp_path: Path) -> None:
 
 def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys; from tokens.keyring import load; "
+        "import pathlib, sys; from apperate.kernel.keyring import load; "
         "ring = load({}, pathlib.Path(sys.argv[1])); "
         "sys.stdout.buffer.write(ring.encrypt('same', bound_to='1'))"
     )

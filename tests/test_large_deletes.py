@@ -9,10 +9,12 @@ from django.urls import reverse
 from psycopg.types.json import Json
 
 from apperate.accounts.models import AuditEvent
-from apperate.clock import database_now
-from apperate.refusals import Refusal
-from datasets import deletes, job_run, jobs, store
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
+from datasets.jobs import making
+from datasets.jobs import run as job_run
 from datasets.models import Dataset, Deletion, IngestJob
+from datasets.storage import deletes, writes
 from tests.factories import TokenFactory
 from tests.installation import until
 from tests.test_data_api import count, ingest_dir, prices, secret, worker  # noqa: F401  fixtures
@@ -30,7 +32,7 @@ def fill(dataset: Dataset, records: int, *, key: str = "BIG") -> None:
             """INSERT INTO records (dataset_id, shard, key, subkey, date, updated, data)
                SELECT %s, %s, %s, '', timestamptz '2024-01-01' + n * interval '1 second',
                       clock_timestamp(), %s FROM generate_series(1, %s) AS n""",
-            [dataset.pk, store.shard_of(dataset.pk, key, is_wide=False), key,
+            [dataset.pk, writes.shard_of(dataset.pk, key, is_wide=False), key,
              Json({"ticker": key, "date": "2024-01-01"}), records],
         )  # fmt: skip
 
@@ -81,7 +83,7 @@ def test_a_delete_over_100000_records_runs_as_a_job(
     page = as_admin.post(reverse("datasets:restore_records", args=["PRICES", deletion.pk]), follow=True)
     assert "100,001 records are being restored." in page.content.decode()
     restore = IngestJob.objects.get(kind=IngestJob.Kind.RESTORE)
-    ended = ends(call, jobs.job_url(restore))
+    ended = ends(call, making.job_url(restore))
     assert (ended["status"], ended["recordsRestored"]) == ("INGESTED", MANY), ended
     assert (of_key(prices), Deletion.objects.count()) == (MANY, 0)
     event = AuditEvent.objects.get(action="records.restore")
@@ -162,8 +164,8 @@ def test_a_cancelled_delete_changes_nothing_and_can_be_tried_again(
     assert run(job).status == "CANCELLED"
     assert (of_key(prices), Deletion.objects.count()) == (2, 0)
 
-    assert jobs.can_retry(job)
-    again = jobs.retry(job, by=None, now=database_now())
+    assert making.can_retry(job)
+    again = making.retry(job, by=None, now=database_now())
     assert not isinstance(again, Refusal)
     assert (run(again).status, of_key(prices)) == ("INGESTED", 0)
 
@@ -190,13 +192,13 @@ def test_a_restore_is_one_job_however_often_it_is_asked_for(
     run(IngestJob.objects.get(public_id=call("DELETE", KEY).json()["jobId"]))
     deletion = Deletion.objects.get()
 
-    first = jobs.restore_deletion(deletion=deletion, by=None, now=database_now())
-    second = jobs.restore_deletion(deletion=deletion, by=None, now=database_now())
+    first = making.restore_deletion(deletion=deletion, by=None, now=database_now())
+    second = making.restore_deletion(deletion=deletion, by=None, now=database_now())
 
     assert isinstance(first, IngestJob) and first == second
     assert (run(first).status, of_key(prices)) == ("INGESTED", 2)
     # Asked for once more with what was read before, it finds nothing to restore and says so.
-    late = jobs.restore_deletion(deletion=deletion, by=None, now=database_now())
+    late = making.restore_deletion(deletion=deletion, by=None, now=database_now())
     assert isinstance(late, IngestJob)
     assert run(late).status == "ERROR" and "not restored yet" in late.message
 
@@ -209,7 +211,7 @@ def test_a_restore_that_the_schema_does_not_take_says_so(
     with connection.cursor() as cursor:
         cursor.execute('UPDATE deleted_records SET data = \'{"ticker": "BIG"}\'')
 
-    job = jobs.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now())
+    job = making.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now())
 
     assert isinstance(job, IngestJob)
     assert run(job).status == "ERROR" and "do not fit the schema" in job.message

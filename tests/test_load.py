@@ -9,8 +9,8 @@ from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 
 from apperate.accounts.models import Workspace
-from datasets import store
 from datasets.models import Dataset, IngestJob
+from datasets.storage import writes
 from tests.factories import DatasetFactory
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +39,7 @@ def load(*arguments: object, **options: object) -> tuple[str, str]:
 
 def records(name: str) -> int:
     dataset = Dataset.objects.get(name=name)
-    found = store.sizes([dataset.pk]).get(dataset.pk)
+    found = writes.sizes([dataset.pk]).get(dataset.pk)
     return found.records if found else 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from apperate.changes import changes
+from apperate.database.changes import changes
 from tests.data_plane_client import DataPlaneClient
 from tests.many_tokens import fill, statements
 from tests.test_round_trips import CountingProxy, proxy  # noqa: F401  A fixture is found by its name.

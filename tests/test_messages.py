@@ -10,12 +10,13 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
-from apperate.accounts import mail, services
+from apperate.accounts import services
 from apperate.accounts.models import User, Workspace
-from apperate.clock import database_now, month_of
+from apperate.accounts.sign_in import mail
+from apperate.database.clock import database_now, month_of
 from tests.factories import TokenFactory
-from tokens import alert_mail
 from tokens.alert_models import CreditAlert
+from tokens.alerts import mail as alert_mail
 
 pytestmark = pytest.mark.django_db
 

@@ -10,20 +10,22 @@ from unittest.mock import patch
 
 import pytest
 
-from apperate import shares
 from apperate.accounts.models import Workspace
-from apperate.changes import changes
-from apperate.clock import database_now
-from apperate.refusals import Refusal
-from apperate.shares import Asker
-from datasets import delivery, parameters, reads
-from datasets.api_urls import urlpatterns
+from apperate.database import shares
+from apperate.database.changes import changes
+from apperate.database.clock import database_now
+from apperate.database.shares import Asker
+from apperate.http import delivery
+from apperate.kernel.refusals import Refusal
+from datasets.api.urls import urlpatterns
 from datasets.models import Dataset
+from datasets.query import parameters
+from datasets.storage import reads
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens import rotation
 from tokens.models import Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
+from tokens.services import rotation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -378,7 +380,7 @@ def test_a_question_about_values_that_is_cut_costs_a_record(market: Market) -> N
     cut = "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'query_canceled'; END $$"
     path = "data/CORE/PRICES/AAPL"
 
-    with patch("datasets.reads.read_statement", lambda *_: (cut, None)):
+    with patch("datasets.storage.reads.read_statement", lambda *_: (cut, None)):
         about_values = market.ask(f"{path}?where=Close gt 1000&limit=5", token=token)
         about_index = market.ask(path, token=token)
 

@@ -10,14 +10,16 @@ from django.urls import URLPattern
 from jsonschema_rs import Draft202012Validator
 
 from apperate.accounts.models import Workspace
-from apperate.operations import OF_OTHER_METHODS
-from apperate.refusals import REFUSALS
-from datasets import api_urls, openapi, parameters
+from apperate.kernel.refusals import REFUSALS
+from datasets.api import urls
 from datasets.models import Dataset
-from datasets.operations import OPERATIONS
+from datasets.openapi import document as openapi
+from datasets.openapi.operation import OF_OTHER_METHODS
+from datasets.openapi.operations import OPERATIONS
+from datasets.query import parameters
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 SEGMENTS = {"name": "dataset", "job_id": "jobId", "usage_type": "type", "token_id": "tokenId"}
 WHOLE = openapi.whole("https://data.example.com")
@@ -47,11 +49,11 @@ def template(pattern: URLPattern) -> str:
 
 
 def test_every_route_is_documented_and_no_other() -> None:
-    views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in api_urls.urlpatterns]
+    views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in urls.urlpatterns]
     served = {
         f"{method} {template(found)}"
         for found, view in views
-        if isinstance(view, api_urls.ByMethod)
+        if isinstance(view, urls.ByMethod)
         for method in view.views
         if method != "HEAD"
     }
@@ -61,11 +63,11 @@ def test_every_route_is_documented_and_no_other() -> None:
 
 def test_who_may_is_what_the_route_says() -> None:
     """An operation is documented as public, or for the secret token alone, where its view is."""
-    views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in api_urls.urlpatterns]
+    views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in urls.urlpatterns]
     policies = {
         f"{method} {template(found)}": policy
         for found, view in views
-        if isinstance(view, api_urls.ByMethod)
+        if isinstance(view, urls.ByMethod)
         for method, policy in view.policy.items()
     }
     words = {"public": {"anyone"}, "secret token": {"secret token"}}

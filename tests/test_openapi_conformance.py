@@ -19,12 +19,13 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.transport import Response
 
 from apperate.accounts.models import Workspace
-from datasets import jobs, openapi
+from datasets.jobs import making
 from datasets.models import Dataset
+from datasets.openapi import document as openapi
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.failed_values import failed_values
-from tokens.token_format import TokenKind
+from tokens.gate.failed_values import failed_values
+from tokens.rules.token_format import TokenKind
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -64,7 +65,7 @@ Call = Callable[..., Reply]
 def quick_jobs(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody runs the jobs here, so nobody waits for their end."""
     settings.INGEST_DIR = tmp_path / "ingest"
-    monkeypatch.setattr(jobs, "WAIT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(making, "WAIT_SECONDS_MAX", 0.05)
     yield
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")

@@ -16,9 +16,9 @@ from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 
 from apperate.accounts.models import Workspace
-from apperate.refusals import Refusal
-from datasets import packed, parquet_file
-from datasets.csv_file import InvalidLine
+from apperate.kernel.refusals import Refusal
+from datasets.files import packed, parquet_file
+from datasets.files.csv_file import InvalidLine
 from datasets.models import Dataset
 from tests.installation import ROOT
 from tests.test_data_api import ingest_dir  # noqa: F401  fixture
@@ -31,8 +31,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 import django
 django.setup()
 from pathlib import Path
-import datasets.job_queue
-from datasets.parquet_file import read_parquet
+import datasets.jobs.queue
+from datasets.files.parquet_file import read_parquet
 count, last = 0, None
 for count, found in read_parquet(Path(sys.argv[1])):
     last = found

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apperate.refusals import Refusal
-from datasets.csv_file import InvalidLine
-from datasets.json_text import dumps, loads_json
-from datasets.parquet_file import connect
-from datasets.parsing import Format, Sniffed, open_rows, sniff
-from datasets.records import RecordChecker, Row
-from datasets.renderers import render_csv
-from datasets.schema import Schema, parse_schema
+from apperate.kernel.json_text import dumps, loads_json
+from apperate.kernel.refusals import Refusal
+from datasets.answers.renderers import render_csv
+from datasets.files.csv_file import InvalidLine
+from datasets.files.parquet_file import connect
+from datasets.files.parsing import Format, Sniffed, open_rows, sniff
+from datasets.records.checking import RecordChecker, Row
+from datasets.records.schema import Schema, parse_schema
 
 NOW = datetime(2026, 11, 23, 20, 14, 7, tzinfo=UTC)
 Save = Callable[[bytes], Path]

@@ -13,7 +13,7 @@ from django.urls import reverse
 from apperate.accounts import services
 from apperate.accounts.models import AuditEvent, Invitation, Membership, Role, User, Workspace
 from apperate.accounts.services import Invited, digest_of
-from apperate.refusals import Refusal
+from apperate.kernel.refusals import Refusal
 from tests.conftest import signed_in
 from tests.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceFactory
 

@@ -7,12 +7,14 @@ import pytest
 from playwright.sync_api import Page
 
 from apperate.accounts.models import User, Workspace
-from apperate.clock import database_now
-from datasets import jobs, services, store, writing
-from datasets.schema import parse_schema
+from apperate.database.clock import database_now
+from datasets.jobs import making
+from datasets.records.schema import parse_schema
+from datasets.services import creating, writing
+from datasets.storage import writes
 from tests.conftest import sign_in_browser
 from tests.factories import TokenFactory
-from tokens import services as token_services
+from tokens.services import lifecycle as token_services
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,21 +42,21 @@ def planted(workspace: Workspace, owner: User, settings: Any, tmp_path: Any) -> 
     }
     schema: Any = parse_schema(document, {"key": "ticker", "date": "date"})
     details = {"title": IMAGE, "description": SVG, "source": LINK}
-    dataset: Any = services.create_dataset(
+    dataset: Any = creating.create_dataset(
         workspace=workspace, name="PLANTED", schema=schema, by=owner, now=now, details=details
     )
     records = [{"ticker": text, "date": "2024-01-02", IMAGE: text} for text in PLANTED]
     body = json.dumps(records).encode()
     assert writing.write_records(dataset_id=dataset.pk, body=body, replaces=False, now=now)
-    jobs.delete_records(dataset_id=dataset.pk, selection=store.Selection(SVG), token_id=None, now=now)
+    making.delete_records(dataset_id=dataset.pk, selection=writes.Selection(SVG), token_id=None, now=now)
     file = tmp_path / "planted.csv"
     file.write_text(f"ticker,date\n{SCRIPT},{SVG}\n")
     with file.open("rb") as opened:
-        job: Any = jobs.create(
+        job: Any = making.create(
             dataset_id=dataset.pk, file=opened, options=writing.IngestOptions(), now=now, by=owner,
             file_name=f"{IMAGE}.csv", is_queued=False,
         )  # fmt: skip
-    jobs.run(job)
+    making.run(job)
     token = TokenFactory(workspace=workspace, nickname=IMAGE)
     for text in PLANTED:
         TokenFactory(workspace=workspace, nickname=text)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apperate.refusals import Refusal
-from datasets.parameters import IGNORED, PARAMETERS, SELECTING, of
-from datasets.query import Query, parse
-from datasets.ranges import parse_range
-from datasets.schema import Schema, parse_schema
+from apperate.kernel.ranges import parse_range
+from apperate.kernel.refusals import Refusal
+from datasets.query.parameters import IGNORED, PARAMETERS, SELECTING, of
+from datasets.query.parsing import Query, parse
+from datasets.records.schema import Schema, parse_schema
 
 NOW = datetime(2026, 11, 23, 20, 14, 7, 500, tzinfo=UTC)  # a Monday
 

@@ -10,7 +10,7 @@ import pytest
 from tests import throttle_race
 from tests.credit_race import LIMIT, Race, race
 from tests.installation import started
-from tokens.throttling import Rate
+from tokens.gate.throttling import Rate
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from apperate.problems import CHALLENGE, PROBLEM
-from apperate.refusals import REFUSALS
+from apperate.http.problems import CHALLENGE, PROBLEM
+from apperate.kernel.refusals import REFUSALS
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, WorkspaceFactory
 from tests.refused_requests import SITUATIONS, TOKEN_SITUATIONS, Sent, Situation, reader

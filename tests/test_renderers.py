@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apperate.cells import FORMULA_STARTS, escape_cell, unescape_cell
-from datasets.json_text import dumps
-from datasets.parameters import FORMATS
-from datasets.renderers import CONTENT_TYPES, describe_columns, render, render_csv, render_json
-from datasets.schema import Schema, parse_schema
+from apperate.kernel.cells import FORMULA_STARTS, escape_cell, unescape_cell
+from apperate.kernel.json_text import dumps
+from datasets.answers.renderers import CONTENT_TYPES, describe_columns, render, render_csv, render_json
+from datasets.query.parameters import FORMATS
+from datasets.records.schema import Schema, parse_schema
 
 TEXTS = ['{"t": "A", "n": 1.50}', '{"n":-1e5,"t":null}']
 

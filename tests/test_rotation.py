@@ -10,17 +10,19 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.changes import changes
-from apperate.clock import database_now
-from apperate.refusals import Refusal
+from apperate.database import sealing
+from apperate.database.changes import changes
+from apperate.database.clock import database_now
+from apperate.kernel import keyring
+from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
-from tokens import keyring, rotation, sealing, services
 from tokens.models import CreditWindow, Secret, SigningSecret, Token
-from tokens.rotation import Rotated
-from tokens.token_format import TokenKind
-from tokens.vocabulary import OVERLAPS
+from tokens.rules.token_format import TokenKind
+from tokens.rules.vocabulary import OVERLAPS
+from tokens.services import lifecycle, rotation
+from tokens.services.rotation import Rotated
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,7 +75,7 @@ def test_the_new_value_works_at_once_and_the_old_one_for_the_overlap(
     api.run(changes.poll())
     assert (status(api, old), status(api, new)) == (200, 200)
     Secret.objects.filter(retires_at__isnull=False).update(retires_at=database_now())
-    services.set_nickname(token=token, nickname="stamped", by=None, now=database_now())
+    lifecycle.set_nickname(token=token, nickname="stamped", by=None, now=database_now())
     api.run(changes.poll())
     assert (status(api, old), status(api, new)) == (403, 200)
 
@@ -121,13 +123,13 @@ def test_everything_but_the_value_stays(token: Token) -> None:
 
 
 def test_the_secret_token_is_rotated_encrypted(workspace: Workspace) -> None:
-    token = services.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
+    token = lifecycle.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
 
     value = rotate(token, 0).value
 
     stored = Secret.objects.current().get(token=token)
     assert value.startswith("sk_") and stored.clear is None
-    assert services.reveal_secret(token=token, by=None, now=database_now(), address="") == value
+    assert lifecycle.reveal_secret(token=token, by=None, now=database_now(), address="") == value
 
 
 def test_the_audit_row_holds_no_value(token: Token, owner: User) -> None:
@@ -151,7 +153,7 @@ def test_only_the_offered_overlaps_are_taken(token: Token, seconds: int) -> None
 
 
 def test_a_token_in_the_trash_is_not_rotated(token: Token) -> None:
-    services.delete_token(token=token, by=None, now=database_now())
+    lifecycle.delete_token(token=token, by=None, now=database_now())
 
     assert isinstance(rotation.rotate(token=token, overlap_seconds=0, by=None, now=database_now()), Refusal)
 
@@ -164,10 +166,10 @@ def test_a_copy_has_the_settings_and_a_value_of_its_own(token: Token, prices: Da
     gone = DatasetFactory(workspace=prices.workspace, deleted_at=now)
     RevisionFactory(token=token, grants={prices: "read write", gone: "read"}, signed_requests=True)
 
-    copy = services.duplicate_token(token=token, by=None, now=now)
+    copy = lifecycle.duplicate_token(token=token, by=None, now=now)
 
     assert isinstance(copy, Token)
-    settings, _ = services.saved(copy, now=now)
+    settings, _ = lifecycle.saved(copy, now=now)
     assert settings.signed_requests and settings.grants == {prices.pk: frozenset({"read", "write"})}
     assert copy.nickname == f"Copy of {token.nickname}" and copy.public_id != token.public_id
     assert copy.value != token.test_value and copy.status(now=now) == "activating"
@@ -179,7 +181,7 @@ def test_a_copy_counts_towards_the_plan(token: Token) -> None:
     token.workspace.save()
     TokenFactory(workspace=token.workspace)
 
-    refusal = services.duplicate_token(token=token, by=None, now=database_now())
+    refusal = lifecycle.duplicate_token(token=token, by=None, now=database_now())
 
     assert isinstance(refusal, Refusal) and refusal.code == "plan-required"
 
@@ -187,7 +189,7 @@ def test_a_copy_counts_towards_the_plan(token: Token) -> None:
 def test_the_secret_token_is_not_copied(workspace: Workspace) -> None:
     secret = TokenFactory(workspace=workspace, kind=TokenKind.SECRET)
 
-    assert isinstance(services.duplicate_token(token=secret, by=None, now=database_now()), Refusal)
+    assert isinstance(lifecycle.duplicate_token(token=secret, by=None, now=database_now()), Refusal)
 
 
 # --- new keys -----------------------------------------------------------------------------------
@@ -197,10 +199,10 @@ def make_secrets(count: int) -> list[tuple[Token, str]]:
     found = []
     for _ in range(count):
         workspace = WorkspaceFactory()
-        token = services.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
-        value = services.reveal_secret(token=token, by=None, now=LONG_AGO, address="")
+        token = lifecycle.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
+        value = lifecycle.reveal_secret(token=token, by=None, now=LONG_AGO, address="")
         publishable = TokenFactory(workspace=workspace)
-        services.reveal_signing_secret(token=publishable, by=None, now=LONG_AGO, address="")
+        lifecycle.reveal_signing_secret(token=publishable, by=None, now=LONG_AGO, address="")
         found.append((token, value))
     return found
 
@@ -223,7 +225,7 @@ def test_reencrypting_puts_every_secret_under_the_new_key(key_file: Path) -> Non
     key_file.write_text(key_file.read_text().removesuffix(old_key))  # The old key is not needed any more.
     sealing.keys.cache_clear()
     for token, value in made:
-        assert services.reveal_secret(token=token, by=None, now=LONG_AGO, address="") == value
+        assert lifecycle.reveal_secret(token=token, by=None, now=LONG_AGO, address="") == value
 
 
 def test_a_reader_sees_no_failure_while_keys_are_changed(key_file: Path) -> None:
@@ -278,10 +280,10 @@ def test_keys_in_the_environment_are_not_changed_by_the_command(
 
 def test_the_value_of_another_row_of_the_same_token_is_not_taken(workspace: Workspace) -> None:
     """S02: two rows of one token with exchanged ciphertexts are refused too."""
-    token = services.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
+    token = lifecycle.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
     rotate(token, 3_600)
     old, new = Secret.objects.filter(token=token).order_by("pk")
     Secret.objects.filter(pk=new.pk).update(ciphertext=old.ciphertext)
 
     with pytest.raises(sealing.UnreadableSecret):
-        services.reveal_secret(token=token, by=None, now=datetime.now(UTC), address="")
+        lifecycle.reveal_secret(token=token, by=None, now=datetime.now(UTC), address="")

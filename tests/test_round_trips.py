@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from apperate import pool
-from apperate.background import Background
+from apperate.database import pool
+from apperate.database.background import Background
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
 from tests.test_signed_requests import OWN, give_signing_secret, signed
-from tokens.credits import spent
+from tokens.gate.credits import spent
 from tokens.models import Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -98,8 +98,8 @@ def proxy(api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cou
         "gssencmode": "disable",
     }
     monkeypatch.setattr(pool, "connection_arguments", lambda: through)
-    monkeypatch.setattr("apperate.changes.STALE_SECONDS_MAX", 3600)
-    monkeypatch.setattr("apperate.background.Background._run", rest)
+    monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", 3600)
+    monkeypatch.setattr("apperate.database.background.Background._run", rest)
     spent.clear()
     api.run(asgi.startup())
     yield proxy
@@ -220,7 +220,7 @@ def test_malformed_values_ask_nothing(proxy: CountingProxy, api: DataPlaneClient
 
 
 def test_an_unknown_value_is_asked_for_once(proxy: CountingProxy, api: DataPlaneClient) -> None:
-    from tokens import token_format
+    from tokens.rules import token_format
 
     value = token_format.make(TokenKind.PUBLISHABLE)
     before = proxy.round_trips

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apperate.refusals import Refusal
-from datasets.dates import parse_date, parse_iso
-from datasets.json_text import dumps, loads_records, shown
-from datasets.records import RECORD_BYTES_MAX, RecordChecker, Row
-from datasets.schema import Property, PropertyType, Schema, dataset_id, parse_schema
+from apperate.kernel.dates import parse_date, parse_iso
+from apperate.kernel.json_text import dumps, loads_records, shown
+from apperate.kernel.refusals import Refusal
+from datasets.records.checking import RECORD_BYTES_MAX, RecordChecker, Row
+from datasets.records.schema import Property, PropertyType, Schema, dataset_id, parse_schema
 
 NOW = datetime(2026, 11, 23, 20, 14, 7, tzinfo=UTC)
 PRICES = {

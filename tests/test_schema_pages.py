@@ -10,10 +10,10 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal, invalid_value
-from datasets import editing, writing
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.models import Dataset, IngestJob
+from datasets.services import editing, writing
 from tests.factories import DatasetFactory
 from tests.held_datasets import held
 
@@ -104,7 +104,7 @@ def test_what_would_be_right_is_said_once(refusal: Refusal, said: str) -> None:
 def test_all_pages_together_are_all_records(
     as_teammate: Client, prices: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.records_page.ROWS", 2)
+    monkeypatch.setattr("datasets.pages.records.ROWS", 2)
 
     first = browse(as_teammate, "sort=asc")
     link = re.search(r'href="([^"]+)">Next', first.content.decode())
@@ -118,8 +118,8 @@ def test_all_pages_together_are_all_records(
 def test_the_records_shown_can_be_downloaded_as_csv(
     as_teammate: Client, prices: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.records_page.ROWS", 2)
-    monkeypatch.setattr("datasets.records_page.COLUMNS_MAX", 1)
+    monkeypatch.setattr("datasets.pages.records.ROWS", 2)
+    monkeypatch.setattr("datasets.pages.records.COLUMNS_MAX", 1)
     writing.write_records(
         dataset_id=prices.pk, body=b'[{"ticker": "=1+1", "date": "2024-01-05"}]', replaces=False,
         now=database_now(),

@@ -12,10 +12,11 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import User
+from apperate.database import sealing
+from apperate.kernel.keyring import KeyRing
 from tests.factories import PASSWORD
 from tests.totp_codes import code_of, hold_time
-from tokens import reencryption, sealing
-from tokens.keyring import KeyRing
+from tokens.services import reencryption
 
 pytestmark = pytest.mark.django_db
 OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import second_matcher
-from tokens.domains import load, match, parse_rules
+from tokens.rules.domains import load, match, parse_rules
 
 CASES = json.loads((Path(__file__).parent / "cases" / "referer.json").read_text(encoding="utf-8"))
 SEED = 20_261_126

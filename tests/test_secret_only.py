@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.urls import URLPattern
 
-from datasets import api_urls
+from datasets.api import urls
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
@@ -44,9 +44,9 @@ def test_what_needs_the_secret_token_refuses_a_publishable_one_with_every_grant(
 ) -> None:
     """Every route and method whose policy is the secret token, whatever is granted."""
     asked = []
-    for pattern in api_urls.urlpatterns:
+    for pattern in urls.urlpatterns:
         view = pattern.callback
-        policies = view.policy if isinstance(view, api_urls.ByMethod) else {}
+        policies = view.policy if isinstance(view, urls.ByMethod) else {}
         for method in (method for method, policy in policies.items() if policy == "secret token"):
             reply = api.request(method, f"{path_of(pattern)}?token={almighty.test_value}")
 

@@ -7,15 +7,16 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import Workspace
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory
 from tests.installation import until
 from tests.refused_requests import reader
 from tests.test_people import shows
-from tokens import saved_settings, seen_callers
 from tokens.models import Token, TokenRefusal
-from tokens.token_format import TokenKind
+from tokens.pages import seen_callers
+from tokens.rules.token_format import TokenKind
+from tokens.services import saved_settings
 
 
 def seen(token: Token) -> dict[str, tuple[int, int, bool | None, bool]]:

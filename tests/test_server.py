@@ -305,7 +305,7 @@ def workers_with_connections(demo: Demo) -> int:
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {line[9] for line in lines if line[1].endswith(mark) and line[3] == "01"}
     holders = set()
-    for pid in demo.pids("apperate.server"):
+    for pid in demo.pids("apperate.running.server"):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
                 target = str(link.readlink())
@@ -321,12 +321,14 @@ def test_a_worker_that_is_killed_comes_back(demo: Demo) -> None:
     import os
     import signal
 
-    workers = demo.pids("apperate.server")
+    workers = demo.pids("apperate.running.server")
     os.kill(workers[-1], signal.SIGKILL)
 
     def answers() -> bool:
         try:
-            return get(demo, "/v1/status")[0] == 200 and len(demo.pids("apperate.server")) == len(workers)
+            return get(demo, "/v1/status")[0] == 200 and len(demo.pids("apperate.running.server")) == len(
+                workers
+            )
         except OSError:
             return False
 

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apperate.accounts.models import User
-from apperate.accounts.session_limits import SIGNED_IN_AT, USED_AT
+from apperate.accounts.sign_in.session_limits import SIGNED_IN_AT, USED_AT
 from tests.factories import PASSWORD
 
 pytestmark = pytest.mark.django_db

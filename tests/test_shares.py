@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apperate import data_plane, pool, shares
-from apperate.shares import Asker, Busy, Shares
-from datasets.conditions import parse_where
-from datasets.schema import Schema, parse_schema
+from apperate.database import pool, shares
+from apperate.database.shares import Asker, Busy, Shares
+from apperate.http import data_plane
+from datasets.query.filters import parse_where
+from datasets.records.schema import Schema, parse_schema
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory
 
@@ -220,7 +221,7 @@ def test_a_slow_question_is_asked_again_among_the_slow_ones_and_then_at_once(api
     async def question(seconds: float, about: tuple[Any, ...]) -> None:
         await shares.fetch(SLEEP, {"seconds": seconds}, about=about)
 
-    with patch("apperate.pool.fetch_all", fetch):
+    with patch("apperate.database.pool.fetch_all", fetch):
         for seconds, about in ((0.4, (1, True)), (0.0, (1, True)), (0.0, (1, False)), (0.0, (2, True))):
             api.run(question(seconds, about))
 
@@ -279,7 +280,7 @@ def test_work_in_threads_is_shared_too(api: DataPlaneClient, monkeypatch: pytest
 def test_a_long_answer_keeps_its_place_until_it_is_sent(
     api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.gate.UNSENT_BYTES_MAX", 100)
+    monkeypatch.setattr("datasets.api.endpoint.UNSENT_BYTES_MAX", 100)
     token = TokenFactory(settings={"all_datasets_read": True, "all_datasets_write": True})
     DatasetFactory(workspace=token.workspace, name="PRICES")
     where = f"{token.workspace.name}/PRICES?token={token.test_value}"

@@ -11,11 +11,12 @@ from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, path, reverse
 from django.utils.html import escape
 
-from apperate import charts, views
+from apperate import views
 from apperate.accounts.models import User, Workspace
-from apperate.context import Shell
-from apperate.forms import Switch
-from apperate.refusals import REFUSALS
+from apperate.dashboard import charts
+from apperate.dashboard.context import Shell
+from apperate.dashboard.forms import Switch
+from apperate.kernel.refusals import REFUSALS
 from apperate.templatetags import ui
 from apperate.urls import urlpatterns as project_urlpatterns
 from tests.conftest import signed_in

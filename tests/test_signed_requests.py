@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from apperate.changes import changes
-from apperate.clock import database_now
+from apperate.database import sealing
+from apperate.database.changes import changes
+from apperate.database.clock import database_now
 from datasets.models import Dataset, IngestJob
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
-from tokens import sealing, services, signed_requests, signing
+from tokens.gate import signed_requests
+from tokens.gate.snapshots import cache
 from tokens.models import Secret, SigningSecret, Token, UsedSignature
-from tokens.snapshots import cache
-from tokens.token_format import TokenKind
+from tokens.rules import signing
+from tokens.rules.token_format import TokenKind
+from tokens.services import lifecycle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +36,7 @@ def prices(workspace: Any) -> Dataset:
 @pytest.fixture
 def secret(workspace: Any) -> Token:
     """The workspace's secret token, with its value encrypted as the product does it."""
-    return services.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
+    return lifecycle.create_secret_token(workspace=workspace, by=None, now=LONG_AGO)
 
 
 @pytest.fixture
@@ -104,12 +107,12 @@ def test_it_does_not_pass_while_the_secret_token_is_disabled(
     key = value_of(secret)
     assert send(api, token, "GET", READ, key=key).status == 200
 
-    services.disable(token=secret, by=None, now=database_now())
+    lifecycle.disable(token=secret, by=None, now=database_now())
     api.run(changes.poll())
     assert send(api, token, "GET", READ, key=key).code == "signature-invalid"
     assert send(api, token, "GET", READ).status == 200
 
-    services.enable(token=secret, by=None, now=database_now())
+    lifecycle.enable(token=secret, by=None, now=database_now())
     api.run(changes.poll())
     assert send(api, token, "GET", READ, key=key).status == 200
 
@@ -117,7 +120,7 @@ def test_it_does_not_pass_while_the_secret_token_is_disabled(
 def test_the_secret_token_of_another_workspace_signs_nothing(api: DataPlaneClient, token: Token) -> None:
     from tests.factories import WorkspaceFactory
 
-    other = services.create_secret_token(workspace=WorkspaceFactory(), by=None, now=LONG_AGO)
+    other = lifecycle.create_secret_token(workspace=WorkspaceFactory(), by=None, now=LONG_AGO)
 
     assert send(api, token, "GET", READ, key=value_of(other)).code == "signature-invalid"
 
@@ -236,7 +239,7 @@ def test_active_comes_before_signature_and_signature_before_permission(
     headers = {"X-API-Key": token.test_value}
     assert api.get("/v1/data/ACME/OTHER", headers=headers).code == "signature-required"
 
-    services.disable(token=token, by=None, now=database_now())
+    lifecycle.disable(token=token, by=None, now=database_now())
     api.run(changes.poll())
 
     assert api.get(READ, headers=headers).code == "token-disabled"
@@ -406,17 +409,17 @@ def test_switching_signatures_on_makes_a_secret_once(api: DataPlaneClient, price
     from dataclasses import replace as changed
 
     now = database_now()
-    token = services.create_publishable_token(workspace=prices.workspace, by=None, now=now)
+    token = lifecycle.create_publishable_token(workspace=prices.workspace, by=None, now=now)
     assert isinstance(token, Token)
     assert not SigningSecret.objects.exists()
 
-    settings, _ = services.saved(token, now=now)
-    services.save_settings(
+    settings, _ = lifecycle.saved(token, now=now)
+    lifecycle.save_settings(
         token=token, changes=changed(settings, signed_requests=True), by=None, now=now, based_on=None
     )
     made = SigningSecret.objects.get(token=token)
-    first = services.reveal_signing_secret(token=token, by=None, now=now, address="")
-    again = services.reveal_signing_secret(token=token, by=None, now=now, address="")
+    first = lifecycle.reveal_signing_secret(token=token, by=None, now=now, address="")
+    again = lifecycle.reveal_signing_secret(token=token, by=None, now=now, address="")
 
     assert first == again and first.startswith("sig_") and len(first) == 44
     assert SigningSecret.objects.get(token=token).ciphertext == made.ciphertext

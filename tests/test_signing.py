@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tokens import signing
-from tokens.signing import Fault, Presented, Request
+from tokens.rules import signing
+from tokens.rules.signing import Fault, Presented, Request
 
 HERE = Path(__file__).resolve().parent
 CASES = json.loads((HERE / "cases" / "signing.json").read_text())

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from apperate import embedded_postgres
+from apperate.database.embedded import launcher
 from tests.installation import Demo, until
 
 SIZE_MB, RESERVE_MB, LEFT_MB = 600, 60, 50
@@ -36,7 +36,7 @@ class OnSmallDisk(Demo):
         return answer.status, json.loads(text)
 
     def sql(self, statement: str, *, user: str = "apperate_app") -> Any:
-        sockets = embedded_postgres.socket_dir(self.home / "db")
+        sockets = launcher.socket_dir(self.home / "db")
         with psycopg.connect(
             host=str(sockets),
             port=5432,
@@ -94,7 +94,7 @@ def test_a_nearly_full_disk_stops_writes_alone_and_nothing_needs_a_restart(runni
     assert running.ask("POST", "datasets/DEMO", json.dumps({"dataset": document}).encode())[0] == 200
     record = b'[{"symbol": "A", "date": "2024-01-02", "close": "1"}]'
     assert running.ask("POST", "record/DEMO/SMALL", record)[0] == 200
-    processes = running.pids("apperate.server"), running.pids("procrastinate worker")
+    processes = running.pids("apperate.running.server"), running.pids("procrastinate worker")
     filler = running.home.parent / "filler"
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, int((left_mb(running.home) - LEFT_MB) * 1e6))
@@ -128,5 +128,5 @@ def test_a_nearly_full_disk_stops_writes_alone_and_nothing_needs_a_restart(runni
     assert status == 200 and "1 records ingested" in answer["message"], answer
     status, records = running.ask("GET", "data/DEMO/SMALL", None, "export=true")
     assert status == 200 and {one["symbol"] for one in records} == {"A", "SMALL"}
-    assert (running.pids("apperate.server"), running.pids("procrastinate worker")) == processes
+    assert (running.pids("apperate.running.server"), running.pids("procrastinate worker")) == processes
     assert "Traceback" not in running.said()

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from apperate.clock import database_now
-from apperate.problems import JSON
-from datasets import editing, trash
+from apperate.database.clock import database_now
+from apperate.http.problems import JSON
 from datasets.models import Dataset
-from datasets.parameters import SELECTING
+from datasets.query.parameters import SELECTING
+from datasets.services import editing, trash
 from tests.data_plane_client import Reply
 from tests.served import PRICES, SCHEMA, Served, served  # noqa: F401  pytest finds fixtures by name
 

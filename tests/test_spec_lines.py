@@ -1,6 +1,7 @@
 """From a line of http-api.md to its test: LINES holds each line's short words and the tests that prove it.
 
-A parameter of the table in datasets/parameters.py without a line here, and a line whose test is gone, fail.
+A parameter of the table in datasets/query/parameters.py without a line here fails, and so does a line whose
+test is gone.
 """
 
 import ast
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.parameters import IGNORED, PARAMETERS
+from datasets.query.parameters import IGNORED, PARAMETERS
 
 TESTS = Path(__file__).parent
 READING, CLIENTS = "test_spec_reading.py", "test_spec_clients.py"

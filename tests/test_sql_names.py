@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apperate.accounts.models import Workspace
-from datasets.schema import NAME_CHARS_MAX
+from datasets.records.schema import NAME_CHARS_MAX
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
 from tests.installation import ROOT
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 # Methods of a queryset whose arguments, or their names, become names or operators in SQL. create() is none of
 # them: it takes names of fields alone.
@@ -31,10 +31,10 @@ QUERY_METHODS = {
 }  # fmt: skip
 # Spread arguments that are constants of the code, each read by a person.
 SPREAD_BY_CODE = {
-    ("tokens/series.py", ".values(*keys)"),
-    ("tokens/series.py", ".order_by(*(F(key) for key in keys))"),
-    ("datasets/job_lists.py", ".order_by(*order)"),
-    ("datasets/job_run.py", ".update(**facts)"),
+    ("tokens/usage/series.py", ".values(*keys)"),
+    ("tokens/usage/series.py", ".order_by(*(F(key) for key in keys))"),
+    ("datasets/api/job_lists.py", ".order_by(*order)"),
+    ("datasets/jobs/run.py", ".update(**facts)"),
 }
 ODD_NAMES = (
     "_connector", "_negated", "OR", "1=1", "AND 1=0) UNION SELECT value FROM tokens_secret --",

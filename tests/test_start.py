@@ -6,8 +6,8 @@ import pytest
 from django.test import Client
 
 from apperate.accounts.models import User, Workspace
-from apperate.clock import database_now
-from datasets import start
+from apperate.database.clock import database_now
+from datasets.pages import start
 from tests.conftest import signed_in
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory

@@ -14,21 +14,11 @@ from django.db import connection, connections
 
 from apperate.accounts.models import Workspace
 from apperate.accounts.plans import PLANS
-from apperate.clock import database_now
-from apperate.refusals import Refusal
-from datasets import (
-    editing,
-    job_files,
-    job_run,
-    jobs,
-    storage,
-    storage_recount,
-    store,
-    trash,
-    uploads,
-    writing,
-)
-from datasets.json_text import dumps
+from apperate.database.clock import database_now
+from apperate.kernel.json_text import dumps
+from apperate.kernel.refusals import Refusal
+from datasets.jobs import making, uploads
+from datasets.jobs import run as job_run
 from datasets.models import (
     Dataset,
     Deletion,
@@ -36,7 +26,9 @@ from datasets.models import (
     StagedFile,
     StorageReservation,
 )
-from datasets.writing import IngestOptions
+from datasets.services import editing, trash, writing
+from datasets.services.writing import IngestOptions
+from datasets.storage import job_files, limits, recount, writes
 from tests.factories import DatasetFactory, WorkspaceFactory
 from tests.test_data_api import ingest_dir  # noqa: F401  fixture
 
@@ -75,7 +67,7 @@ def record(key: object, chars: int = 10) -> dict[str, str]:
 
 
 def size_of(found: dict[str, str]) -> int:
-    return len(dumps(found).encode()) + len(found["k"].encode()) + storage.ROW_BYTES
+    return len(dumps(found).encode()) + len(found["k"].encode()) + limits.ROW_BYTES
 
 
 def write(dataset: Dataset, *records: dict[str, str], replaces: bool = False) -> int | Refusal:
@@ -86,7 +78,7 @@ def write(dataset: Dataset, *records: dict[str, str], replaces: bool = False) ->
 
 def send(dataset: Dataset, *records: dict[str, str], replaces: bool = False) -> IngestJob | Refusal:
     body = "\n".join(map(dumps, records)).encode()
-    return jobs.create(
+    return making.create(
         dataset_id=dataset.pk, file=BytesIO(body), options=IngestOptions(replaces), now=database_now()
     )
 
@@ -99,12 +91,12 @@ def run(job: IngestJob | Refusal) -> IngestJob:
 
 
 def used(workspace: Workspace) -> int:
-    return storage.usage_of(workspace.pk).used
+    return limits.usage_of(workspace.pk).used
 
 
 def delete(dataset: Dataset, key: str) -> None:
-    selection = store.Selection(key)
-    jobs.delete_records(dataset_id=dataset.pk, selection=selection, token_id=None, now=database_now())
+    selection = writes.Selection(key)
+    making.delete_records(dataset_id=dataset.pk, selection=selection, token_id=None, now=database_now())
 
 
 def refused(found: object, *said: str) -> Refusal:
@@ -140,7 +132,7 @@ def test_what_is_replaced_counts_no_more(things: Dataset) -> None:
 
     expected = size_of(record("a")) + size_of(record("b", 3)) + size_of(record("c", 4))
     assert used(things.workspace) == expected
-    assert storage_recount.recount(things.workspace_id) == 0
+    assert recount.recount(things.workspace_id) == 0
 
 
 def test_a_job_counts_like_a_write(things: Dataset) -> None:
@@ -234,7 +226,7 @@ def test_an_upload_counts_until_it_is_a_dataset(things: Dataset, admin: Any) -> 
     assert isinstance(job, IngestJob), job
     assert used(workspace) == kept.size_bytes, "the job's copy counts in its place"
     run(job)
-    assert storage_recount.recount(workspace.pk) == 0
+    assert recount.recount(workspace.pk) == 0
     assert StagedFile.objects.count() == 0
 
 
@@ -249,7 +241,7 @@ def test_a_write_that_does_not_fit_is_refused_with_what_is_used(things: Dataset,
     refused(write(things, record("b")), f"{one:,} of {2 * one - 1:,} bytes", "Delete for good", "Launch plan")
 
     assert used(things.workspace) == one
-    assert store.sizes([things.pk])[things.pk].records == 1
+    assert writes.sizes([things.pk])[things.pk].records == 1
     limit(2 * one)
     assert write(things, record("b")) == 1
 
@@ -277,7 +269,7 @@ def test_a_restore_needs_no_more_room_than_the_trash(things: Dataset, limit: Lim
     delete(things, "a")
     limit(used(things.workspace))
 
-    outcome = jobs.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now())
+    outcome = making.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now())
 
     assert outcome == trash.Restored(1, 0)
 
@@ -285,7 +277,7 @@ def test_a_restore_needs_no_more_room_than_the_trash(things: Dataset, limit: Lim
 def test_a_plan_without_limit_is_never_full(things: Dataset) -> None:
     Workspace.objects.update(plan="business")
 
-    assert storage.Usage(10**18, None).refusal(10**18) is None
+    assert limits.Usage(10**18, None).refusal(10**18) is None
     assert write(things, record("a")) == 1
 
 
@@ -337,7 +329,7 @@ def test_eight_writers_one_byte_under_the_limit_never_pass_it(
     assert outcomes.count(1) == 4
     assert sum(isinstance(found, Refusal) and found.code == "storage-limit" for found in outcomes) == 36
     assert used(things.workspace) == 4 * one
-    assert storage_recount.recount(things.workspace_id) == 0
+    assert recount.recount(things.workspace_id) == 0
 
 
 def test_writers_of_the_same_records_count_them_once(things: Dataset) -> None:
@@ -348,7 +340,7 @@ def test_writers_of_the_same_records_count_them_once(things: Dataset) -> None:
     together(work)
 
     # Rows that came between the look and the write count too much, never too little.
-    assert storage_recount.recount(things.workspace_id) <= 0
+    assert recount.recount(things.workspace_id) <= 0
     assert used(things.workspace) == sum(size_of(record(key, length)) for key, length in kept(things))
 
 

@@ -18,13 +18,16 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from apperate import diagnosis, disk
 from apperate.accounts.models import AuditEvent, Workspace
-from apperate.clock import database_now
-from apperate.data_plane import DataRequest
-from apperate.refusals import Refusal
-from datasets import deletes, job_files, jobs, storage, store, trash, writing
+from apperate.database import disk
+from apperate.database.clock import database_now
+from apperate.http.data_plane import DataRequest
+from apperate.kernel.refusals import Refusal
+from apperate.running import diagnosis
+from datasets.jobs import making
 from datasets.models import Dataset, Deletion, IngestJob
+from datasets.services import trash, writing
+from datasets.storage import deletes, job_files, limits, writes
 from tests.data_plane_client import Reply
 from tests.test_data_api import Caller, call, ingest_dir, prices, secret, worker  # noqa: F401  fixtures
 from tests.test_storage import limit  # noqa: F401  fixture
@@ -45,7 +48,7 @@ def full(call: Caller, prices: Dataset, limit: Callable[[int], None]) -> Caller:
     """The API of a workspace whose storage is used up by one record."""
     call.fill([RECORD])
     Workspace.objects.update(plan="launch")
-    limit(storage.usage_of(prices.workspace_id).used)
+    limit(limits.usage_of(prices.workspace_id).used)
     return call
 
 
@@ -63,7 +66,7 @@ def no_room(reply: Reply, code: str = "storage-limit") -> dict[str, Any]:
 
 
 def records(dataset: Dataset) -> int:
-    return store.sizes([dataset.pk])[dataset.pk].records
+    return writes.sizes([dataset.pk])[dataset.pk].records
 
 
 # --- the plan ---------------------------------------------------------------------------------------------
@@ -72,7 +75,7 @@ def records(dataset: Dataset) -> int:
 def test_a_record_is_refused_with_what_is_used_and_allowed(full: Caller, prices: Dataset) -> None:
     problem = no_room(full.post("record/ACME/PRICES", [RECORD | {"ticker": "MSFT"}]))
 
-    used = storage.usage_of(prices.workspace_id).used
+    used = limits.usage_of(prices.workspace_id).used
     assert f"{used:,} of {used:,} bytes are in use" in problem["detail"]
     assert f"at most {used:,} bytes" in problem["needed"] and "Delete for good" in problem["needed"]
     assert problem["check"] == "body"
@@ -113,8 +116,8 @@ def test_whoever_waits_for_a_job_that_does_not_fit_is_told_so(
 ) -> None:  # fmt: skip
     """The worker has the plan as it is; the counters say that it is used up but for the file."""
     limit(10_000_000_000)
-    room = 10_000_000_000 - storage.usage_of(prices.workspace_id).used
-    storage.add(prices.workspace_id, room - len(FILE) - 1_000)
+    room = 10_000_000_000 - limits.usage_of(prices.workspace_id).used
+    limits.add(prices.workspace_id, room - len(FILE) - 1_000)
 
     problem = no_room(full.post("data/ACME/PRICES", FILE, "wait=true"))
 
@@ -154,7 +157,7 @@ def test_an_upload_on_the_page_is_refused_in_words(full: Caller, as_admin: Clien
 def test_the_pages_show_what_is_used_and_what_frees_room(
     full: Caller, as_admin: Client, limit: Callable[[int], None], prices: Dataset
 ) -> None:  # fmt: skip
-    used = storage.usage_of(prices.workspace_id).used
+    used = limits.usage_of(prices.workspace_id).used
     pages = (reverse("datasets:list"), reverse("team:workspace"))
     for most, words in (
         (used, "Nothing more is stored"),
@@ -188,7 +191,7 @@ def test_a_deleted_dataset_is_deleted_for_good_by_its_id(
 
     assert "PRICES is deleted for good." in answer.content.decode()
     assert not Dataset.objects.filter(pk=prices.pk).exists()
-    assert storage.usage_of(prices.workspace_id).used == 0
+    assert limits.usage_of(prices.workspace_id).used == 0
     assert AuditEvent.objects.get(action="dataset.erase").target == "PRICES"
 
 
@@ -197,7 +200,7 @@ def test_very_much_is_erased_in_the_background(
 ) -> None:  # fmt: skip
     full.delete("PRICES/AAPL")
     monkeypatch.setattr(deletes, "RECORDS_MAX", 0)
-    before = storage.usage_of(prices.workspace_id).used
+    before = limits.usage_of(prices.workspace_id).used
 
     answer = as_admin.post(
         reverse("datasets:erase_records", args=["PRICES", Deletion.objects.get().pk]), follow=True
@@ -205,9 +208,9 @@ def test_very_much_is_erased_in_the_background(
 
     assert "the room is free in a while" in answer.content.decode()
     assert "Recently deleted records" not in answer.content.decode()
-    assert storage.usage_of(prices.workspace_id).used == before
+    assert limits.usage_of(prices.workspace_id).used == before
     trash.purge(now=database_now())
-    assert storage.usage_of(prices.workspace_id).used == 0
+    assert limits.usage_of(prices.workspace_id).used == 0
 
 
 def test_doctor_names_workspaces_that_are_nearly_full(full: Caller, prices: Dataset) -> None:
@@ -241,8 +244,8 @@ def test_below_the_reserve_nothing_more_is_written(
         assert "nearly full" in no_room(reply, "storage-full")["detail"]
         assert int(reply.headers["retry-after"]) > 0
     for outcome in (
-        jobs.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now()),
-        jobs.retry(job, by=None, now=database_now()),
+        making.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now()),
+        making.retry(job, by=None, now=database_now()),
     ):
         assert isinstance(outcome, Refusal) and outcome.code == "storage-full"
     assert not any(place.is_file() for place in ingest_dir.rglob("*"))
@@ -259,18 +262,18 @@ def test_below_the_reserve_nothing_more_is_written(
 @pytest.mark.usefixtures("nearly_full_disk")
 def test_a_job_stops_while_it_copies(prices: Dataset, settings: LazySettings) -> None:
     settings.DISK_RESERVE_MB = 0
-    job = jobs.create(
+    job = making.create(
         dataset_id=prices.pk, file=BytesIO(FILE), options=writing.IngestOptions(), now=database_now()
     )
     assert isinstance(job, IngestJob)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.storage_jobs.STEP_BYTES", 500)
+        patch.setattr("datasets.storage.reservations.STEP_BYTES", 500)
         settings.DISK_RESERVE_MB = 10**9
-        jobs.run(job)
+        making.run(job)
 
     job.refresh_from_db()
     assert (job.status, job.refusal_code) == ("ERROR", "storage-full")
-    assert "nearly full" in job.message and store.sizes([prices.pk]) == {}
+    assert "nearly full" in job.message and writes.sizes([prices.pk]) == {}
 
 
 @pytest.mark.usefixtures("nearly_full_disk")

@@ -10,17 +10,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from apperate.clock import database_now
-from datasets import (
-    editing,
-    job_files,
-    jobs,
-    storage,
-    storage_jobs,
-    storage_recount,
-    store,
-    trash,
-)
+from apperate.database.clock import database_now
+from datasets.jobs import making
 from datasets.models import (
     Dataset,
     Deletion,
@@ -29,6 +20,8 @@ from datasets.models import (
     StorageRecount,
     StorageReservation,
 )
+from datasets.services import editing, trash
+from datasets.storage import job_files, limits, recount, reservations, writes
 from tests.factories import WorkspaceFactory
 from tests.test_data_api import ingest_dir  # noqa: F401  fixture
 from tests.test_storage import (  # noqa: F401  fixtures among them
@@ -56,7 +49,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_jobs, "STEP_BYTES", 20_000)
+    monkeypatch.setattr(reservations, "STEP_BYTES", 20_000)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -66,24 +59,24 @@ def test_a_job_that_does_not_fit_ends_with_the_sentence(things: Dataset, limit: 
     job = send(things, *many)
     assert isinstance(job, IngestJob)
     seen: list[int] = []
-    real = storage_jobs.JobRoom._reserve
+    real = reservations.JobRoom._reserve
 
-    def reserve(room: storage_jobs.JobRoom) -> None:
+    def reserve(room: reservations.JobRoom) -> None:
         real(room)
         # The thread's own connection is in the midst of its COPY.
         found = room._connection.execute("SELECT bytes FROM datasets_storagereservation").fetchall()
         seen.append(found[0][0] - room.bytes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage_jobs.JobRoom, "_reserve", reserve)
+        patch.setattr(reservations.JobRoom, "_reserve", reserve)
         ended = run(job)
 
     assert (ended.status, ended.refusal_code) == ("ERROR", "storage-limit")
     assert "200,000 bytes" in ended.message and "Delete for good" in ended.message
     assert len(seen) > 2 and set(seen) == {20_000}, "it runs a step ahead"
-    assert store.sizes([things.pk]) == {} and not StorageReservation.objects.exists()
+    assert writes.sizes([things.pk]) == {} and not StorageReservation.objects.exists()
     assert used(things.workspace) == ended.size_bytes  # The file is kept for another try.
-    assert storage_recount.recount(things.workspace_id) == 0
+    assert recount.recount(things.workspace_id) == 0
 
 
 def test_a_small_job_that_does_not_fit_stores_nothing(things: Dataset, limit: Limit) -> None:
@@ -94,9 +87,9 @@ def test_a_small_job_that_does_not_fit_stores_nothing(things: Dataset, limit: Li
     ended = run(job)
 
     assert (ended.status, ended.refusal_code) == ("ERROR", "storage-limit")
-    assert store.sizes([things.pk]) == {}
+    assert writes.sizes([things.pk]) == {}
     limit(sum(map(size_of, body)))
-    again = jobs.retry(ended, by=None, now=database_now())
+    again = making.retry(ended, by=None, now=database_now())
     assert run(again).status == "INGESTED", again
     assert used(things.workspace) == sum(map(size_of, body))
 
@@ -133,7 +126,7 @@ def test_jobs_side_by_side_do_not_pass_the_limit_together(things: Dataset, limit
     states = sorted(IngestJob.objects.values_list("status", flat=True))
     assert states.count("INGESTED") <= 2 and states.count("ERROR") >= 1
     assert StorageReservation.objects.count() == 0
-    assert storage_recount.recount(things.workspace_id) == 0
+    assert recount.recount(things.workspace_id) == 0
 
 
 def test_what_a_dead_worker_reserved_is_given_back(things: Dataset) -> None:
@@ -142,7 +135,7 @@ def test_what_a_dead_worker_reserved_is_given_back(things: Dataset) -> None:
     for pk in (job.pk, 10**9):
         StorageReservation.objects.create(job_id=pk, run_number=1, workspace=things.workspace, bytes=10**6)
 
-    storage_recount.upkeep(now=database_now())
+    recount.upkeep(now=database_now())
 
     assert not StorageReservation.objects.exists()
 
@@ -177,9 +170,9 @@ def test_a_file_that_vanished_counts_no_more(things: Dataset) -> None:
     assert isinstance(job, IngestJob)
     job_files.body(job).unlink()
 
-    storage_recount.drop_files(now=database_now())
+    recount.drop_files(now=database_now())
     assert used(things.workspace) > 0, "a moment ago it may have been on its way"
-    storage_recount.drop_files(now=database_now() + timedelta(hours=2))
+    recount.drop_files(now=database_now() + timedelta(hours=2))
 
     assert used(things.workspace) == 0
 
@@ -192,13 +185,13 @@ def test_a_recount_corrects_what_is_wrong_and_is_due_once_a_day(things: Dataset)
     right, now = used(things.workspace), database_now()
     StorageCounter.objects.update(bytes=5)
 
-    storage_recount.upkeep(now=now)
+    recount.upkeep(now=now)
     assert used(things.workspace) == right
 
-    storage.add(things.workspace_id, 7)
-    storage_recount.upkeep(now=now + timedelta(hours=23))
+    limits.add(things.workspace_id, 7)
+    recount.upkeep(now=now + timedelta(hours=23))
     assert used(things.workspace) == right + 7
-    storage_recount.upkeep(now=now + timedelta(hours=25))
+    recount.upkeep(now=now + timedelta(hours=25))
     assert used(things.workspace) == right
 
 
@@ -219,7 +212,7 @@ def test_a_workspace_that_cannot_be_counted_does_not_stop_the_others(
 ) -> None:
     other = dataset_of(WorkspaceFactory(plan="launch"))
     StorageCounter.objects.create(workspace=other.workspace, slot=0, bytes=99)
-    real = storage_recount.recount
+    real = recount.recount
 
     def failing(workspace_id: int) -> int:
         if workspace_id == things.workspace_id:
@@ -227,8 +220,8 @@ def test_a_workspace_that_cannot_be_counted_does_not_stop_the_others(
                 cursor.execute("SET statement_timeout = 1; SELECT pg_sleep(1)")
         return real(workspace_id)
 
-    monkeypatch.setattr(storage_recount, "recount", failing)
-    storage_recount.upkeep(now=database_now())
+    monkeypatch.setattr(recount, "recount", failing)
+    recount.upkeep(now=database_now())
     connection.close()
 
     assert used(other.workspace) == 0
@@ -271,5 +264,5 @@ def test_after_any_writes_the_counters_are_what_a_recount_finds(things: Dataset,
                     datasets[datasets.index(dataset)] = dataset_of(things.workspace)
             case "stage":
                 send(dataset, *batch)
-        assert storage_recount.recount(things.workspace_id) == 0
+        assert recount.recount(things.workspace_id) == 0
     assert used(things.workspace) > 0

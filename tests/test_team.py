@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from apperate.accounts import services
 from apperate.accounts.models import AuditEvent, Invitation, Membership, Role, User, Workspace
-from apperate.refusals import Refusal
+from apperate.kernel.refusals import Refusal
 from tests.conftest import signed_in
 from tests.factories import MembershipFactory, TokenFactory
 from tests.test_people import invited, path_of, shows

@@ -7,9 +7,9 @@ from django.conf import settings
 
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory
+from tokens.gate.throttling import Buckets, Rate, rate_of
 from tokens.models import Token
-from tokens.permissions import Settings
-from tokens.throttling import Buckets, Rate, rate_of
+from tokens.rules.permissions import Settings
 
 pytestmark = pytest.mark.django_db(transaction=True)
 START = datetime(2026, 5, 1, tzinfo=UTC)

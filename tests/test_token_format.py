@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokens.token_format import (
+from tokens.rules.token_format import (
     VALUE_PATTERN,
     ParsedValue,
     TokenKind,

@@ -8,10 +8,10 @@ from django.http import QueryDict
 
 from apperate.accounts.models import Workspace
 from tests.factories import DatasetFactory, RevisionFactory, TokenFactory
-from tokens.forms import LIMIT_MAX, TokenForm
 from tokens.models import Token
-from tokens.permissions import Action
-from tokens.services import Edit
+from tokens.pages.forms import LIMIT_MAX, TokenForm
+from tokens.rules.permissions import Action
+from tokens.services.lifecycle import Edit
 
 NOW = datetime.fromisoformat("2026-11-23T14:05:32+00:00")
 

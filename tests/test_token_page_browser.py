@@ -7,12 +7,12 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from apperate.accounts.models import User, Workspace
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from tests.conftest import sign_in_browser
 from tests.factories import PASSWORD, DatasetFactory
-from tokens import services
 from tokens.models import Token
-from tokens.permissions import Settings
+from tokens.rules.permissions import Settings
+from tokens.services import lifecycle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Axe = Callable[[Page], None]
@@ -20,12 +20,12 @@ Axe = Callable[[Page], None]
 
 @pytest.fixture
 def secret(workspace: Workspace) -> Token:
-    return services.create_secret_token(workspace=workspace, by=None, now=database_now())
+    return lifecycle.create_secret_token(workspace=workspace, by=None, now=database_now())
 
 
 @pytest.fixture
 def token(workspace: Workspace, owner: User, secret: Token) -> Token:
-    created = services.create_publishable_token(
+    created = lifecycle.create_publishable_token(
         workspace=workspace, by=owner, now=database_now(), nickname="Customer XYZ", active_at_once=True
     )
     assert isinstance(created, Token)
@@ -185,7 +185,7 @@ def test_picker_adds_and_removes_access(visit: Callable[..., Page], token: Token
     page.get_by_role("button", name="Done").click()
 
     expect(page.get_by_role("row", name="Dataset permissions")).to_contain_text("CARS: write")
-    saved, _ = services.saved(Token.objects.get(pk=token.pk), now=database_now())
+    saved, _ = lifecycle.saved(Token.objects.get(pk=token.pk), now=database_now())
     assert [sorted(actions) for actions in saved.grants.values()] == [["write"]]
 
 
@@ -259,8 +259,8 @@ def test_secret_is_revealed_for_a_while_and_nowhere_afterwards(
     visit: Callable[..., Page], secret: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S06: second visit, back button and history cache show no secret."""
-    monkeypatch.setattr("tokens.views.HIDE_SECONDS", 2)
-    value = services.reveal_secret(token=secret, by=None, now=database_now(), address="")
+    monkeypatch.setattr("tokens.pages.tokens.HIDE_SECONDS", 2)
+    value = lifecycle.reveal_secret(token=secret, by=None, now=database_now(), address="")
     page = visit(edit_address(secret))
 
     page.get_by_role("button", name="Reveal secret token").click()
@@ -308,7 +308,7 @@ def test_pages_meet_the_accessibility_rules(
 ) -> None:
     page.emulate_media(color_scheme=scheme)
     DatasetFactory(workspace=token.workspace, name="CARS")
-    services.save_settings(
+    lifecycle.save_settings(
         token=token, changes=Settings(core_credit_limit=5), by=None, now=database_now(), based_on=None
     )
 
@@ -325,7 +325,7 @@ def test_pages_meet_the_accessibility_rules(
 def test_phone_has_no_sideways_scroll(
     visit: Callable[..., Page], page: Page, token: Token, width: int
 ) -> None:
-    services.save_settings(
+    lifecycle.save_settings(
         token=token, changes=Settings(core_credit_limit=5), by=None, now=database_now(), based_on=None
     )
     page.set_viewport_size({"width": width, "height": 780})

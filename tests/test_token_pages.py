@@ -10,12 +10,12 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now, month_of, next_month
+from apperate.database.clock import database_now, month_of, next_month
 from tests.factories import PASSWORD, DatasetFactory, RevisionFactory, TokenFactory
-from tokens import services
 from tokens.models import CreditWindow, Status, Token, UsageCounter
-from tokens.permissions import Settings
+from tokens.rules.permissions import Settings
 from tokens.selectors import LISTED, PAGE_ROWS, with_status
+from tokens.services import lifecycle
 
 HTMX = {"HX-Request": "true"}
 LIST = "/tokens/"
@@ -24,7 +24,7 @@ QUERIES_MAX = 10
 
 @pytest.fixture
 def token(workspace: Workspace, owner: User) -> Token:
-    created = services.create_publishable_token(
+    created = lifecycle.create_publishable_token(
         workspace=workspace, by=owner, now=database_now(), nickname="Customer XYZ", active_at_once=True
     )
     assert isinstance(created, Token)
@@ -33,7 +33,7 @@ def token(workspace: Workspace, owner: User) -> Token:
 
 @pytest.fixture
 def secret(workspace: Workspace, owner: User) -> Token:
-    return services.create_secret_token(workspace=workspace, by=owner, now=database_now())
+    return lifecycle.create_secret_token(workspace=workspace, by=owner, now=database_now())
 
 
 def page(client: Client, url: str, *, status: int = 200, **headers: str) -> str:
@@ -63,7 +63,7 @@ def trusted(client: Client) -> None:
 
 
 def test_list_shows_tokens_oldest_first(as_owner: Client, secret: Token, token: Token) -> None:
-    newest = services.create_publishable_token(
+    newest = lifecycle.create_publishable_token(
         workspace=token.workspace, by=None, now=database_now(), nickname="Newest"
     )
 
@@ -79,7 +79,7 @@ def test_list_shows_tokens_oldest_first(as_owner: Client, secret: Token, token: 
 
 
 def test_list_shows_usage_against_the_limit_in_words(as_owner: Client, token: Token) -> None:
-    services.save_settings(
+    lifecycle.save_settings(
         token=token, changes=Settings(core_credit_limit=100), by=None, now=database_now(), based_on=None
     )
     CreditWindow.objects.create(token=token, month=month_of(database_now()).date(), used=96)
@@ -93,7 +93,7 @@ def test_list_shows_usage_against_the_limit_in_words(as_owner: Client, token: To
 def test_form_says_what_is_used_when_it_starts_again_and_where_the_month_ends(
     as_owner: Client, token: Token
 ) -> None:
-    services.save_settings(
+    lifecycle.save_settings(
         token=token, changes=Settings(core_credit_limit=10_000_000), by=None, now=database_now(),
         based_on=None,
     )  # fmt: skip
@@ -295,7 +295,7 @@ def test_wrong_values_are_kept_and_explained(as_owner: Client, token: Token, hea
 
 def test_second_editor_sees_what_changed_and_may_then_replace_it(as_owner: Client, token: Token) -> None:
     data = form_data(as_owner, token, core_credit_limit="7")
-    services.save_settings(
+    lifecycle.save_settings(
         token=token, changes=Settings(core_credit_limit=5), by=None, now=database_now(), based_on=1
     )
 
@@ -313,7 +313,7 @@ def test_lists_that_share_no_site_are_warned_of(as_owner: Client, token: Token) 
     for domains in ("www.example.com", "www.example.org"):
         as_owner.post(url("edit", token), form_data(as_owner, token, allowed_domains=domains))
         if domains == "www.example.com":
-            services.apply_now(token=token, by=None, now=database_now())
+            lifecycle.apply_now(token=token, by=None, now=database_now())
 
     assert "No site can call until then" in page(as_owner, url("edit", token))
 
@@ -335,10 +335,10 @@ def test_row_and_state_turn_active_when_the_time_has_come(
     as_owner: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = database_now()
-    token = services.create_publishable_token(workspace=workspace, by=None, now=now)
+    token = lifecycle.create_publishable_token(workspace=workspace, by=None, now=now)
     assert "Activating" in page(as_owner, url("row", token), **HTMX)
 
-    monkeypatch.setattr("tokens.views.database_now", lambda: now + services.delay())
+    monkeypatch.setattr("tokens.pages.tokens.database_now", lambda: now + lifecycle.delay())
 
     for name in ("row", "state"):
         html = page(as_owner, url(name, token), **HTMX)
@@ -427,7 +427,7 @@ def test_reveal_is_shown_once_uncached_and_audited(
 ) -> None:
     """S06: no-store, hides itself, each reveal is audited; the next page shows nothing."""
     trusted(as_owner)
-    value = services.reveal_secret(token=secret, by=None, now=database_now(), address="")
+    value = lifecycle.reveal_secret(token=secret, by=None, now=database_now(), address="")
 
     response = as_owner.post(url("reveal", secret), headers=headers)
 
@@ -457,7 +457,7 @@ def test_secret_that_cannot_be_decrypted_is_explained(as_owner: Client, secret: 
 
 def test_no_page_holds_the_secret_value(as_owner: Client, secret: Token, token: Token) -> None:
     """S06: secrets never stand in a page."""
-    value = services.reveal_secret(token=secret, by=None, now=database_now(), address="")
+    value = lifecycle.reveal_secret(token=secret, by=None, now=database_now(), address="")
 
     for address in (LIST, url("edit", secret), url("edit", token), url("row", secret), url("state", secret)):
         assert value not in page(as_owner, address)
@@ -515,7 +515,7 @@ def test_teammate_sees_the_form_read_only(as_teammate: Client, token: Token, sec
 
 @pytest.mark.parametrize("name", ["edit", *ACTIONS])
 def test_teammate_cannot_change_a_token(as_teammate: Client, token: Token, secret: Token, name: str) -> None:
-    services.save_settings(
+    lifecycle.save_settings(
         token=token, changes=Settings(core_credit_limit=5), by=None, now=database_now(), based_on=None
     )
     before = unchanged(token)
@@ -567,7 +567,7 @@ def test_hostile_nickname_stays_text(as_owner: Client, token: Token) -> None:
 
 
 def test_trash_keeps_a_token_for_30_days(as_owner: Client, token: Token) -> None:
-    services.delete_token(token=token, by=None, now=database_now() - timedelta(days=31))
+    lifecycle.delete_token(token=token, by=None, now=database_now() - timedelta(days=31))
 
     assert f'id="{token.public_id}"' not in page(as_owner, f"{LIST}?kind=trash")
     assert "at most 30 days ago" in as_owner.post(url("restore", token), follow=True).content.decode()

@@ -5,12 +5,12 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, Workspace
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from datasets.models import Dataset
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens import saved_settings, services
 from tokens.models import Token, TokenRefusal
-from tokens.permissions import Action, Settings
+from tokens.rules.permissions import Action, Settings
+from tokens.services import lifecycle, saved_settings
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def fix(client: Client, token: Token, **fields: str) -> str:
 
 
 def saved(token: Token) -> Settings:
-    return services.saved(Token.objects.get(pk=token.pk), now=database_now())[0]
+    return lifecycle.saved(Token.objects.get(pk=token.pk), now=database_now())[0]
 
 
 def test_they_are_grouped_by_reason_with_what_mends_them(as_owner: Client, token: Token) -> None:

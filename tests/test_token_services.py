@@ -11,13 +11,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens import domains, services, token_format
 from tokens.models import Revision, Status, Token
-from tokens.permissions import Action, Settings
-from tokens.services import Edit, Saved, SettingsInput
+from tokens.rules import domains, token_format
+from tokens.rules.permissions import Action, Settings
+from tokens.services import lifecycle
+from tokens.services.lifecycle import Edit, Saved, SettingsInput
 
 NOW = datetime.fromisoformat("2026-11-23T14:05:32+00:00")
 SECOND = timedelta(seconds=1)
@@ -27,7 +28,7 @@ DELAY = timedelta(seconds=django_settings.ACTIVATION_SECONDS)
 @pytest.fixture
 def token(workspace: Workspace, owner: User) -> Token:
     """A publishable token that is in force with the default settings."""
-    created = services.create_publishable_token(
+    created = lifecycle.create_publishable_token(
         workspace=workspace, by=owner, now=NOW - timedelta(days=1), active_at_once=True
     )
     assert isinstance(created, Token)
@@ -35,7 +36,7 @@ def token(workspace: Workspace, owner: User) -> Token:
 
 
 def save(token: Token, settings: SettingsInput, *, now: datetime = NOW, based_on: int | None = None) -> Saved:
-    outcome = services.save_settings(token=token, changes=settings, by=None, now=now, based_on=based_on)
+    outcome = lifecycle.save_settings(token=token, changes=settings, by=None, now=now, based_on=based_on)
     assert isinstance(outcome, Saved), outcome
     return outcome
 
@@ -55,10 +56,10 @@ def actions() -> list[str]:
 
 def test_secret_token_is_sealed_and_in_force_at_once(workspace: Workspace, owner: User) -> None:
     """S01: no secret value is at rest in clear."""
-    token = services.create_secret_token(workspace=workspace, by=owner, now=NOW)
+    token = lifecycle.create_secret_token(workspace=workspace, by=owner, now=NOW)
 
     secret = token.secrets.get()
-    value = services.reveal_secret(token=token, by=owner, now=NOW, address="192.0.2.7")
+    value = lifecycle.reveal_secret(token=token, by=owner, now=NOW, address="192.0.2.7")
     assert token.status(now=NOW) == Status.ACTIVE
     assert secret.clear is None and value.encode() not in bytes(secret.ciphertext)
     assert bytes(secret.digest) == token_format.digest(value)
@@ -66,9 +67,9 @@ def test_secret_token_is_sealed_and_in_force_at_once(workspace: Workspace, owner
 
 
 def test_reveal_is_audited_with_the_address_and_without_the_value(workspace: Workspace, owner: User) -> None:
-    token = services.create_secret_token(workspace=workspace, by=owner, now=NOW)
+    token = lifecycle.create_secret_token(workspace=workspace, by=owner, now=NOW)
 
-    value = services.reveal_secret(token=token, by=owner, now=NOW, address="192.0.2.7")
+    value = lifecycle.reveal_secret(token=token, by=owner, now=NOW, address="192.0.2.7")
 
     event = AuditEvent.objects.get(action="token.secret_revealed")
     assert (event.user, event.address, event.target) == (owner, "192.0.2.7", token.public_id)
@@ -78,10 +79,12 @@ def test_reveal_is_audited_with_the_address_and_without_the_value(workspace: Wor
 def test_publishable_token_reads_core_from_any_domain_after_the_delay(
     workspace: Workspace, owner: User
 ) -> None:
-    token = services.create_publishable_token(workspace=workspace, by=owner, now=NOW, nickname="Customer XYZ")
+    token = lifecycle.create_publishable_token(
+        workspace=workspace, by=owner, now=NOW, nickname="Customer XYZ"
+    )
 
     assert isinstance(token, Token)
-    settings, number = services.saved(token, now=NOW)
+    settings, number = lifecycle.saved(token, now=NOW)
     assert (settings, number) == (Settings(), 1)
     assert token.status(now=NOW + DELAY - SECOND) == Status.ACTIVATING
     assert token.status(now=NOW + DELAY) == Status.ACTIVE
@@ -92,7 +95,7 @@ def test_publishable_token_reads_core_from_any_domain_after_the_delay(
 def test_imported_value_keeps_working_without_a_checksum(workspace: Workspace) -> None:
     old_value = "pk_" + "0123456789abcdef" * 2
 
-    token = services.create_publishable_token(workspace=workspace, by=None, now=NOW, import_value=old_value)
+    token = lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW, import_value=old_value)
 
     assert isinstance(token, Token)
     assert token.value == old_value
@@ -105,7 +108,7 @@ def test_imported_value_keeps_working_without_a_checksum(workspace: Workspace) -
     ids=["blank", "word", "secret", "short", "not hex", "wrong checksum"],
 )
 def test_import_refuses_what_is_no_publishable_value(workspace: Workspace, value: str) -> None:
-    refused(services.create_publishable_token(workspace=workspace, by=None, now=NOW, import_value=value))
+    refused(lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW, import_value=value))
 
     assert not workspace.tokens.exists()
 
@@ -113,10 +116,10 @@ def test_import_refuses_what_is_no_publishable_value(workspace: Workspace, value
 def test_import_refuses_a_value_twice_without_naming_its_owner(workspace: Workspace) -> None:
     value = "pk_" + "0123456789abcdef" * 2
     other = WorkspaceFactory(name="NORTHWIND")
-    services.create_publishable_token(workspace=other, by=None, now=NOW, import_value=value)
+    lifecycle.create_publishable_token(workspace=other, by=None, now=NOW, import_value=value)
 
     refusal = refused(
-        services.create_publishable_token(workspace=workspace, by=None, now=NOW, import_value=value)
+        lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW, import_value=value)
     )
 
     assert "NORTHWIND" not in str(refusal) and value not in str(refusal)
@@ -125,13 +128,13 @@ def test_import_refuses_a_value_twice_without_naming_its_owner(workspace: Worksp
 def test_plan_limit_counts_the_secret_token_and_imports_not_the_trash(workspace: Workspace) -> None:
     workspace.plan = "launch"
     workspace.save(update_fields=["plan"])
-    services.create_secret_token(workspace=workspace, by=None, now=NOW)
-    imported = services.create_publishable_token(
+    lifecycle.create_secret_token(workspace=workspace, by=None, now=NOW)
+    imported = lifecycle.create_publishable_token(
         workspace=workspace, by=None, now=NOW, import_value="pk_" + "ab" * 16
     )
 
     refusal = refused(
-        services.create_publishable_token(workspace=workspace, by=None, now=NOW), "plan-required"
+        lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW), "plan-required"
     )
     assert (
         "Launch plan" in refusal.detail
@@ -139,9 +142,9 @@ def test_plan_limit_counts_the_secret_token_and_imports_not_the_trash(workspace:
         and "Delete a token" in refusal.detail
     )
 
-    services.delete_token(token=imported, by=None, now=NOW)
-    assert isinstance(services.create_publishable_token(workspace=workspace, by=None, now=NOW), Token)
-    refused(services.restore_token(token=imported, by=None, now=NOW), "plan-required")
+    lifecycle.delete_token(token=imported, by=None, now=NOW)
+    assert isinstance(lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW), Token)
+    refused(lifecycle.restore_token(token=imported, by=None, now=NOW), "plan-required")
 
 
 # --- saving settings ----------------------------------------------------------------------------
@@ -204,7 +207,7 @@ def test_everything_the_form_sets_is_read_back(token: Token, workspace: Workspac
 
     save(token, wanted)
 
-    assert services.saved(token, now=NOW)[0] == wanted
+    assert lifecycle.saved(token, now=NOW)[0] == wanted
 
 
 @pytest.mark.parametrize("change", ["save", "apply_now", "undo_pending"])
@@ -216,7 +219,7 @@ def test_change_of_versions_writes_the_token_row(token: Token, change: str) -> N
         if change == "save":
             save(token, Settings(core_credit_limit=6))
         else:
-            getattr(services, change)(token=token, by=None, now=NOW)
+            getattr(lifecycle, change)(token=token, by=None, now=NOW)
 
     assert any(query["sql"].startswith('UPDATE "tokens_token"') for query in queries)
 
@@ -236,7 +239,7 @@ def test_signing_may_be_switched_on_only_where_the_plan_has_it(
 ) -> None:
     Workspace.objects.filter(pk=workspace.pk).update(plan=plan, is_legacy=is_legacy)
 
-    outcome = services.save_settings(
+    outcome = lifecycle.save_settings(
         token=token, changes=Settings(signed_requests=True), by=None, now=NOW, based_on=None
     )
 
@@ -256,7 +259,7 @@ def test_signing_stays_required_after_a_downgrade(token: Token, workspace: Works
 
 def test_premium_needs_a_subscription_to_be_switched_on(token: Token, workspace: Workspace) -> None:
     wanted = Settings(premium_data_access=True)
-    outcome = services.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=None)
+    outcome = lifecycle.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=None)
     assert "no Premium subscription" in refused(outcome, "plan-required").detail
 
     Workspace.objects.filter(pk=workspace.pk).update(has_premium=True)
@@ -269,7 +272,7 @@ def test_grants_on_datasets_of_another_workspace_are_refused(token: Token) -> No
 
     def grant(dataset_id: int) -> Refusal:
         wanted = Settings(grants={dataset_id: frozenset({Action.READ})})
-        return refused(services.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=None))
+        return refused(lifecycle.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=None))
 
     assert grant(foreign.pk).detail == grant(987_654).detail
     assert token.versions(now=NOW).pending is None
@@ -279,27 +282,27 @@ def test_grants_on_datasets_of_another_workspace_are_refused(token: Token) -> No
 def test_limit_that_does_not_fit_is_refused(token: Token, limit: int) -> None:
     wanted = Settings(core_credit_limit=limit)
 
-    refused(services.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=None))
+    refused(lifecycle.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=None))
 
 
 def test_second_editor_is_told_what_the_first_changed(token: Token, owner: User) -> None:
-    services.save_settings(token=token, changes=Settings(core_credit_limit=5), by=owner, now=NOW, based_on=1)
+    lifecycle.save_settings(token=token, changes=Settings(core_credit_limit=5), by=owner, now=NOW, based_on=1)
 
-    late = services.save_settings(
+    late = lifecycle.save_settings(
         token=token, changes=Settings(core_data_access=False), by=None, now=NOW + SECOND, based_on=1
     )
 
     refusal = refused(late)
     assert "Core Credit Usage Limit is now 5 credits a month (was no limit)" in refusal.detail
     assert str(owner) in refusal.detail and "14:05:32 UTC" in refusal.detail
-    assert services.saved(token, now=NOW)[0] == Settings(core_credit_limit=5)
+    assert lifecycle.saved(token, now=NOW)[0] == Settings(core_credit_limit=5)
 
 
 def test_edit_based_on_a_version_that_was_undone_is_refused(token: Token) -> None:
     save(token, Settings(core_credit_limit=5))
-    services.undo_pending(token=token, by=None, now=NOW)
+    lifecycle.undo_pending(token=token, by=None, now=NOW)
 
-    outcome = services.save_settings(
+    outcome = lifecycle.save_settings(
         token=token, changes=Settings(core_credit_limit=6), by=None, now=NOW, based_on=2
     )
 
@@ -307,7 +310,7 @@ def test_edit_based_on_a_version_that_was_undone_is_refused(token: Token) -> Non
 
 
 def test_form_saves_all_or_nothing(token: Token) -> None:
-    outcome = services.edit_token(
+    outcome = lifecycle.edit_token(
         token=token,
         settings=Settings(premium_data_access=True),
         nickname=Edit("", "Customer XYZ"),
@@ -322,9 +325,9 @@ def test_form_saves_all_or_nothing(token: Token) -> None:
 
 
 def test_nickname_that_another_changed_meanwhile_is_not_overwritten(token: Token) -> None:
-    services.set_nickname(token=token, nickname="Theirs", by=None, now=NOW)
+    lifecycle.set_nickname(token=token, nickname="Theirs", by=None, now=NOW)
 
-    outcome = services.edit_token(
+    outcome = lifecycle.edit_token(
         token=token, settings=Settings(), nickname=Edit("", "Mine"), expires_at=None,
         by=None, now=NOW, based_on=1,
     )  # fmt: skip
@@ -338,7 +341,7 @@ def test_nickname_that_another_changed_meanwhile_is_not_overwritten(token: Token
 def test_undo_leaves_the_version_in_force_alone(token: Token) -> None:
     save(token, Settings(core_data_access=False))
 
-    services.undo_pending(token=token, by=None, now=NOW + SECOND)
+    lifecycle.undo_pending(token=token, by=None, now=NOW + SECOND)
 
     for moment in (NOW + SECOND, NOW + DELAY, NOW + 2 * DELAY):
         versions = token.versions(now=moment)
@@ -349,29 +352,29 @@ def test_undo_leaves_the_version_in_force_alone(token: Token) -> None:
 def test_apply_now_puts_the_pending_version_in_force(token: Token) -> None:
     save(token, Settings(core_data_access=False))
 
-    services.apply_now(token=token, by=None, now=NOW + SECOND)
+    lifecycle.apply_now(token=token, by=None, now=NOW + SECOND)
 
     versions = token.versions(now=NOW + SECOND)
     assert (versions.in_force.number, versions.pending) == (2, None)
 
 
 def test_apply_now_activates_a_new_token(workspace: Workspace) -> None:
-    token = services.create_publishable_token(workspace=workspace, by=None, now=NOW)
+    token = lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW)
 
-    services.apply_now(token=token, by=None, now=NOW + SECOND)
+    lifecycle.apply_now(token=token, by=None, now=NOW + SECOND)
 
     assert token.status(now=NOW + SECOND) == Status.ACTIVE
 
 
-@pytest.mark.parametrize("service", [services.undo_pending, services.apply_now], ids=["undo", "apply"])
+@pytest.mark.parametrize("service", [lifecycle.undo_pending, lifecycle.apply_now], ids=["undo", "apply"])
 def test_nothing_pending_is_refused(token: Token, service: object) -> None:
     refused(service(token=token, by=None, now=NOW))  # type: ignore[operator]
 
 
 def test_new_token_has_nothing_to_undo_to(workspace: Workspace) -> None:
-    token = services.create_publishable_token(workspace=workspace, by=None, now=NOW)
+    token = lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW)
 
-    refused(services.undo_pending(token=token, by=None, now=NOW))
+    refused(lifecycle.undo_pending(token=token, by=None, now=NOW))
 
     assert token.status(now=NOW + DELAY) == Status.ACTIVE
 
@@ -379,7 +382,7 @@ def test_new_token_has_nothing_to_undo_to(workspace: Workspace) -> None:
 def test_undo_after_the_time_has_come_is_refused(token: Token) -> None:
     save(token, Settings(core_data_access=False))
 
-    refused(services.undo_pending(token=token, by=None, now=NOW + DELAY))
+    refused(lifecycle.undo_pending(token=token, by=None, now=NOW + DELAY))
 
 
 # --- what takes effect at once ------------------------------------------------------------------
@@ -388,48 +391,48 @@ def test_undo_after_the_time_has_come_is_refused(token: Token) -> None:
 def test_immediate_changes_do_not_stop_a_pending_clock(token: Token) -> None:
     save(token, Settings(core_data_access=False))
 
-    services.disable(token=token, by=None, now=NOW + SECOND)
-    services.set_nickname(token=token, nickname="Customer XYZ", by=None, now=NOW + SECOND)
-    services.set_expiry(token=token, expires_at=NOW + 9 * DELAY, by=None, now=NOW + SECOND)
+    lifecycle.disable(token=token, by=None, now=NOW + SECOND)
+    lifecycle.set_nickname(token=token, nickname="Customer XYZ", by=None, now=NOW + SECOND)
+    lifecycle.set_expiry(token=token, expires_at=NOW + 9 * DELAY, by=None, now=NOW + SECOND)
 
     token = Token.objects.get(pk=token.pk)
     assert token.versions(now=NOW + DELAY).in_force.number == 2
     assert token.status(now=NOW + SECOND) == Status.DISABLED
-    services.enable(token=token, by=None, now=NOW + 2 * SECOND)
+    lifecycle.enable(token=token, by=None, now=NOW + 2 * SECOND)
     token = Token.objects.get(pk=token.pk)
     assert token.status(now=NOW + 9 * DELAY - SECOND) == Status.ACTIVE
     assert token.status(now=NOW + 9 * DELAY) == Status.EXPIRED
 
 
 def test_delete_and_restore_keep_the_token_as_it_was(token: Token) -> None:
-    services.delete_token(token=token, by=None, now=NOW)
+    lifecycle.delete_token(token=token, by=None, now=NOW)
     assert Token.objects.get(pk=token.pk).status(now=NOW) == Status.DELETED
 
-    restored = services.restore_token(token=token, by=None, now=NOW + timedelta(days=30))
+    restored = lifecycle.restore_token(token=token, by=None, now=NOW + timedelta(days=30))
 
     assert isinstance(restored, Token)
     assert Token.objects.get(pk=token.pk).status(now=NOW) == Status.ACTIVE
 
 
 def test_restore_after_30_days_is_refused(token: Token) -> None:
-    services.delete_token(token=token, by=None, now=NOW)
+    lifecycle.delete_token(token=token, by=None, now=NOW)
 
-    outcome = services.restore_token(token=token, by=None, now=NOW + timedelta(days=30) + SECOND)
+    outcome = lifecycle.restore_token(token=token, by=None, now=NOW + timedelta(days=30) + SECOND)
 
     assert "30 days" in refused(outcome).detail
 
 
 def test_deleted_token_cannot_be_edited(token: Token) -> None:
-    services.delete_token(token=token, by=None, now=NOW)
+    lifecycle.delete_token(token=token, by=None, now=NOW)
 
-    refused(services.save_settings(token=token, changes=Settings(), by=None, now=NOW, based_on=None))
+    refused(lifecycle.save_settings(token=token, changes=Settings(), by=None, now=NOW, based_on=None))
 
 
 def test_secret_token_is_never_deleted_and_has_no_settings(workspace: Workspace) -> None:
-    token = services.create_secret_token(workspace=workspace, by=None, now=NOW)
+    token = lifecycle.create_secret_token(workspace=workspace, by=None, now=NOW)
 
-    refused(services.delete_token(token=token, by=None, now=NOW))
-    refused(services.save_settings(token=token, changes=Settings(), by=None, now=NOW, based_on=None))
+    refused(lifecycle.delete_token(token=token, by=None, now=NOW))
+    refused(lifecycle.save_settings(token=token, changes=Settings(), by=None, now=NOW, based_on=None))
 
 
 def test_each_change_leaves_one_audit_row(token: Token, owner: User) -> None:
@@ -437,17 +440,17 @@ def test_each_change_leaves_one_audit_row(token: Token, owner: User) -> None:
     earlier = actions()
     common = {"token": token, "by": owner, "now": NOW, "address": "192.0.2.7"}
 
-    services.set_nickname(nickname="Customer XYZ", **common)
-    services.set_nickname(nickname="Customer XYZ", **common)
-    services.save_settings(changes=Settings(core_credit_limit=5), based_on=None, **common)
-    services.undo_pending(**common)
-    services.save_settings(changes=Settings(core_credit_limit=6), based_on=None, **common)
-    services.apply_now(**common)
-    services.disable(**common)
-    services.disable(**common)
-    services.enable(**common)
-    services.delete_token(**common)
-    services.restore_token(**common)
+    lifecycle.set_nickname(nickname="Customer XYZ", **common)
+    lifecycle.set_nickname(nickname="Customer XYZ", **common)
+    lifecycle.save_settings(changes=Settings(core_credit_limit=5), based_on=None, **common)
+    lifecycle.undo_pending(**common)
+    lifecycle.save_settings(changes=Settings(core_credit_limit=6), based_on=None, **common)
+    lifecycle.apply_now(**common)
+    lifecycle.disable(**common)
+    lifecycle.disable(**common)
+    lifecycle.enable(**common)
+    lifecycle.delete_token(**common)
+    lifecycle.restore_token(**common)
 
     assert actions()[len(earlier) :] == [
         "token.renamed", "token.settings_saved", "token.change_undone", "token.settings_saved",
@@ -465,7 +468,7 @@ def test_nothing_is_written_by_a_refused_change(token: Token) -> None:
     TokenFactory(workspace=token.workspace)
     audited = actions()
 
-    services.save_settings(
+    lifecycle.save_settings(
         token=token, changes=Settings(premium_data_access=True), by=None, now=database_now(), based_on=None
     )
 
@@ -494,9 +497,11 @@ def at_once(*works: Callable[[], object]) -> list[object]:
 @pytest.mark.django_db(transaction=True)
 def test_people_who_create_at_once_do_not_pass_the_plan_together(transactional_db: None) -> None:
     workspace = WorkspaceFactory(plan="launch")
-    services.create_secret_token(workspace=workspace, by=None, now=NOW)
+    lifecycle.create_secret_token(workspace=workspace, by=None, now=NOW)
 
-    answers = at_once(*[lambda: services.create_publishable_token(workspace=workspace, by=None, now=NOW)] * 5)
+    answers = at_once(
+        *[lambda: lifecycle.create_publishable_token(workspace=workspace, by=None, now=NOW)] * 5
+    )
 
     assert sum(isinstance(answer, Token) for answer in answers) == 1
     assert workspace.tokens.count() == 2
@@ -508,7 +513,7 @@ def test_of_editors_who_save_at_once_one_is_told(transactional_db: None) -> None
 
     def saver(limit: int) -> Callable[[], object]:
         wanted = Settings(core_credit_limit=limit)
-        return lambda: services.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=1)
+        return lambda: lifecycle.save_settings(token=token, changes=wanted, by=None, now=NOW, based_on=1)
 
     answers = at_once(*[saver(limit) for limit in range(4)])
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from apperate.accounts.models import AuditEvent, KeptAnswer, Workspace
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from datasets.models import Dataset
 from tests.data_plane_client import DataPlaneClient, Reply
 from tests.factories import LONG_AGO, DatasetFactory, TokenFactory, WorkspaceFactory
 from tests.installation import until
-from tokens import refusal_log, token_format
+from tokens.gate import refusal_log
 from tokens.models import CreditWindow, Revision, Token, TokenRefusal, UsageCounter
-from tokens.token_format import TokenKind
+from tokens.rules import token_format
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,9 +8,11 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
-from datasets import jobs, store, writing
+from apperate.database.clock import database_now
+from datasets.jobs import making
 from datasets.models import Dataset, Deletion
+from datasets.services import writing
+from datasets.storage import writes
 from tests.factories import DatasetFactory
 
 pytestmark = pytest.mark.django_db
@@ -26,8 +28,8 @@ def prices(workspace: Workspace) -> Dataset:
 def deletion(prices: Dataset) -> Deletion:
     now = database_now()
     assert writing.write_records(dataset_id=prices.pk, body=BODY, replaces=False, now=now) == 2
-    taken = jobs.delete_records(
-        dataset_id=prices.pk, selection=store.Selection("AAPL<b>"), token_id=None, now=now
+    taken = making.delete_records(
+        dataset_id=prices.pk, selection=writes.Selection("AAPL<b>"), token_id=None, now=now
     )
     assert taken == 2
     return Deletion.objects.get()
@@ -40,7 +42,7 @@ def shown(client: Client, name: str, *args: Any) -> str:
 
 
 def records(dataset: Dataset) -> int:
-    found = store.sizes([dataset.pk]).get(dataset.pk)
+    found = writes.sizes([dataset.pk]).get(dataset.pk)
     return found.records if found else 0
 
 

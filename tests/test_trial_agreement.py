@@ -1,7 +1,7 @@
 """ "Test this token", POST /v1/tokens/ID/test and the API itself agree: the same code from the same check.
 
-Every code of apperate.refusals is either asked in all of them, or named here with the reason why nothing can
-be asked about a token.
+Every code of apperate.kernel.refusals is either asked in all of them, or named here with the reason why
+nothing can be asked about a token.
 """
 
 import re
@@ -13,8 +13,8 @@ import pytest
 from django.test import Client
 
 from apperate.accounts.models import Workspace
-from apperate.clock import database_now
-from apperate.refusals import REFUSALS
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import REFUSALS
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory
 from tests.refused_requests import (
@@ -29,11 +29,11 @@ from tests.refused_requests import (
     signed_with_another_secret,
 )
 from tests.test_signed_requests import value_of
-from tokens import services
 from tokens.models import Token
-from tokens.trial_form import REQUESTS
-from tokens.trials import Result
-from tokens.vocabulary import Signature
+from tokens.pages.trial_form import REQUESTS
+from tokens.rules.vocabulary import Signature
+from tokens.services import lifecycle
+from tokens.trials.judging import Result
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -80,7 +80,7 @@ def test_each_code_is_asked_or_named_with_the_reason_why_not() -> None:
 
 def test_each_code_that_a_check_of_a_token_gives_is_asked() -> None:
     """A code that is added to a check needs its situation, whatever else gives the same code."""
-    texts = [(Path(services.__file__).parent / f"{name}.py").read_text() for name in SOURCES]
+    texts = [(Path(lifecycle.__file__).parent / f"{name}.py").read_text() for name in SOURCES]
     given = {code for text in texts for code in re.findall(r"Refusal\(\s*\"([a-z-]+)\"", text)}
 
     of_the_request = {"invalid-values"}  # Two values in one request; a trial has one.
@@ -106,7 +106,7 @@ def secret_value(token: Token) -> str:
     if token.is_secret:
         return str(token.test_value)
     secret = token.workspace.tokens.filter(kind="secret").first()
-    return value_of(secret or services.create_secret_token(workspace=token.workspace, by=None, now=LONG_AGO))
+    return value_of(secret or lifecycle.create_secret_token(workspace=token.workspace, by=None, now=LONG_AGO))
 
 
 def boxed(client: Client, situation: Situation, sent: Sent) -> Result | None:

@@ -7,11 +7,11 @@ import pytest
 from django.test import Client
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from datasets.models import Dataset
 from tests.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
-from tokens import services
 from tokens.models import CreditWindow, Throttle, Token, UsageCounter
+from tokens.services import lifecycle
 
 HTMX = {"HX-Request": "true"}
 QUERIES_MAX = 16
@@ -80,7 +80,7 @@ def test_bad_input_is_said(as_owner: Client, token: Token, query: dict[str, str]
 
 
 def test_a_secret_value_is_never_written_out(as_owner: Client, token: Token, prices: Dataset) -> None:
-    secret = services.create_secret_token(workspace=token.workspace, by=None, now=database_now())
+    secret = lifecycle.create_secret_token(workspace=token.workspace, by=None, now=database_now())
     assert isinstance(secret, Token)
 
     status, html = asked(as_owner, secret, method="DELETE", dataset="PRICES", page="https://a.example")
@@ -109,7 +109,7 @@ def test_tokens_of_others_are_not_there(as_outsider: Client, token: Token, owner
 
 
 def test_the_box_is_on_the_pages_of_both_kinds(as_owner: Client, token: Token) -> None:
-    secret = services.create_secret_token(workspace=token.workspace, by=None, now=database_now())
+    secret = lifecycle.create_secret_token(workspace=token.workspace, by=None, now=database_now())
     assert isinstance(secret, Token)
 
     for one in (token, secret):

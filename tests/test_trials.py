@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from tokens import access, domains
-from tokens.access import Facts
-from tokens.permissions import Action, Settings, SigningKey, Snapshot, Target, WorkspaceFacts
-from tokens.token_format import TokenKind
-from tokens.trials import Result, Room, Trial, curl, judge
-from tokens.vocabulary import Signature
+from tokens.gate import access
+from tokens.gate.access import Facts
+from tokens.rules import domains
+from tokens.rules.permissions import Action, Settings, SigningKey, Snapshot, Target, WorkspaceFacts
+from tokens.rules.token_format import TokenKind
+from tokens.rules.vocabulary import Signature
+from tokens.trials.judging import Result, Room, Trial, curl, judge
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 MAY, JUNE = date(2026, 5, 1), date(2026, 6, 1)

@@ -17,9 +17,9 @@ import pytest
 from tests.installation import ROOT, Demo
 from tests.test_activation_properties import SITES, Known, Versions, any_settings, parts
 from tests.test_server import Callers
-from tokens import domains
-from tokens.access import Facts
-from tokens.permissions import Action, Settings, Target
+from tokens.gate.access import Facts
+from tokens.rules import domains
+from tokens.rules.permissions import Action, Settings, Target
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
 

@@ -13,12 +13,12 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from apperate import diagnosis
 from apperate.accounts.models import Invitation, User
+from apperate.running import diagnosis
 from tests.test_people import shows
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
-UNSENT = "apperate.accounts.unsent.EmailBackend"
+UNSENT = "apperate.accounts.sign_in.unsent.EmailBackend"
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 LINK = re.compile(r"https?://\S+/(?:join|invitation|password/reset/key)\S*/\S+")
 

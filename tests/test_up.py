@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from apperate import supervisor
 from apperate.management.commands import up
-from apperate.server import DEATHS_MAX, RespawnTimes
-from apperate.supervisor import Child, ChildFailed
+from apperate.running import supervisor
+from apperate.running.server import DEATHS_MAX, RespawnTimes
+from apperate.running.supervisor import Child, ChildFailed
 from tests.installation import ROOT, Demo, Installation, free_port, started, until
 
 EVERYWHERE = str(ipaddress.ip_address(0))
@@ -65,7 +65,7 @@ def test_up_makes_the_demo_only_where_nobody_works_yet(installation: Installatio
 @needs_proc
 def test_the_children_have_the_role_that_may_not_change_tables(running: Installation) -> None:
     """S57: what answers requests and runs jobs does not connect as the owner of the tables."""
-    server = running.pids("apperate.server")
+    server = running.pids("apperate.running.server")
     jobs = running.pids("procrastinate worker")
 
     assert (len(server), len(jobs)) == (3, 1)
@@ -79,23 +79,23 @@ def test_the_children_have_the_role_that_may_not_change_tables(running: Installa
 @needs_proc
 def test_a_killed_worker_is_back_within_two_seconds_and_the_other_answers(running: Installation) -> None:
     """E-W1: killing one worker again and again takes nothing else with it."""
-    main, *_ = running.pids("apperate.server")
+    main, *_ = running.pids("apperate.running.server")
     for _ in range(3):
-        worker = running.pids("apperate.server")[-1]
+        worker = running.pids("apperate.running.server")[-1]
         started = time.monotonic()
 
         os.kill(worker, signal.SIGKILL)
 
-        until(lambda: len(running.pids("apperate.server")) == 3, seconds=5)
+        until(lambda: len(running.pids("apperate.running.server")) == 3, seconds=5)
         assert time.monotonic() - started < 4  # twice the mark: other tests may share the machine
         until(lambda: running.status() is not None, seconds=5)
-    assert running.pids("apperate.server")[0] == main
+    assert running.pids("apperate.running.server")[0] == main
 
 
 @pytest.mark.server
 @needs_proc
 def test_a_killed_server_and_killed_background_work_are_started_again(running: Installation) -> None:
-    for words in ("apperate.server", "procrastinate worker"):
+    for words in ("apperate.running.server", "procrastinate worker"):
         before = running.pids(words)
 
         os.kill(before[0], signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_kill_9_of_up_leaves_no_process(installation: Installation) -> None:
 @needs_proc
 def test_kill_9_of_up_and_of_the_main_server_process_leaves_no_process(installation: Installation) -> None:
     installation.start()
-    main = installation.pids("apperate.server")[0]
+    main = installation.pids("apperate.running.server")[0]
 
     os.kill(main, signal.SIGSTOP)
     installation.process.kill()

@@ -15,11 +15,13 @@ from django.urls import get_resolver, reverse
 
 from apperate.accounts import services as accounts
 from apperate.accounts.models import User, Workspace
-from apperate.clock import database_now
-from datasets import jobs, store, uploads, writing
-from datasets.api_urls import ByMethod
-from datasets.api_urls import urlpatterns as api_routes
-from datasets.writing import IngestOptions
+from apperate.database.clock import database_now
+from datasets.api.urls import ByMethod
+from datasets.api.urls import urlpatterns as api_routes
+from datasets.jobs import making, uploads
+from datasets.services import writing
+from datasets.services.writing import IngestOptions
+from datasets.storage import writes
 from tests.conftest import signed_in
 from tests.factories import DatasetFactory, TokenFactory
 from tests.test_shell import routes
@@ -173,11 +175,11 @@ def fill(
     secret = TokenFactory(workspace=workspace, kind="secret")
     body = b'[{"ticker":"AAPL","date":"2024-01-02"},{"ticker":"MSFT","date":"2024-01-02"}]'
     writing.write_records(dataset_id=dataset.pk, body=body, replaces=False, now=now)
-    jobs.delete_records(dataset_id=dataset.pk, selection=store.Selection("MSFT"), token_id=None, now=now)
+    making.delete_records(dataset_id=dataset.pk, selection=writes.Selection("MSFT"), token_id=None, now=now)
     with (tmp_path / "prices.csv").open("wb+") as file:
         file.write(CSV)
         file.seek(0)
-        job: Any = jobs.create(
+        job: Any = making.create(
             dataset_id=dataset.pk, file=file, options=IngestOptions(), now=now, by=owner, file_name="a.csv"
         )  # fmt: skip
     upload: Any = uploads.keep(

@@ -7,10 +7,10 @@ import pytest
 
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens import usage
+from tokens.gate import meter as usage
+from tokens.gate.meter import meter
 from tokens.models import CreditWindow, UsageCounter, UsageFlush
-from tokens.token_format import TokenKind
-from tokens.usage import meter
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOW = datetime(2026, 5, 17, 12, 30, 59, tzinfo=UTC)

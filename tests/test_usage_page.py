@@ -13,19 +13,19 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from datasets.models import Dataset
-from datasets.services import system_workspace
+from datasets.services.creating import system_workspace
 from tests.conftest import signed_in
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory, WorkspaceFactory
 from tests.test_people import shows
+from tokens.gate.meter import meter
 from tokens.models import CreditWindow, Token, UsageCounter
-from tokens.token_format import TokenKind
-from tokens.usage import meter
-from tokens.usage_periods import PERIODS, span_of
-from tokens.usage_report import report
-from tokens.usage_rollup import roll_up
+from tokens.rules.token_format import TokenKind
+from tokens.usage.periods import PERIODS, span_of
+from tokens.usage.report import report
+from tokens.usage.rollup import roll_up
 
 NOW = datetime(2026, 11, 16, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -251,8 +251,8 @@ def test_the_page_asks_no_more_for_many_tokens(as_owner: Client, workspace: Work
 def test_a_count_that_takes_too_long_is_a_page(
     as_owner: Client, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokens.usage_report.MILLISECONDS_MAX", 1)
-    monkeypatch.setattr("tokens.usage_report._refusals", lambda _: slow())
+    monkeypatch.setattr("tokens.usage.report.MILLISECONDS_MAX", 1)
+    monkeypatch.setattr("tokens.usage.report._refusals", lambda _: slow())
 
     page = as_owner.get(URL)
 

@@ -6,13 +6,13 @@ import pytest
 from django.test import Client
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.clock import database_now
+from apperate.database.clock import database_now
 from tests.factories import TokenFactory
 from tests.test_people import shows
 from tests.test_token_pages import page, trusted, url
-from tokens import rotation, saved_settings, services
 from tokens.models import Token
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
+from tokens.services import lifecycle, rotation, saved_settings
 
 pytestmark = pytest.mark.django_db
 
@@ -80,14 +80,14 @@ def test_the_new_secret_value_is_on_no_page(as_owner: Client, owner: User, secre
     """S06: it is revealed like the one before, for the password."""
     answer = as_owner.post(url("rotate", secret), {"overlap": "0", "confirm": " Rotate "}, follow=True)
 
-    new = services.reveal_secret(token=secret, by=None, now=database_now(), address="")
+    new = lifecycle.reveal_secret(token=secret, by=None, now=database_now(), address="")
     assert shows(answer, "The token has a new value")
     assert not shows(answer, new)
     assert AuditEvent.objects.filter(action="token.rotated", user=owner).count() == 1
 
 
 def test_a_token_in_the_trash_is_not_rotated(as_owner: Client, token: Token, owner: User) -> None:
-    services.delete_token(token=token, by=owner, now=database_now(), address="")
+    lifecycle.delete_token(token=token, by=owner, now=database_now(), address="")
 
     answer = as_owner.post(url("rotate", token), {"overlap": "0"}, follow=True)
 
@@ -147,7 +147,7 @@ def test_the_signing_secret_is_shown_for_a_while_uncached_and_audited(
     as_owner: Client, owner: User, token: Token
 ) -> None:
     trusted(as_owner)
-    secret = services.reveal_signing_secret(token=token, by=None, now=database_now(), address="")
+    secret = lifecycle.reveal_signing_secret(token=token, by=None, now=database_now(), address="")
     here = url("signing_secret", token)
     assert not shows(as_owner.get(here), secret)
 
@@ -165,7 +165,7 @@ def test_a_secret_token_has_no_signing_secret_page(as_owner: Client, secret: Tok
 
 def test_a_signing_secret_that_cannot_be_decrypted_is_explained(as_owner: Client, token: Token) -> None:
     trusted(as_owner)
-    services.reveal_signing_secret(token=token, by=None, now=database_now(), address="")
+    lifecycle.reveal_signing_secret(token=token, by=None, now=database_now(), address="")
     token.signing_secret.ciphertext = b"\x01damaged"
     token.signing_secret.save()
 

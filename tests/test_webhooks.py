@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.receiver import OK, Receiver, receiving
-from tokens import webhooks
-from tokens.webhook_target import may_be_called, target_of
+from tokens.alerts import webhooks
+from tokens.rules.webhook_target import may_be_called, target_of
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 SECRET = "whsec_test"

@@ -13,11 +13,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver, reverse
 
-from apperate import logs
 from apperate.accounts.models import User, Workspace
+from apperate.kernel import logs
 from tests.factories import DatasetFactory, TokenFactory
 from tests.test_shell import OTHERS, routes
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 # What is written while somebody looks: that they are there, and that they took the log along.
 OF_LOOKING = ("django_session", "apperate_cache", "accounts_auditevent")

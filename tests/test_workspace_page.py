@@ -12,12 +12,14 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from apperate.accounts.models import AuditEvent, User, Workspace
+from apperate.database import sealing
+from apperate.kernel.keyring import KeyRing, UnreadableSecret
 from tests.conftest import sign_in_browser
 from tests.receiver import Receiver, receiving
 from tests.test_people import shows
-from tokens import reencryption, sealing, webhook_settings
 from tokens.alert_models import Webhook
-from tokens.keyring import KeyRing, UnreadableSecret
+from tokens.alerts import webhook_settings
+from tokens.services import reencryption
 
 pytestmark = pytest.mark.django_db
 PAGE = "team:workspace"

@@ -10,12 +10,12 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from apperate.accounts.models import AuditEvent, User, Workspace
-from apperate.changes import changes
+from apperate.database.changes import changes
 from tests.conftest import sign_in_browser, signed_in
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import PASSWORD, MembershipFactory, TokenFactory, WorkspaceFactory
 from tests.test_people import shows
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.django_db
 PAGE, SAVE = "team:workspace", "team:security_save"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from tests.credit_race import Race
-from tokens.throttling import Rate
+from tokens.gate.throttling import Rate
 
 CLIENTS = 8
 REQUESTS_PER_CONNECTION = 5  # so that each client meets every worker

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from apperate.accounts.models import Workspace
-from tokens.webhook_target import URL_CHARACTERS_MAX
+from tokens.rules.webhook_target import URL_CHARACTERS_MAX
 
 PERCENTS = (50, 80, 100)
 FAULT_MAX = 200

@@ -11,9 +11,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apperate.accounts.models import Workspace
-from tokens import token_format
 from tokens.alert_models import CreditAlert, Webhook  # noqa: F401  Django looks for models in this module.
-from tokens.token_format import TokenKind
+from tokens.rules import token_format
+from tokens.rules.token_format import TokenKind
 
 SECRET_NAME = "Secret token"  # noqa: S105  What it is called, not its value.
 

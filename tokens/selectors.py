@@ -8,13 +8,14 @@ from django.db.models import Count, OuterRef, Prefetch, Q, QuerySet, Subquery, S
 from django.db.models.functions import TruncDate
 
 from apperate.accounts.models import Workspace
-from apperate.clock import month_of
-from tokens import domains, saved_settings
+from apperate.database.clock import month_of
 from tokens.models import CreditWindow, Revision, Secret, Status, Token, UsageCounter
-from tokens.permissions import CORE, Action, Settings
-from tokens.saved_settings import Difference
-from tokens.services import TRASH_DAYS
-from tokens.token_format import TokenKind
+from tokens.rules import domains
+from tokens.rules.permissions import CORE, Action, Settings
+from tokens.rules.token_format import TokenKind
+from tokens.services import saved_settings
+from tokens.services.lifecycle import TRASH_DAYS
+from tokens.services.saved_settings import Difference
 
 PAGE_ROWS = 100
 ACTIVITY_DAYS = 30

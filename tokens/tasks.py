@@ -1,6 +1,6 @@
 """What the queue can run for tokens. Every process imports this, so a worker knows each task by name."""
 
-from tokens.alerts import look, mail_alert, post_alert
-from tokens.usage_rollup import roll_up_usage
+from tokens.alerts.telling import look, mail_alert, post_alert
+from tokens.usage.rollup import roll_up_usage
 
 __all__ = ["look", "mail_alert", "post_alert", "roll_up_usage"]

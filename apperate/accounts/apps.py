@@ -6,7 +6,8 @@ class AccountsConfig(AppConfig):
     label = "accounts"
 
     def ready(self) -> None:
-        from apperate.accounts import person_events, session_limits  # They need the models.
+        from apperate.accounts.audit import person_events
+        from apperate.accounts.sign_in import session_limits  # They need the models.
 
         person_events.connect()
         session_limits.connect()

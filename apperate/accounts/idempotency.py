@@ -19,7 +19,7 @@ import simplejson
 from django.db import OperationalError, connection, transaction
 
 from apperate.accounts.models import KeptAnswer
-from apperate.refusals import Refusal, invalid_value
+from apperate.kernel.refusals import Refusal, invalid_value
 
 KEPT_HOURS = 24
 KEY_CHARS_MAX = 255

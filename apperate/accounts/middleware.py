@@ -6,8 +6,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
-from apperate.accounts import audit
 from apperate.accounts.addresses import client_address
+from apperate.accounts.audit import trail
 from apperate.accounts.models import Membership, Workspace
 
 SESSION_KEY = "workspace"
@@ -39,7 +39,7 @@ class AuditAddress:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        with audit.asked_by(address=client_address(request)):
+        with trail.asked_by(address=client_address(request)):
             return self.get_response(request)
 
 

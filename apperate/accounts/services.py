@@ -12,11 +12,13 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import transaction
 
-from apperate.accounts import audit, conditions, mail
-from apperate.accounts.adapter import public_address
+from apperate.accounts import preconditions
+from apperate.accounts.audit import trail
 from apperate.accounts.models import Invitation, Membership, Role, User, Workspace
 from apperate.accounts.plans import PLANS
-from apperate.refusals import Refusal, invalid_value
+from apperate.accounts.sign_in import mail
+from apperate.accounts.sign_in.adapter import public_address
+from apperate.kernel.refusals import Refusal, invalid_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def create_workspace_row(
     workspace of the installation is on business and others are on launch.
     """
     name = name.strip().upper()
-    if refusal := conditions.workspace_name(name, by):
+    if refusal := preconditions.workspace_name(name, by):
         return refusal
     if plan is None:
         plan = "launch" if Workspace.objects.filter(is_system=False).exists() else "business"
@@ -50,11 +52,11 @@ def create_workspace_row(
         name=name,
         title=title.strip() or name,
         plan=plan,
-        is_system=name in conditions.SYSTEM_NAMES,
+        is_system=name in preconditions.SYSTEM_NAMES,
         created_at=now,
     )
     after = {"name": name, "title": workspace.title, "plan": plan}
-    audit.record(
+    trail.record(
         "workspace.created", workspace=workspace, by=by, now=now, target=name, after=after, address=address
     )
     return workspace
@@ -78,7 +80,9 @@ def invite(
     OSError at the commit when the message cannot be sent; the invitation is saved then.
     """
     email = email.strip().lower()
-    if refusal := conditions.may_manage(workspace, by) or conditions.may_be_invited(workspace, email, role):
+    if refusal := preconditions.may_manage(workspace, by) or preconditions.may_be_invited(
+        workspace, email, role
+    ):
         return refusal
     workspace.invitations.pending(now=now).filter(email=email).update(withdrawn_at=now)
     token = secrets.token_urlsafe(32)
@@ -91,7 +95,7 @@ def invite(
         created_at=now,
         expires_at=now + timedelta(days=settings.INVITATION_DAYS),
     )
-    audit.record(
+    trail.record(
         "member.invited",
         workspace=workspace,
         by=by,
@@ -109,7 +113,7 @@ def resend_invitation(
 ) -> Invited | Refusal:
     """Send a new link, valid for the full time again; the old link stops working."""
     invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
-    if refusal := conditions.may_manage(invitation.workspace, by) or conditions.unusable(
+    if refusal := preconditions.may_manage(invitation.workspace, by) or preconditions.unusable(
         invitation, now=None
     ):
         return refusal
@@ -117,7 +121,7 @@ def resend_invitation(
     invitation.digest = digest_of(token)
     invitation.expires_at = now + timedelta(days=settings.INVITATION_DAYS)
     invitation.save(update_fields=["digest", "expires_at"])
-    audit.record(
+    trail.record(
         "invitation.resent",
         workspace=invitation.workspace,
         by=by,
@@ -134,13 +138,13 @@ def withdraw_invitation(
 ) -> Invitation | Refusal:
     """Make the link of an invitation worth nothing."""
     invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
-    if refusal := conditions.may_manage(invitation.workspace, by) or conditions.unusable(
+    if refusal := preconditions.may_manage(invitation.workspace, by) or preconditions.unusable(
         invitation, now=None
     ):
         return refusal
     invitation.withdrawn_at = now
     invitation.save(update_fields=["withdrawn_at"])
-    audit.record(
+    trail.record(
         "invitation.withdrawn",
         workspace=invitation.workspace,
         by=by,
@@ -182,14 +186,14 @@ def accept_invitation(
     invitation = Invitation.objects.select_for_update().filter(digest=digest_of(token)).first()
     if invitation is None:
         return Refusal("not-found", "This link belongs to no invitation, or a newer one was sent.")
-    if refusal := conditions.unusable(invitation, now=now):
+    if refusal := preconditions.unusable(invitation, now=now):
         return refusal
     if user is None:
         made = create_person(email=invitation.email, name=name, password=password)
         if isinstance(made, Refusal):
             return made
         user = made
-    elif not conditions.owns(user, invitation.email):
+    elif not preconditions.owns(user, invitation.email):
         return Refusal(
             "invalid-values",
             f"This invitation was sent to {invitation.email}, and you are signed in as {user.email}.",
@@ -197,7 +201,7 @@ def accept_invitation(
     membership = join(invitation, user, now=now)
     invitation.accepted_at = now
     invitation.save(update_fields=["accepted_at"])
-    audit.record(
+    trail.record(
         "member.joined",
         workspace=invitation.workspace,
         by=user,
@@ -241,14 +245,16 @@ def change_role(
 ) -> Membership | Refusal:
     """Give or take Admin status. The primary stays primary, and nobody becomes it this way."""
     membership = locked(membership)
-    if refusal := conditions.may_manage(membership.workspace, by) or conditions.not_of_primary(membership):
+    if refusal := preconditions.may_manage(membership.workspace, by) or preconditions.not_of_primary(
+        membership
+    ):
         return refusal
     if role not in {Role.ADMIN, Role.USER}:
         return invalid_value("role", role, "admin or user", check="body")
     before, membership.role = membership.role, role
     if before != role:
         membership.save(update_fields=["role"])
-        audit.record(
+        trail.record(
             "member.role_changed",
             workspace=membership.workspace,
             by=by,
@@ -267,9 +273,11 @@ def remove_member(
 ) -> Membership | Refusal:
     """Take a person out of a workspace. Their sessions show it no more from the next request on."""
     membership = locked(membership)
-    if refusal := conditions.may_manage(membership.workspace, by) or conditions.not_of_primary(membership):
+    if refusal := preconditions.may_manage(membership.workspace, by) or preconditions.not_of_primary(
+        membership
+    ):
         return refusal
-    audit.record(
+    trail.record(
         "member.removed",
         workspace=membership.workspace,
         by=by,

@@ -9,14 +9,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apperate.accounts import conditions, services
+from apperate.accounts import preconditions, services
 from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, any_member, public
-from apperate.accounts.forms import JoinForm
 from apperate.accounts.middleware import look_at
 from apperate.accounts.models import Invitation, Membership, User, Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal
+from apperate.accounts.sign_in.forms import JoinForm
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 
 
 @require_POST
@@ -37,7 +37,7 @@ def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
         return invitation_refused(
             request, Refusal("not-found", "This link belongs to no invitation, or a newer one was sent.")
         )
-    if refusal := conditions.unusable(invitation, now=now):
+    if refusal := preconditions.unusable(invitation, now=now):
         return invitation_refused(request, refusal)
     if request.user.is_authenticated:
         return join_as_signed_in(request, invitation, token)
@@ -52,7 +52,7 @@ def invitation_refused(request: HttpRequest, refusal: Refusal) -> HttpResponse:
 
 
 def join_as_signed_in(request: Any, invitation: Invitation, token: str) -> HttpResponse:
-    if not conditions.owns(request.user, invitation.email):
+    if not preconditions.owns(request.user, invitation.email):
         return render(request, "accounts/join_other_address.html", {"invitation": invitation}, status=403)
     if request.method != "POST":
         return render(request, "accounts/join_confirm.html", {"invitation": invitation})

@@ -15,12 +15,14 @@ from django.conf import settings
 from django.db import transaction
 
 from apperate.accounts.models import CORE, PREMIUM, User, Workspace
-from apperate.refusals import Refusal
-from datasets import jobs, services, store
-from datasets.inference import infer_file
-from datasets.loading import load_file, plain_file
+from apperate.kernel.refusals import Refusal
+from datasets.files.inference import infer_file
+from datasets.jobs import making
+from datasets.jobs.loading import load_file, plain_file
 from datasets.models import Dataset, IngestJob
-from datasets.schema import Schema
+from datasets.records.schema import Schema
+from datasets.services import creating
+from datasets.storage import writes
 
 WORKSPACE = "DEMO"
 FOLDER = settings.BASE_DIR / "demo"
@@ -121,7 +123,7 @@ def make_datasets(workspace: Workspace, *, by: User, now: datetime) -> dict[tupl
     """Make what is missing; every dataset by (workspace, name). Raises DemoFault."""
     found = {}
     for content in CONTENTS:
-        home = workspace if content.workspace == WORKSPACE else services.system_workspace(content.workspace)
+        home = workspace if content.workspace == WORKSPACE else creating.system_workspace(content.workspace)
         dataset = home.datasets.kept().filter(name=content.name).first()
         found[content.workspace, content.name] = dataset or _load(home, content, by=by, now=now)
     return found
@@ -139,7 +141,7 @@ def _load(home: Workspace, content: Content, *, by: User, now: datetime) -> Data
             workspace=home, name=content.name, path=path, now=now, by=by, schema=schema, details=details
         )
     if isinstance(loaded, Refusal):
-        raise DemoFault(f"{home.name}.{content.name} cannot be made. {jobs.sentence(loaded)}")
+        raise DemoFault(f"{home.name}.{content.name} cannot be made. {making.sentence(loaded)}")
     return loaded.dataset
 
 
@@ -149,7 +151,7 @@ def inferred(path: Path) -> Schema:
     with plain_file(path) as plain:
         schema = plain if isinstance(plain, Refusal) else infer_file(plain)
     if isinstance(schema, Refusal):
-        raise DemoFault(f"{path.name} cannot be read. {jobs.sentence(schema)}")
+        raise DemoFault(f"{path.name} cannot be read. {making.sentence(schema)}")
     return schema
 
 
@@ -199,8 +201,8 @@ def remove_datasets(workspace: Workspace) -> None:
                 workspace__name=content.workspace, name=content.name, source__startswith=MARK
             )
     ids = [dataset.pk for dataset in ours]
-    folders = [jobs.folder(job) for job in IngestJob.objects.filter(dataset__in=ids)]
-    store.erase(ids)
+    folders = [making.folder(job) for job in IngestJob.objects.filter(dataset__in=ids)]
+    writes.erase(ids)
     Dataset.objects.filter(pk__in=ids).delete()
     for folder in folders:
         transaction.on_commit(partial(shutil.rmtree, folder, ignore_errors=True))

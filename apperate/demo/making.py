@@ -23,16 +23,16 @@ from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 
-from apperate.accounts import audit
+from apperate.accounts.audit import trail
 from apperate.accounts.models import Role, User, Workspace
-from apperate.clock import database_now
+from apperate.database import sealing
+from apperate.database.clock import database_now
 from apperate.demo import tokens as demo_tokens
 from apperate.demo.content import CORE_NAMES, NAMES, WORKSPACE, DemoFault, make_datasets, remove_datasets
 from apperate.demo.usage import make_usage
-from datasets import store
-from tokens import sealing
+from datasets.storage import writes
 from tokens.models import Secret
-from tokens.token_format import TokenKind
+from tokens.rules.token_format import TokenKind
 
 # Nobody can own an address of this domain, so an account with one is the demo's.
 OWNER, TEAMMATE, OPERATOR = "owner@demo.example", "teammate@demo.example", "operator@demo.example"
@@ -72,7 +72,7 @@ def make(*, reset: bool = False) -> Demo:
     with one_at_a_time():
         passwords = kept_passwords()
         with transaction.atomic():
-            store.lift_time_limits()
+            writes.lift_time_limits()
             now = database_now()
             workspace = find_workspace(now=now)
             owner = make_people(workspace, passwords, now=now)
@@ -142,7 +142,7 @@ def remove(workspace: Workspace, *, by: User, now: datetime) -> None:
     workspace.invitations.all().delete()
     Authenticator.objects.filter(user__email__in=PEOPLE).delete()
     workspace.save(update_fields=["title"])  # Workers drop what they know of the workspace's tokens.
-    audit.record("demo.reset", workspace=workspace, by=by, now=now, target=WORKSPACE)
+    trail.record("demo.reset", workspace=workspace, by=by, now=now, target=WORKSPACE)
 
 
 def kept_passwords() -> dict[str, str]:

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 
 from apperate.accounts.models import User, Workspace
 from apperate.demo.content import NAMES, DemoFault
-from apperate.refusals import Refusal
+from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset
-from tokens import domains, services, writing
 from tokens.models import Status, Token, UsageCounter
-from tokens.permissions import Action, Settings
-from tokens.token_format import TokenKind
+from tokens.rules import domains
+from tokens.rules.permissions import Action, Settings
+from tokens.rules.token_format import TokenKind
+from tokens.services import lifecycle, rows
 
 SECRET = "Secret token"  # noqa: S105  What it is called, not its value.
 PUBLIC = "Analytics dashboard"
@@ -50,18 +51,18 @@ def make_tokens(
     ids = {name: dataset.pk for (home, name), dataset in found.items() if home == workspace.name}
     made: dict[str, Token] = {}
     if not workspace.tokens.filter(kind=TokenKind.SECRET).exists():
-        made[SECRET] = services.create_secret_token(
+        made[SECRET] = lifecycle.create_secret_token(
             workspace=workspace, by=by, now=now - timedelta(days=45), immediately=True
         )
     secret = workspace.tokens.get(kind=TokenKind.SECRET)
     if secret.disabled_at:
-        services.enable(token=secret, by=by, now=now)
+        lifecycle.enable(token=secret, by=by, now=now)
     for holder in HOLDERS:
         token = find(workspace, holder.nickname)
         if token is not None and (holder.nickname != PUBLIC or reads_all(token, ids, now=now)):
             continue
         if token is not None:
-            services.set_nickname(token=token, nickname=f"{PUBLIC} (changed)", by=by, now=now)
+            lifecycle.set_nickname(token=token, nickname=f"{PUBLIC} (changed)", by=by, now=now)
         made[holder.nickname] = _create(workspace, holder, ids, by=by, now=now)
     _schedule(find(workspace, SCHEDULED), by=by, now=now)
     return made
@@ -91,7 +92,7 @@ def _create(
 ) -> Token:
     rules, errors = domains.parse_rules(holder.allowed_domains)
     grants = {ids[name]: frozenset({Action.READ}) for name in holder.reads}
-    token = services.create_publishable_token(
+    token = lifecycle.create_publishable_token(
         workspace=workspace,
         by=by,
         now=now - timedelta(days=holder.days_old),
@@ -102,7 +103,7 @@ def _create(
     if isinstance(token, Refusal) or errors:
         raise DemoFault(f"The token {holder.nickname} cannot be made: {token}.")
     if holder.nickname == DISABLED:
-        token = services.disable(token=token, by=by, now=now - timedelta(days=6))
+        token = lifecycle.disable(token=token, by=by, now=now - timedelta(days=6))
     return token
 
 
@@ -110,15 +111,15 @@ def _schedule(token: Token | None, *, by: User, now: datetime) -> None:
     """Let a change of the limit wait for a week, so that a pending change can be looked at."""
     if token is None or token.versions(now=now).pending or token.versions(now=now).in_force is None:
         return
-    old, _ = services.saved(token, now=now)
+    old, _ = lifecycle.saved(token, now=now)
     limit = OTHER_LIMIT if old.core_credit_limit == LIMIT else LIMIT
     new = replace(old, core_credit_limit=limit)
     effective_at = now + timedelta(days=SCHEDULED_DAYS)
-    writing.insert_revision(token, new, by=by, now=now, effective_at=effective_at)
-    writing.touch(token)
-    before, after = writing.changed_words(token.workspace, old, new)
+    rows.insert_revision(token, new, by=by, now=now, effective_at=effective_at)
+    rows.touch(token)
+    before, after = rows.changed_words(token.workspace, old, new)
     after["effective_at"] = effective_at.isoformat()
-    writing.audit("token.settings_saved", token, by=by, now=now, address="", before=before, after=after)
+    rows.audit("token.settings_saved", token, by=by, now=now, address="", before=before, after=after)
 
 
 def remove_tokens(workspace: Workspace) -> None:

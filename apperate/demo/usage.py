@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from apperate.accounts.models import CORE, PREMIUM
-from apperate.clock import month_of
+from apperate.database.clock import month_of
 from apperate.demo import tokens as demo_tokens
 from apperate.demo.content import WORKSPACE
 from datasets.models import Dataset
-from tokens import alerts, refusal_log
+from tokens.alerts import telling
+from tokens.gate import refusal_log
 from tokens.models import CreditWindow, Token, TokenRefusal, UsageCounter
 
 DAYS = 30
@@ -96,7 +97,7 @@ def make_usage(
         if used
     )
     make_callers(rows, tokens, found)
-    alerts.skip_alerts([token.pk for token in tokens.values()], now=now)
+    telling.skip_alerts([token.pk for token in tokens.values()], now=now)
 
 
 def make_callers(

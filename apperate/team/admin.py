@@ -18,13 +18,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 
-from apperate.accounts import audit, mail
 from apperate.accounts import services as people
 from apperate.accounts.addresses import client_address
-from apperate.accounts.conditions import may_be_invited, workspace_name
+from apperate.accounts.audit import trail
 from apperate.accounts.models import Invitation, Membership, Role, User, Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal
+from apperate.accounts.preconditions import may_be_invited, workspace_name
+from apperate.accounts.sign_in import mail
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 from apperate.team.services import create_workspace
 from apperate.team.workspace_settings import save_fields
 
@@ -225,7 +226,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         before = {name: form.initial.get(name) for name in form.changed_data}
         after = {name: form.cleaned_data[name] for name in form.changed_data}
         obj.save(update_fields=form.changed_data)
-        audit.record_person("person.changed", of=obj, before=before, after=after, **acting(request))
+        trail.record_person("person.changed", of=obj, before=before, after=after, **acting(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

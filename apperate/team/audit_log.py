@@ -21,9 +21,9 @@ from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils.text import Truncator
 
-from apperate.accounts.audit_words import ACTIONS, Change, changes
+from apperate.accounts.audit.words import ACTIONS, Change, changes
 from apperate.accounts.models import AuditEvent, AuditHead, Workspace
-from apperate.cells import escape_cell
+from apperate.kernel.cells import escape_cell
 
 PAGE_EVENTS = 50
 PART_EVENTS = 1_000

@@ -2,12 +2,12 @@ from typing import Any
 
 from django import forms
 
-from apperate.accounts.audit_words import GROUPS
+from apperate.accounts.audit.words import GROUPS
 from apperate.accounts.models import Role
-from apperate.forms import Choices, Switch
+from apperate.dashboard.forms import Choices, Switch
 from apperate.team import audit_log
 from apperate.team.workspace_settings import Security
-from tokens.webhook_target import URL_CHARACTERS_MAX, target_of
+from tokens.rules.webhook_target import URL_CHARACTERS_MAX, target_of
 
 HELP = {
     Role.USER: "Sees everything but secrets, and calls the API with the tokens.",

@@ -6,11 +6,11 @@ from typing import TypeVar
 
 from django.db import transaction
 
-from apperate.accounts import audit
 from apperate.accounts import services as people
+from apperate.accounts.audit import trail
 from apperate.accounts.models import Membership, Role, User, Workspace
-from apperate.refusals import Refusal
-from tokens.services import create_secret_token
+from apperate.kernel.refusals import Refusal
+from tokens.services.lifecycle import create_secret_token
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ def kept(outcome: T | Refusal) -> T:
 def add_owner(workspace: Workspace, email: str, password: str, *, now: datetime) -> None:
     user = kept(people.create_person(email=email, name="", password=password))
     Membership.objects.create(workspace=workspace, user=user, role=Role.PRIMARY, created_at=now)
-    audit.record(
+    trail.record(
         "member.joined",
         workspace=workspace,
         by=user,

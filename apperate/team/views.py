@@ -9,12 +9,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
-from apperate.accounts import audit, mail, services
+from apperate.accounts import services
 from apperate.accounts.addresses import client_address
+from apperate.accounts.audit import trail
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.accounts.models import Membership, Role
-from apperate.clock import database_now
-from apperate.refusals import Refusal
+from apperate.accounts.sign_in import mail
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 from apperate.team import audit_log as reading
 from apperate.team.forms import AuditFilterForm, InviteForm, RoleForm
 
@@ -156,7 +158,7 @@ def audit_log_export(request: MemberRequest) -> HttpResponseBase:
     if not form.is_valid():
         return redirect("team:audit_log")
     now = database_now()
-    audit.record(
+    trail.record(
         "audit_log.exported", workspace=request.workspace, after=form.said(), target="", **acting(request)
     )
     # The lazy object asks the session, which is closed by then.

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db import transaction
 
-from apperate.accounts import audit
+from apperate.accounts.audit import trail
 from apperate.accounts.decorators import has_second_factor
 from apperate.accounts.models import User, Workspace
-from apperate.refusals import Refusal
+from apperate.kernel.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def save_fields(
     if not before:
         return
     workspace.save(update_fields=list(before))
-    audit.record(
+    trail.record(
         "workspace.changed",
         workspace=workspace,
         target=workspace.name,

@@ -6,16 +6,16 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
-from apperate.refusals import Refusal
+from apperate.kernel.keyring import UnreadableSecret
+from apperate.kernel.refusals import Refusal
 from apperate.team import workspace_settings
 from apperate.team.forms import SecurityForm, WebhookForm
 from apperate.team.views import acting
-from datasets.storage_page import stored_by
-from tokens import webhook_settings
+from datasets.pages.storage import stored_by
 from tokens.alert_models import Webhook
-from tokens.keyring import UnreadableSecret
-from tokens.pages import delay_in_words
-from tokens.webhook_settings import Saved
+from tokens.alerts import webhook_settings
+from tokens.alerts.webhook_settings import Saved
+from tokens.pages.contexts import delay_in_words
 
 
 def page(

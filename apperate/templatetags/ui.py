@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from apperate import charts
+from apperate.dashboard import charts
 
 register = template.Library()
 # Marks of a User-Agent, the first that is found counts: most browsers also name those whose pages they show.

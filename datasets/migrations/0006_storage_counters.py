@@ -8,7 +8,7 @@ import django.db.models.deletion
 import django.utils.timezone
 from django.db import migrations, models
 
-# What a row counts for is said in datasets/storage.py.
+# What a row counts for is said in datasets/storage/limits.py.
 COUNT = """
 INSERT INTO datasets_storagecounter (workspace_id, slot, bytes)
 SELECT d.workspace_id, 0,

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import tokens.token_format
+import tokens.rules.token_format
 from django.conf import settings
 from django.db import migrations, models
 
@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
             name='Token',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.CharField(default=tokens.token_format.new_public_id, max_length=20, unique=True)),
+                ('public_id', models.CharField(default=tokens.rules.token_format.new_public_id, max_length=20, unique=True)),
                 ('kind', models.CharField(choices=[('publishable', 'Publishable'), ('secret', 'Secret')], max_length=11)),
                 ('nickname', models.CharField(blank=True, max_length=60)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),

@@ -10,8 +10,8 @@ from django.core.validators import validate_email
 
 from apperate.accounts.models import User
 from apperate.accounts.plans import PLANS
-from apperate.clock import database_now
-from apperate.refusals import Refusal
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
 from apperate.team.services import Created, create_workspace
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from apperate import diagnosis
+from apperate.running import diagnosis
 
 
 class Command(BaseCommand):

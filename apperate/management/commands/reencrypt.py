@@ -8,7 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from tokens import keyring, reencryption, sealing
+from apperate.database import sealing
+from apperate.kernel import keyring
+from tokens.services import reencryption
 
 
 class Command(BaseCommand):

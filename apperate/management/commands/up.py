@@ -21,9 +21,10 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connections
 
-from apperate import embedded_postgres, supervisor
-from apperate.configuration import URL_FILE, flag, integer
-from apperate.supervisor import Child, ChildFailed
+from apperate.database.embedded import launcher
+from apperate.running import supervisor
+from apperate.running.configuration import URL_FILE, flag, integer
+from apperate.running.supervisor import Child, ChildFailed
 
 READY_SECONDS_MAX = 60
 JOBS_AT_ONCE = 2
@@ -48,7 +49,7 @@ class Command(BaseCommand):
                     if children:
                         note().unlink(missing_ok=True)
                     connections.close_all()
-                    embedded_postgres.release(settings.DATA_DIR / "db")
+                    launcher.release(settings.DATA_DIR / "db")
         except supervisor.StopAsked:
             # A second signal while stopping: the children are killed, nobody waits for the database.
             sys.exit(1)
@@ -110,7 +111,7 @@ class Command(BaseCommand):
 
 def close_folders() -> None:
     """What customers send is for this account alone, also where an older version made the folders."""
-    from datasets.job_files import make_private
+    from datasets.storage.job_files import make_private
 
     make_private()
 
@@ -204,7 +205,7 @@ def wants_demo() -> bool:
 def programs(address: str, port: int, workers: int) -> list[Child]:
     """The server and the background work, both with the role that may not change tables."""
     environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
-    server = [sys.executable, "-m", "apperate.server", address, str(port), str(workers)]
+    server = [sys.executable, "-m", "apperate.running.server", address, str(port), str(workers)]
     jobs = [
         sys.executable, str(settings.BASE_DIR / "manage.py"), "procrastinate", "worker",
         "--concurrency", str(JOBS_AT_ONCE),
@@ -235,5 +236,5 @@ def answers(address: str, port: int) -> bool:
 
 def keep_database() -> None:
     """Bring the embedded server back if even its watcher was killed."""
-    if settings.DATABASES["default"]["ENGINE"] == "apperate.embedded_backend":
-        embedded_postgres.keep(settings.DATA_DIR / "db")
+    if settings.DATABASES["default"]["ENGINE"] == "apperate.database.embedded":
+        launcher.keep(settings.DATA_DIR / "db")

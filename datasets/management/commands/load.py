@@ -9,12 +9,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from apperate.accounts.models import CORE, PREMIUM, Workspace
-from apperate.clock import database_now
-from apperate.refusals import Refusal
-from datasets import jobs, services
-from datasets.loading import Loaded, load_file
+from apperate.database.clock import database_now
+from apperate.kernel.refusals import Refusal
+from datasets.jobs import making
+from datasets.jobs.loading import Loaded, load_file
 from datasets.models import IngestJob
-from datasets.schema import INDEX_ROLES, dataset_id
+from datasets.records.schema import INDEX_ROLES, dataset_id
+from datasets.services import creating
 
 SHOWN_MAX = 5
 ROLE_WORDS = {"key": "generated", "subkey": "none", "date": "the day of ingestion"}
@@ -50,7 +51,7 @@ class Command(BaseCommand):
             reason = error.strerror or str(error)
             raise CommandError(f"{options['file']} cannot be read: {reason}.") from None
         if isinstance(loaded, Refusal):
-            raise CommandError(jobs.sentence(loaded))
+            raise CommandError(making.sentence(loaded))
         self.tell(workspace, loaded, time.monotonic() - begun)
 
     def tell(self, workspace: Workspace, loaded: Loaded, seconds: float) -> None:
@@ -79,7 +80,7 @@ def find_workspace(text: str) -> Workspace:
     if isinstance(name, Refusal):
         raise CommandError(f"The workspace {text!r} cannot be: needed {name.needed}.")
     if name in {CORE, PREMIUM}:
-        return services.system_workspace(name)
+        return creating.system_workspace(name)
     workspace = Workspace.objects.filter(name=name).first()
     if workspace is None:
         known = ", ".join(Workspace.objects.order_by("name").values_list("name", flat=True)[:20])
@@ -89,5 +90,5 @@ def find_workspace(text: str) -> Workspace:
 
 def first_invalid(job: IngestJob) -> list[dict[str, str]]:
     """The first invalid lines of a job."""
-    lines = jobs.invalid_lines(job).decode().splitlines()
+    lines = making.invalid_lines(job).decode().splitlines()
     return list(csv.DictReader(lines))[:SHOWN_MAX]

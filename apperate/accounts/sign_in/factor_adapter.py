@@ -1,0 +1,26 @@
+"""How allauth stores second factors here: what their codes are made from is encrypted at rest."""
+
+import base64
+import logging
+import secrets
+
+from allauth.mfa.adapter import DefaultMFAAdapter
+
+from apperate.database import sealing
+from apperate.kernel.keyring import UnreadableSecret
+
+logger = logging.getLogger("apperate.accounts")
+
+
+class FactorAdapter(DefaultMFAAdapter):
+    def encrypt(self, text: str) -> str:
+        return sealing.seal_factor(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        """The text; one that no code fits when no key decrypts it, so that the factor lets nobody in."""
+        try:
+            return sealing.unseal_factor(encrypted_text)
+        except UnreadableSecret as error:
+            logger.error("a second factor cannot be read, and takes no code: %s", error)
+            # Base 32, as a secret of TOTP is, and text enough to be a seed.
+            return base64.b32encode(secrets.token_bytes(20)).decode()

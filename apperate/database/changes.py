@@ -1,0 +1,115 @@
+"""What changed in the database, and what time it is there: one poll, every half second, per worker.
+
+Caches on the hot path register a table and are told the ids of its changed rows. A row carries the
+transaction that last wrote it (`changed_xid`, set by a trigger). A poll asks for rows written by
+transactions at or after the oldest one still running at the poll before; a change whose
+transaction commits late is therefore never missed. Source: architecture.md, Snapshots.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from psycopg import sql
+
+from apperate.database import pool
+from apperate.database.background import Background
+
+POLL_SECONDS = 0.5
+STALE_SECONDS_MAX = 5.0
+logger = logging.getLogger("apperate.database.changes")
+
+
+class Stale(Exception):
+    """Nothing was heard from the database for too long: what is cached must not be trusted."""
+
+
+class Changes:
+    """Polls for changes and keeps the database's clock. One per process."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, Callable[[Iterable[int]], None]] = {}
+        self._clears: list[Callable[[], None]] = []
+        self._xmin: int | None = None
+        self._clock: tuple[datetime, float] | None = None  # (database time, monotonic seconds then)
+        # Requests are refused once the clock is stale.
+        self._work = Background(
+            "changes", self._poll_in_time, every_seconds=POLL_SECONDS, logger=logger,
+            fault="asking the database for changes failed; still trying",
+        )  # fmt: skip
+        self.generation = 0
+
+    def listen(self, table: str, evict: Callable[[Iterable[int]], None], clear: Callable[[], None]) -> None:
+        """Call evict(ids) when rows of `table` changed, and clear() when anything may have."""
+        self._listeners[table] = evict
+        self._clears.append(clear)
+
+    def now(self) -> datetime:
+        """The database's time, never ahead of it. Raises Stale after 5 s without an answer."""
+        if self._clock is None:
+            raise Stale
+        at, heard = self._clock
+        passed = time.monotonic() - heard
+        if passed > STALE_SECONDS_MAX:
+            raise Stale
+        return at + timedelta(seconds=passed)
+
+    async def poll(self) -> None:
+        """Ask once. A cache entry loaded while this ran must not be kept: see `generation`."""
+        first = self._xmin is None
+        columns = [
+            sql.SQL("(SELECT coalesce(array_agg(id), '{{}}') FROM {} WHERE changed_xid >= %(xmin)s)").format(
+                sql.Identifier(table)
+            )
+            for table in self._listeners
+        ]
+        statement = sql.SQL(", ").join(
+            [
+                sql.SQL("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, clock_timestamp()"),
+                *columns,
+            ]
+        )
+        # A first poll has nothing to compare with: an id above all others asks for the clock alone.
+        rows = await pool.fetch_all(statement, {"xmin": 2**62 if first else self._xmin}, of=pool.BACKGROUND)
+        xmin, at, *changed = rows[0]
+        # Another cluster answers now, or the clock was set back: then what had started, and was kept alone
+        # in a cache, waits again.
+        if (self._xmin is not None and xmin < self._xmin) or (self._clock and at < self._clock[0]):
+            for clear in self._clears:
+                clear()
+        for evict, ids in zip(self._listeners.values(), changed, strict=True):
+            if ids:
+                evict(ids)
+        self._xmin = xmin
+        self._clock = (at.astimezone(UTC), time.monotonic())
+        self.generation += 1
+
+    async def ensure_started(self) -> None:
+        """Start polling in this event loop unless it runs already; with a clock if the database answers."""
+        if not self._work.is_running():
+            self.forget()
+            try:
+                await self.poll()
+            except Exception:  # Requests are refused until a poll succeeds.
+                logger.exception("the database does not answer yet; still trying")
+            self._work.start()
+
+    async def stop(self) -> None:
+        await self._work.stop()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all that is cached and the clock, as at the start of the process."""
+        self._xmin = self._clock = None
+        self.generation += 1
+        for clear in self._clears:
+            clear()
+
+    async def _poll_in_time(self) -> None:
+        async with asyncio.timeout(STALE_SECONDS_MAX):
+            await self.poll()
+
+
+changes = Changes()

@@ -1,0 +1,115 @@
+"""The reserve of free disk: below it nothing more is written, while reading and the rest go on.
+
+    shortage(wants_bytes=0) -> Refusal | None     whether so much more may be written to this machine
+    Room().take(bytes) -> Refusal | None          the same for who writes much: asked once per STEP_BYTES
+
+The reserve is for what must go on when nothing more is stored: sorting, usage, the audit log, sessions. Asked
+are the disk of the data directory, with the embedded database and the files of jobs, and that of temporary
+files. The disk of a database elsewhere cannot be seen from here: its own error says when that is full.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from apperate.http.problems import storage_full
+from apperate.kernel.refusals import Refusal
+
+# Unless the operator says otherwise no more is kept back, so that a small disk can be used.
+RESERVE_SHARE = 0.05
+MEGABYTE = 1_000_000
+ASKED_AGAIN_SECONDS = 0.5
+LOGGED_AGAIN_SECONDS = 60.0
+STEP_BYTES = 8_000_000
+logger = logging.getLogger("apperate.database.disk")
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What is free on the disk of a folder, and how much of that is kept back."""
+
+    folder: Path
+    free_bytes: int
+    reserve_bytes: int
+
+    def has_room(self, wants_bytes: int = 0) -> bool:
+        return not self.reserve_bytes or self.free_bytes - wants_bytes >= self.reserve_bytes
+
+
+_seen: dict[Path, tuple[float, Disk]] = {}
+_logged_at = -LOGGED_AGAIN_SECONDS
+
+
+def shortage(*, wants_bytes: int = 0) -> Refusal | None:
+    """Why nothing more may be written, if so. No query, and a call of the system at most twice a second."""
+    if settings.DISK_RESERVE_MB == 0:
+        return None
+    full = next((disk for disk in disks() if not disk.has_room(wants_bytes)), None)
+    if full is None:
+        return None
+    _log(full, wants_bytes)
+    return storage_full(
+        "Nothing was stored, because the server's disk is nearly full; what is left is kept for reading."
+    )
+
+
+def disks() -> list[Disk]:
+    """The disks that are written to: of the data directory, and of temporary files."""
+    now = time.monotonic()
+    found = []
+    for folder in (Path(settings.DATA_DIR), Path(tempfile.gettempdir())):
+        asked_at, disk = _seen.get(folder, (now - ASKED_AGAIN_SECONDS, None))
+        if disk is None or now - asked_at >= ASKED_AGAIN_SECONDS:
+            disk = look(folder)
+            _seen[folder] = (now, disk)
+        found.append(disk)
+    return found
+
+
+def look(folder: Path) -> Disk:
+    """A folder's disk as it is now; of a folder that is still to be made, its nearest one above."""
+    place = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
+    found = os.statvfs(place)
+    share = int(found.f_blocks * found.f_frsize * RESERVE_SHARE)
+    reserve = settings.DISK_RESERVE_MB * MEGABYTE
+    if not settings.DISK_RESERVE_IS_SET:
+        reserve = min(reserve, share)
+    return Disk(folder, found.f_bavail * found.f_frsize, reserve)
+
+
+def forget() -> None:
+    """Ask the system anew next time."""
+    _seen.clear()
+
+
+def _log(disk: Disk, wants_bytes: int) -> None:
+    """Say it to the operator, once a minute."""
+    global _logged_at
+    now = time.monotonic()
+    if now - _logged_at < LOGGED_AGAIN_SECONDS:
+        return
+    _logged_at = now
+    logger.error(
+        "writes are refused: the disk of %s has %s bytes free, %s are kept back, %s were asked for",
+        disk.folder, disk.free_bytes, disk.reserve_bytes, wants_bytes,
+    )  # fmt: skip
+
+
+class Room:
+    """Asks for room as something is written, so that a long write stops before the disk is full."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self.bytes = 0
+
+    def take(self, more_bytes: int) -> Refusal | None:
+        self.bytes += more_bytes
+        if self.bytes < self._next:
+            return None
+        self._next = self.bytes + STEP_BYTES
+        return shortage()

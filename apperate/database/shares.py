@@ -1,0 +1,324 @@
+"""Fair shares of what a worker has few of: database time, threads. Nobody can take so much that others wait.
+
+    async with THREADS.place(asker): …      a place, at once or when it is this asker's turn
+    await fetch(sql, parameters, about=…)   a read's statement, first among the quick ones
+
+Of a number of places one token may use some at a time, and one workspace some more; who is over waits. A
+place that becomes free goes to the workspace, and in it to the token, that has used the least time of late.
+Who waits too long is refused: 429 when its own share is the reason, 503 when others have all places.
+
+A read is asked on a connection whose time limit is a quarter of a second. A slow one is asked again among the
+slow ones, which have a few connections and five seconds; the next questions of that token of the same kind go
+there at once. So what is slow is found by being slow, not by how it looks. Once it was slow for SLOW_TOKENS
+of a workspace, it is taken to be slow for all of them: many tokens find out no oftener than a few.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+import psycopg
+
+from apperate.database import pool
+from apperate.http.problems import unavailable
+from apperate.kernel.refusals import Refusal
+
+T = TypeVar("T")
+HALF_LIFE_SECONDS = 2.0
+# What is shorter makes nobody wait, and is not worth a note.
+NOTED_SECONDS = 0.02
+REMEMBERED_MAX = 10_000
+SLOW_KNOWN_SECONDS = 10.0
+SLOW_TOKENS = 3
+WAITING_MAX = 200  # of one token, for places of one kind
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose request it is."""
+
+    token_id: int
+    workspace_id: int
+
+
+NOBODY = Asker(0, 0)
+# Set where a request's token is known; work in the background asks for nobody.
+asker: ContextVar[Asker] = ContextVar("asker", default=NOBODY)
+
+
+class Busy(Exception):
+    """No place came free in time. `has_begun`: the work was begun before, among the quick ones."""
+
+    def __init__(self, refusal: Refusal, *, has_begun: bool = False) -> None:
+        super().__init__(refusal.detail)
+        self.refusal, self.has_begun = refusal, has_begun
+
+
+class Recent:
+    """Seconds used of late by each of many; what was used HALF_LIFE_SECONDS ago counts half."""
+
+    def __init__(self) -> None:
+        self._used: dict[int, tuple[float, float]] = {}  # id → (seconds, at)
+
+    def add(self, who: int, seconds: float, at: float) -> None:
+        if len(self._used) >= REMEMBERED_MAX:
+            self._used.clear()
+        self._used[who] = (self.of(who, at) + seconds, at)
+
+    def of(self, who: int, at: float) -> float:
+        seconds, then = self._used.get(who, (0.0, at))
+        return seconds * 0.5 ** ((at - then) / HALF_LIFE_SECONDS)
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """Somebody in line. `turn` is true when it came, and false when it did not in time."""
+
+    asker: Asker
+    turn: "asyncio.Future[bool]"
+
+
+class Shares:
+    """Places of one kind in this process, used from its event loop alone."""
+
+    def __init__(
+        self, what: str, *, places: int, of_token: int, of_workspace: int, seconds_max: float
+    ) -> None:
+        self.what, self.places, self.seconds_max = what, places, seconds_max
+        self.of_token, self.of_workspace = of_token, of_workspace
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all, as at the start of the process."""
+        self._taken = 0
+        self._tokens: dict[int, int] = {}
+        self._workspaces: dict[int, int] = {}
+        self._waiting: list[Waiter] = []
+        self._recent_tokens, self._recent_workspaces = Recent(), Recent()
+
+    def place(self, asker: Asker, *, has_begun: bool = False) -> "Place":
+        """For `async with`, which raises Busy; or to be taken and left by hand."""
+        return Place(self, asker, has_begun)
+
+    def may_enter(self, asker: Asker) -> bool:
+        return (
+            self._taken < self.places
+            and self._tokens.get(asker.token_id, 0) < self.of_token
+            and self._workspaces.get(asker.workspace_id, 0) < self.of_workspace
+        )
+
+    def enter(self, asker: Asker) -> None:
+        self._taken += 1
+        token, workspace = asker.token_id, asker.workspace_id
+        self._tokens[token] = self._tokens.get(token, 0) + 1
+        self._workspaces[workspace] = self._workspaces.get(workspace, 0) + 1
+
+    def leave(self, asker: Asker, seconds: float) -> None:
+        self._taken -= 1
+        for counts, who in ((self._tokens, asker.token_id), (self._workspaces, asker.workspace_id)):
+            if left := counts[who] - 1:
+                counts[who] = left
+            else:
+                del counts[who]
+        if seconds > NOTED_SECONDS:
+            at = time.monotonic()
+            self._recent_tokens.add(asker.token_id, seconds, at)
+            self._recent_workspaces.add(asker.workspace_id, seconds, at)
+        if self._waiting:
+            self._let_in(time.monotonic())
+
+    def _let_in(self, at: float) -> None:
+        while self._waiting:
+            could = [one for one in self._waiting if self.may_enter(one.asker) and not one.turn.done()]
+            if not could:
+                return
+            chosen = min(could, key=lambda waiter: self._used(waiter.asker, at))  # Of equals who came first.
+            self._waiting.remove(chosen)
+            self.enter(chosen.asker)
+            chosen.turn.set_result(True)
+
+    def _used(self, asker: Asker, at: float) -> tuple[float, float]:
+        """What the workspace and the token used of late; what they use now will count when it has ended."""
+        workspace, token = asker.workspace_id, asker.token_id
+        return (
+            self._recent_workspaces.of(workspace, at) + self._workspaces.get(workspace, 0),
+            self._recent_tokens.of(token, at) + self._tokens.get(token, 0),
+        )
+
+    async def wait(self, asker: Asker, *, has_begun: bool) -> None:
+        """Wait for a place, and enter."""
+        if sum(waiter.asker.token_id == asker.token_id for waiter in self._waiting) >= WAITING_MAX:
+            raise self._busy(asker, has_begun)
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(asker, loop.create_future())
+        self._waiting.append(waiter)
+        timer = loop.call_later(self.seconds_max, self._give_up, waiter)
+        try:
+            came = await waiter.turn
+        except BaseException:  # Whoever waited has gone, maybe in the moment in which its turn came.
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif waiter.turn.result():
+                self.leave(asker, 0.0)
+            raise
+        finally:
+            timer.cancel()
+        if not came:
+            raise self._busy(asker, has_begun)
+
+    def _give_up(self, waiter: Waiter) -> None:
+        if not waiter.turn.done():
+            self._waiting.remove(waiter)
+            waiter.turn.set_result(False)
+
+    def _busy(self, asker: Asker, has_begun: bool) -> Busy:
+        """Whose share is the reason: what it has, and what waits for it, is more than that."""
+        waiting = [asker, *(waiter.asker for waiter in self._waiting)]
+        mine = self._tokens.get(asker.token_id, 0) + sum(one.token_id == asker.token_id for one in waiting)
+        ours = self._workspaces.get(asker.workspace_id, 0)
+        ours += sum(one.workspace_id == asker.workspace_id for one in waiting)
+        if mine > self.of_token:
+            whose, count, share = "the token", mine, self.of_token
+        elif ours > self.of_workspace:
+            whose, count, share = "the workspace's tokens together", ours, self.of_workspace
+        else:
+            return Busy(unavailable(), has_begun=has_begun)
+        refusal = Refusal(
+            "rate-limited",
+            f"{whose.capitalize()} may have {share} {self.what} at a time, and this request waited "
+            f"{self.seconds_max:g} s for its turn.",
+            check="rate",
+            received=f"{count} {self.what} at a time",
+            needed="fewer requests at a time, or quicker ones: a key, a shorter span, a smaller limit",
+            retry_after_seconds=1,
+        )
+        return Busy(refusal, has_begun=has_begun)
+
+
+class Place:
+    """One place: for as long as `async with` lasts, or from take() to leave()."""
+
+    __slots__ = ("asker", "has_begun", "shares", "since")
+
+    def __init__(self, shares: Shares, asker: Asker, has_begun: bool) -> None:
+        self.shares, self.asker, self.has_begun = shares, asker, has_begun
+        self.since: float | None = None  # taken at
+
+    async def take(self) -> None:
+        # Whoever waits may not enter yet: a place that becomes free is given away at once.
+        if self.shares.may_enter(self.asker):
+            self.shares.enter(self.asker)
+        else:
+            await self.shares.wait(self.asker, has_begun=self.has_begun)
+        self.since = time.monotonic()
+
+    def leave(self) -> None:
+        """Once, however often it is called."""
+        if self.since is not None:
+            seconds, self.since = time.monotonic() - self.since, None
+            self.shares.leave(self.asker, seconds)
+
+    async def __aenter__(self) -> None:
+        await self.take()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+
+QUICK = Shares("questions", places=pool.QUICK.connections_max, of_token=8, of_workspace=8, seconds_max=1.0)
+SLOW = Shares(
+    f"questions that take longer than {pool.QUICK.statement_seconds_max:g} s",
+    places=pool.SLOW.connections_max, of_token=1, of_workspace=1, seconds_max=2.0,
+)  # fmt: skip
+# Work with the ORM in a thread: writing, lists, the token API.
+THREADS = Shares("requests that write or list", places=6, of_token=2, of_workspace=2, seconds_max=2.0)
+# Answers that may be long: the place is kept until little of it is left to be sent.
+ANSWERS = Shares("answers of many records", places=6, of_token=4, of_workspace=5, seconds_max=5.0)
+# Work on long bodies in a thread. It holds the interpreter, so there is little of it at a time; nobody is
+# refused here, because whoever waits has a place of another kind.
+BODIES = Shares("long bodies", places=2, of_token=1, of_workspace=1, seconds_max=60.0)
+# Reading long conditions, on the event loop: one between two turns of everybody else.
+PARSING = Shares("long conditions", places=1, of_token=1, of_workspace=1, seconds_max=2.0)
+EXPORTS = Shares("exports", places=3, of_token=2, of_workspace=2, seconds_max=1.0)
+# Pages know no token here. What is held back is theirs together, so that the API goes on.
+PAGES = Shares("pages", places=6, of_token=6, of_workspace=6, seconds_max=10.0)
+
+
+class Slow:
+    """Which kinds of question were slow of late, and for which tokens of a workspace."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[Any, ...], dict[int, float]] = {}  # workspace and kind → token → until
+
+    def clear(self) -> None:
+        self._until.clear()
+
+    def note(self, asker: Asker, about: tuple[Any, ...], at: float) -> None:
+        if len(self._until) >= REMEMBERED_MAX:
+            self._until.clear()
+        tokens = self._until.setdefault((asker.workspace_id, *about), {})
+        if len(tokens) >= SLOW_TOKENS and asker.token_id not in tokens:
+            del tokens[min(tokens, key=tokens.__getitem__)]
+        tokens[asker.token_id] = at + SLOW_KNOWN_SECONDS
+
+    def is_known(self, asker: Asker, about: tuple[Any, ...], at: float) -> bool:
+        tokens = self._until.get((asker.workspace_id, *about))
+        if tokens is None:
+            return False
+        if tokens.get(asker.token_id, 0.0) > at:
+            return True
+        return sum(until > at for until in tokens.values()) >= SLOW_TOKENS
+
+
+slow = Slow()
+
+
+def clear() -> None:
+    """Forget all, as at the start of the process."""
+    slow.clear()
+    for shares in (QUICK, SLOW, THREADS, ANSWERS, BODIES, PARSING, EXPORTS, PAGES):
+        shares.clear()
+
+
+async def fetch(sql: Any, parameters: Any, *, about: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """All rows of one reading statement. `about` is the kind of question: of which dataset, and how.
+
+    Raises Busy, and QueryCanceled after the time limit of the slow ones.
+    """
+    who = asker.get()
+    has_begun = False
+    if not slow.is_known(who, about, time.monotonic()):
+        try:
+            async with QUICK.place(who):
+                return await pool.fetch_all(sql, parameters, of=pool.QUICK)
+        except psycopg.errors.QueryCanceled:
+            has_begun = True
+            slow.note(who, about, time.monotonic())
+    try:
+        async with SLOW.place(who, has_begun=has_begun):
+            since = time.monotonic()
+            rows = await pool.fetch_all(sql, parameters, of=pool.SLOW)
+    except (Busy, psycopg.errors.QueryCanceled):
+        slow.note(who, about, time.monotonic())
+        raise
+    if time.monotonic() - since > pool.QUICK.statement_seconds_max:
+        slow.note(who, about, time.monotonic())
+    return rows
+
+
+async def look_up(sql: Any, parameters: Any, *, repeat: bool = True) -> list[tuple[Any, ...]]:
+    """All rows of one small statement that a request asks beside its question, among the quick ones."""
+    async with QUICK.place(asker.get()):
+        return await pool.fetch_all(sql, parameters, repeat=repeat, of=pool.QUICK)
+
+
+async def in_body_thread(work: Callable[[], T]) -> T:
+    """The result of work on a long body, made in a thread when it is this token's turn."""
+    async with BODIES.place(asker.get()):
+        return await asyncio.to_thread(work)

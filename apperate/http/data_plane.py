@@ -1,0 +1,341 @@
+"""The data plane's handler: Django's async chain without what makes its stock ASGI handler slow.
+
+It passes the raw, undecoded path on (so that an escaped slash in a key stays one), drops header names
+with an underscore, refuses repeated credential headers, bounds the sizes of target and headers, and
+leaves the body unread until a view asks for it, after the checks. Source: architecture.md, Server.
+"""
+
+import asyncio
+import hashlib
+import io
+import re
+import tempfile
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.http import HttpResponseBase
+from django.utils.module_loading import import_string
+
+from apperate.database import disk
+from apperate.http.middleware import failure_response, new_request_id
+from apperate.http.problems import API_PREFIXES, problem_response
+from apperate.kernel.refusals import Refusal
+
+TARGET_BYTES_MAX = 16_384
+HEADER_BYTES_MAX = 32_768
+BODY_IN_MEMORY_MAX = 1_000_000
+PART_BYTES = 256 * 1024
+PART_SECONDS_MAX = 30.0
+# Two of these would leave open which one counts.
+ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-date", b"content-length"}
+
+EXPOSED = (
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, iexcloud-credits-used, "
+    "iexcloud-premium-credits-used, iexcloud-messages-used, iexcloud-premium-messages-used, "
+    "Apperate-Credits-Remaining, Apperate-Next-Cursor, ETag, Link"
+)
+
+Headers = list[tuple[bytes, bytes]]
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+
+
+class DataRequest(ASGIRequest):
+    """A request whose body is read by read_body() or spool(), when a view has decided to.
+
+    hold_body() reads it before that, for checks that need all of it; the view then reads what is held.
+    """
+
+    def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        super().__init__(scope, io.BytesIO())
+        self._receive = receive
+        self._has_ended = False
+        # What a repeated request is compared by, and what is signed; nothing is counted for the others.
+        is_compared = "Idempotency-Key" in self.headers or self._is_signed()
+        self.body_hash = hashlib.sha256() if is_compared else None
+        self._held: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self.raw_target: bytes = scope["raw_path"]
+
+    async def chunks(self) -> Any:
+        """The body's parts as they arrive, once. Raises ConnectionAbortedError when the client goes away."""
+        while not self._has_ended:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionAbortedError("the client closed the connection before the end of the body")
+            if part := message.get("body", b""):
+                if self.body_hash is not None:
+                    self.body_hash.update(part)
+                yield part
+            self._has_ended = not message.get("more_body")
+
+    async def read_body(self, *, bytes_max: int, is_needed: bool = False) -> bytes | Refusal:
+        """The whole body, at most bytes_max; a refusal when one is needed and the headers announce none."""
+        if refusal := self._refused_by_headers(bytes_max, is_needed):
+            return refusal
+        if self._held is not None:
+            held = self._held_within(bytes_max)
+            return held if isinstance(held, Refusal) else held.read()
+        parts: list[bytes] = []
+        total = 0
+        async for part in self.chunks():
+            total += len(part)
+            if total > bytes_max:
+                return too_large(f"more than {bytes_max:,} bytes", bytes_max)
+            parts.append(part)
+        return b"".join(parts)
+
+    async def spool(
+        self, *, bytes_max: int, is_needed: bool = False
+    ) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
+        """The whole body in a file that moves to disk when it grows; at its start. Else as read_body()."""
+        if refusal := self._refused_by_headers(bytes_max, is_needed):
+            return refusal
+        if self._held is not None:
+            return self._held_within(bytes_max)
+        file = tempfile.SpooledTemporaryFile(max_size=BODY_IN_MEMORY_MAX)  # noqa: SIM115  The caller closes it.
+        total = 0
+        room = disk.Room()
+        async for part in self.chunks():
+            total += len(part)
+            if total > bytes_max:
+                file.close()
+                return too_large(f"more than {bytes_max:,} bytes", bytes_max)
+            # What stays in memory needs no disk.
+            if total > BODY_IN_MEMORY_MAX and (refusal := room.take(len(part))):
+                file.close()
+                return refusal
+            file.write(part)
+        file.seek(0)
+        return file
+
+    async def hold_body(self, *, bytes_max: int) -> Refusal | None:
+        """Read the whole body and keep it for whoever reads it next."""
+        held = await self.spool(bytes_max=bytes_max)
+        if isinstance(held, Refusal):
+            return held
+        self._held = held
+        return None
+
+    def let_go(self) -> None:
+        """Drop the body that was held; its file goes with it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def _held_within(self, bytes_max: int) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
+        file = self._held
+        if file is None:
+            raise LookupError("no body is held")
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        return too_large(f"{size:,} bytes", bytes_max) if size > bytes_max else file
+
+    def _is_signed(self) -> bool:
+        return not self.headers.get("Authorization", "bearer").lower().startswith("bearer")
+
+    def _refused_by_headers(self, bytes_max: int, is_needed: bool) -> Refusal | None:
+        """What is wrong with the body can be seen before it is read."""
+        return self._declared_too_large(bytes_max) or (self._unannounced() if is_needed else None)
+
+    def _unannounced(self) -> Refusal | None:
+        """HTTP/1 has no body without one of these headers; later versions end a body by themselves."""
+        announces = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        if announces or not self.scope.get("http_version", "1.1").startswith("1"):
+            return None
+        return Refusal(
+            "length-required",
+            "The request needs a body, and came without Content-Length and without Transfer-Encoding.",
+            received="no body",
+            needed="a body with its Content-Length, or sent in chunks",
+            check="body",
+        )
+
+    def _declared_too_large(self, bytes_max: int) -> Refusal | None:
+        declared = self.headers.get("Content-Length", "")
+        return (
+            too_large(f"{int(declared):,} bytes", bytes_max)
+            if declared.isdigit() and int(declared) > bytes_max
+            else None
+        )
+
+
+def too_large(received: str, bytes_max: int) -> Refusal:
+    return Refusal(
+        "body-too-large",
+        f"The body may have at most {bytes_max:,} bytes.",
+        check="body",
+        received=received,
+        needed=f"at most {bytes_max:,} bytes",
+    )
+
+
+class DataPlaneHandler(ASGIHandler):
+    """Runs DATA_PLANE_MIDDLEWARE and the views, all on the event loop."""
+
+    def load_middleware(self, is_async: bool = True) -> None:
+        self._view_middleware: list[Any] = []
+        self._template_response_middleware: list[Any] = []
+        self._exception_middleware: list[Any] = []
+        handler: Any = self._get_response_async  # type: ignore[attr-defined]  # The stubs leave it out.
+        for path in reversed(settings.DATA_PLANE_MIDDLEWARE):
+            handler = import_string(path)(handler)
+        self._middleware_chain = handler
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        request = DataRequest(data_scope(scope), receive)
+        request.urlconf = settings.DATA_PLANE_URLCONF
+        request.request_id = new_request_id()  # type: ignore[attr-defined]
+        try:
+            refusal = refuse_wire(scope)
+            if refusal is not None:
+                response: HttpResponseBase = problem_response(refusal, request)
+            else:
+                response = await self._middleware_chain(request)
+        except ConnectionAbortedError:
+            return
+        except Exception as error:  # A fault in a check is a refusal, never a pass.
+            response = failure_response(request, error)
+        finally:
+            request.let_go()
+        await respond(request, finished(request, response), send)
+
+
+def finished(request: Any, response: HttpResponseBase) -> HttpResponseBase:
+    """What every answer of the API carries, refusals and faults included."""
+    response.headers["X-Request-Id"] = request.request_id
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Access-Control-Allow-Origin", "*")
+    response.headers.setdefault("Access-Control-Expose-Headers", EXPOSED)
+    return response
+
+
+async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -> None:
+    """Send an answer: whole with its length, or in parts when it streams."""
+    if request.headers.get("Connection", "").lower() == "close":
+        response.headers["Connection"] = "close"
+    is_head = request.method == "HEAD"
+    if not response.streaming:
+        content = response.content  # type: ignore[attr-defined]
+        response.headers.setdefault("Content-Length", str(len(content)))
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    if not response.streaming:
+        try:
+            await send_whole(send, b"" if is_head else content)
+        finally:
+            response.close()
+        return
+    parts: Any = response.__aiter__()  # type: ignore[attr-defined]
+    try:
+        # Whatever fails on the way cuts the connection: a part is never taken for the whole.
+        while not is_head and (part := await anext(parts, None)) is not None:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await parts.aclose()
+        await sync_to_async(response.close)()
+
+
+async def send_whole(send: Any, content: bytes) -> None:
+    """A body in parts: a client that takes none of a part for PART_SECONDS_MAX has its connection cut."""
+    at = 0
+    while len(content) - at > PART_BYTES:
+        part = content[at : at + PART_BYTES]
+        async with asyncio.timeout(PART_SECONDS_MAX):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        at += PART_BYTES
+    await send({"type": "http.response.body", "body": content[at:]})
+
+
+def raw_path_of(scope: dict[str, Any]) -> str:
+    """The path as it was sent, escapes and all: what chooses the chain is what is routed."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.split(b"?")[0].decode("latin-1")
+
+
+def data_scope(scope: dict[str, Any]) -> dict[str, Any]:
+    """The scope with the path below the version prefix as it was sent, without a slash at its end."""
+    path = raw_path_of(scope)
+    for prefix in API_PREFIXES:
+        if f"{path}/".startswith(prefix):
+            path = path[len(prefix) :]
+            break
+    # Django decodes nothing below: segments are decoded one by one by the `segment` converter.
+    raw = scope.get("raw_path") or scope["path"].encode()
+    return {
+        **scope,
+        "path": "/" + path.strip("/"),
+        "raw_path": raw,
+        "headers": clean_headers(scope["headers"]),
+    }
+
+
+def clean_headers(headers: Headers) -> Headers:
+    """The headers without those whose name has an underscore: Django could not tell them from a dash."""
+    return [(name, value) for name, value in headers if b"_" not in name]
+
+
+def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
+    """What is wrong with a request before anything of it is understood."""
+    names = [name.lower() for name, _ in scope["headers"]]
+    target_bytes = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
+    if target_bytes > TARGET_BYTES_MAX:
+        return Refusal(
+            "url-too-long",
+            f"The URL may have at most {TARGET_BYTES_MAX:,} bytes.",
+            received=f"{target_bytes:,} bytes",
+            needed=f"at most {TARGET_BYTES_MAX:,} bytes",
+        )
+    header_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
+    if header_bytes > HEADER_BYTES_MAX:
+        return Refusal(
+            "headers-too-large",
+            f"The headers may have at most {HEADER_BYTES_MAX:,} bytes in all.",
+            received=f"{header_bytes:,} bytes",
+            needed=f"at most {HEADER_BYTES_MAX:,} bytes",
+        )
+    if repeated := {name for name in names if names.count(name) > 1} & ONCE:
+        listed = ", ".join(sorted(name.decode() for name in repeated))
+        return Refusal(
+            "invalid-values",
+            f"Send each of these headers once: {listed}.",
+            received=f"{listed} repeatedly",
+            needed="each header once",
+        )
+    for name, value in scope["headers"]:
+        if name.lower() == b"host" and not _HOST.fullmatch(value) and scope.get("http_version") != "1":
+            # The server puts an empty Host where there was none; HTTP/1.0, which it calls "1", needs none.
+            return Refusal(
+                "invalid-values",
+                "The request does not say which host it is for.",
+                received=f"Host: {value[:40].decode('latin-1')}" if value else "no Host",
+                needed="one Host header with a host name or an address, and its port if it has one",
+            )
+        if name.lower() == b"content-encoding" and value.strip().lower() not in {
+            b"",
+            b"identity",
+            b"undefined",
+        }:
+            shown = value[:40].decode("latin-1")
+            return Refusal(
+                "unsupported-encoding",
+                "The body must not be encoded.",
+                received=f"Content-Encoding: {shown}",
+                needed="no Content-Encoding",
+            )
+    return None
+
+
+class Segment:
+    """A URL converter: one path segment, decoded after the path was split."""
+
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> str:
+        return unquote(value, errors="strict")  # A UnicodeDecodeError is a ValueError: no such route.
+
+    def to_url(self, value: str) -> str:
+        return value

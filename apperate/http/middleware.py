@@ -1,0 +1,131 @@
+"""What every answer carries: a request id, security headers; and what htmx needs of the dashboard."""
+
+import errno
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.contrib.messages import get_messages
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.loader import render_to_string
+from psycopg_pool import PoolTimeout
+
+from apperate.database.shares import Busy
+from apperate.http.problems import internal_error, problem_response, storage_full, unavailable
+from apperate.kernel.refusals import Refusal
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    OperationalError,
+    InterfaceError,
+)
+# SQLSTATEs of a database that is away, starting, stopping, crowded, tired of waiting, or asks to try again.
+AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014", "25P03")
+DISK_FULL = "53100"
+logger = logging.getLogger("apperate.requests")
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(8)
+
+
+class RequestId:
+    """Gives each request an id, which its answer and its log lines carry."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.request_id = new_request_id()  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        return response
+
+
+def failure_refusal(error: Exception) -> Refusal:
+    """What an exception that nothing else handled is for the caller: away, full, or a fault of ours."""
+    if isinstance(error, Busy):
+        return error.refusal
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return storage_full()
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    state = getattr(cause, "sqlstate", None) or ""
+    if state == DISK_FULL:
+        return storage_full()
+    is_away = state.startswith(AWAY) if state else isinstance(error, UNAVAILABLE)
+    return unavailable() if is_away else internal_error()
+
+
+def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The refusal for an exception that nothing else handled, logged under the request id."""
+    request_id = getattr(request, "request_id", "")
+    refusal = failure_refusal(error)
+    if refusal.status == 500:
+        logger.error("request failed request_id=%s", request_id, exc_info=error)
+    else:
+        logger.warning("%s request_id=%s error=%s", refusal.code, request_id, type(error).__name__)
+    return problem_response(refusal, request)
+
+
+class SecurityHeaders:
+    """Content-Security-Policy and its relatives on every page; the setting has Django 6's name and shape."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.policy = "; ".join(f"{name} {' '.join(values)}" for name, values in settings.SECURE_CSP.items())
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", self.policy)
+        response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+        if response.get("Content-Type", "").startswith("text/html"):
+            response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+
+class HtmxLoginRedirect:
+    """An htmx request of a signed-out person gets the sign-in page as a page, not inside a fragment."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> HttpResponse:
+        response = self.get_response(request)
+        if (
+            request.htmx
+            and response.status_code == 302
+            and response.headers["Location"].startswith("/account/login")
+        ):
+            redirect = HttpResponse(status=204)
+            redirect.headers["HX-Redirect"] = response.headers["Location"].split("?")[0]
+            return redirect
+        return response
+
+
+class Toasts:
+    """Replies to htmx carry the waiting messages as an out-of-band fragment."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> HttpResponse:
+        response = self.get_response(request)
+        if (
+            request.htmx
+            and "HX-Redirect" not in response.headers
+            and response.get("Content-Type", "").startswith("text/html")
+            and not response.streaming
+            and (waiting := list(get_messages(request)))
+        ):
+            response.content += render_to_string(
+                "ui/toasts_oob.html", {"messages": waiting}, request
+            ).encode()
+        return response

@@ -1,0 +1,74 @@
+"""Refusal → application/problem+json, the one error shape of the API. Source: RFC 9457, http-api.md."""
+
+from typing import Any
+
+import simplejson
+from django.http import HttpRequest, HttpResponse
+
+from apperate.kernel.refusals import Refusal
+
+JSON = "application/json; charset=utf-8"
+PROBLEM = "application/problem+json; charset=utf-8"
+CHALLENGE = 'Bearer realm="Apperate", IEX-HMAC-SHA256 realm="Apperate"'
+API_PREFIXES = ("/v1/", "/stable/", "/latest/", "/beta/")
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a path belongs to the data plane."""
+    return path.startswith(API_PREFIXES) or f"{path}/" in API_PREFIXES
+
+
+def problem(refusal: Refusal, request: HttpRequest) -> dict[str, Any]:
+    """The members of the problem document, in the order in which they are read."""
+    document = {
+        "type": f"/docs/errors/#{refusal.code}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "code": refusal.code,
+        "check": refusal.check or None,
+        "received": refusal.received,
+        "needed": refusal.needed,
+        "token": refusal.token,
+        "errors": list(refusal.errors) or None,
+        "request_id": getattr(request, "request_id", None),
+        "docs": f"/docs/errors/#{refusal.code}",
+    }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
+    """The HTTP answer that says a Refusal."""
+    text = simplejson.dumps(problem(refusal, request), ensure_ascii=False)
+    # Half of a surrogate pair, repeated from what came, is written as its escape.
+    body = text.encode("utf-8", "backslashreplace")
+    response = HttpResponse(body, status=refusal.status, content_type=PROBLEM)
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    if refusal.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(max(1, refusal.retry_after_seconds))
+    return response
+
+
+def unavailable() -> Refusal:
+    """The database does not answer: nothing is served from what is cached."""
+    return Refusal(
+        "unavailable",
+        "The database does not answer at the moment. Try again in a few seconds.",
+        retry_after_seconds=2,
+    )
+
+
+def storage_full(detail: str = "Nothing was stored, because the disk of the database is full.") -> Refusal:
+    """A disk has no room left; reads go on."""
+    return Refusal(
+        "storage-full",
+        detail,
+        retry_after_seconds=60,
+        needed="an operator who makes room",
+    )
+
+
+def internal_error() -> Refusal:
+    """Constant text: the log has the rest, under the request id."""
+    return Refusal("internal-error", "The error is logged under this request id.")

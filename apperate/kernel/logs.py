@@ -1,0 +1,59 @@
+"""Logging: one JSON line per event, plain lines in a terminal; token values are masked in both."""
+
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from tokens.rules.token_format import mask_in_text
+
+
+def mask_tokens(logger: Any, name: str, line: str | MutableMapping[str, Any]) -> Any:
+    """The rendered line with every token value masked, wherever it came from (message, traceback)."""
+    return mask_in_text(line) if isinstance(line, str) else line
+
+
+# Control characters, and what ends a line.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def escape_controls(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For plain lines: no value moves the cursor or begins a line; those of a traceback are indented."""
+    for key, value in event.items():
+        if key == "exception":
+            event[key] = "\n".join(f"    {escaped(line)}" for line in str(value).split("\n"))
+        elif isinstance(value, str):
+            event[key] = escaped(value)
+    return event
+
+
+def escaped(text: str) -> str:
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+PLAIN = (escape_controls, structlog.dev.ConsoleRenderer(colors=False))
+JSON = (structlog.processors.JSONRenderer(),)
+LOGGING_CONFIGURATION: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(PLAIN if sys.stderr.isatty() else JSON),
+                mask_tokens,
+            ],
+            "foreign_pre_chain": [
+                structlog.stdlib.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+            ],
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"apperate": {"level": "INFO"}, "django.request": {"level": "ERROR"}},
+}

@@ -1,0 +1,31 @@
+"""What needs no token: whether the service is up, and that a route does not exist."""
+
+import time
+from typing import Any
+
+import simplejson
+from django.http import HttpResponse, HttpResponseBase
+
+from apperate.http.problems import JSON, problem_response
+from apperate.kernel.refusals import Refusal
+from apperate.kernel.version import VERSION
+
+
+async def status(request: Any) -> HttpResponseBase:
+    """GET /v1/status."""
+    document = {"status": "up", "version": VERSION, "time": int(time.time() * 1000)}
+    return HttpResponse(simplejson.dumps(document), content_type=JSON)
+
+
+async def no_such_route(request: Any, **parts: str) -> HttpResponseBase:
+    """Every other path of the API."""
+    refusal = Refusal(
+        "not-found",
+        "The API has no such path.",
+        received=request.path[:200],
+        needed="a path of the API, such as /v1/data/WORKSPACE/DATASET",
+    )
+    return problem_response(refusal, request)
+
+
+status.policy = no_such_route.policy = "public"  # type: ignore[attr-defined]

@@ -1,0 +1,140 @@
+"""The API that changes records one request at a time: writing JSON, deleting by key."""
+
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpResponseBase
+
+from apperate.accounts.idempotency import Document, once
+from apperate.accounts.models import Workspace
+from apperate.database.changes import changes
+from apperate.database.threads import in_thread
+from apperate.kernel.refusals import Refusal
+from datasets.api.endpoint import (
+    OUTDATED,
+    Answer,
+    Call,
+    Outdated,
+    admit,
+    answered,
+    claim_of,
+    data_endpoint,
+    pairs,
+)
+from datasets.api.payment import Part
+from datasets.api.reading import said
+from datasets.jobs import making
+from datasets.models import Dataset
+from datasets.query import parameters
+from datasets.records.schema import dataset_id
+from datasets.services import creating, writing
+from datasets.storage import catalog
+from tokens.gate.access import Allowed
+from tokens.rules.permissions import Action, Target
+
+
+async def write_records(request: Any, workspace: str, name: str) -> HttpResponseBase:
+    """POST /v1/record/WS/ID: a JSON object or array of objects, all stored or none.
+
+    A dataset that is not there is made for them when the workspace's secret token asks.
+    """
+    bodies: list[bytes] = []
+
+    async def admitted(is_repeat: bool) -> Call | Refusal:
+        verdict = await admit(request, Action.WRITE, workspace, name, {}, fresh=True)
+        return _to_create(request, workspace, name, verdict) or verdict
+
+    async def view(call: Call) -> Answer | Refusal | Outdated:
+        values = parameters.values(pairs(request.GET), "write")
+        if isinstance(values, Refusal):
+            return values
+        if not bodies:
+            body = await request.read_body(bytes_max=settings.RECORD_BODY_BYTES_MAX, is_needed=True)
+            if isinstance(body, Refusal):
+                return body
+            bodies.append(body)
+        return await _written(call, bodies[0], replaces=writing.replaces_duplicates(values))
+
+    return await answered(request, Action.WRITE, admitted, view)
+
+
+write_records.policy = "token"  # type: ignore[attr-defined]
+
+
+def _to_create(request: Any, workspace: str, name: str, verdict: Call | Refusal) -> Call | None:
+    """The call that makes the missing dataset, if that is all that was wrong and it was not declined."""
+    if not isinstance(verdict, Refusal) or verdict.code != "not-found":
+        return None  # Only the secret token of the workspace itself is told that a dataset is missing.
+    values = parameters.values(pairs(request.GET), "write")
+    if not isinstance(values, Refusal) and not values.get("createDatasetOnDemand", True):
+        return None
+    target = Target(str(dataset_id(workspace)), str(dataset_id(name)), None)
+    return Call(request, request.token, target, None, Action.WRITE, Allowed(), changes.now())
+
+
+async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refusal | Outdated:
+    """Store the records, and the dataset with them when it is missing."""
+    counts: list[int] = []
+
+    def work(ready: writing.Checked | None) -> Document | Refusal:
+        with transaction.atomic():
+            pk = call.dataset.id if call.dataset else _created(call, body)
+            count = (
+                pk
+                if isinstance(pk, Refusal)
+                else writing.write_records(
+                    dataset_id=pk, body=body, replaces=replaces, now=call.now, ready=ready
+                )
+            )
+            if isinstance(count, Refusal):
+                transaction.set_rollback(True)
+                return count
+        counts.append(count)
+        return {"success": True, "message": f"wrote {count} messages"}
+
+    def write() -> Document | Refusal:
+        ready = writing.checked(call.dataset, body, now=call.now) if call.dataset else None
+        return once(claim_of(call), lambda: work(ready), now=call.now)
+
+    document = await in_thread(write)()
+    dataset = call.dataset
+    if dataset is None:
+        dataset = await catalog.find(call.target.workspace, call.target.name, fresh=True)
+        if isinstance(document, Refusal) and dataset is not None:
+            return OUTDATED  # Somebody else made it meanwhile: the records go into that one.
+    if isinstance(document, Refusal):
+        return document
+    parts = (Part(dataset, sum(counts)),) if dataset else ()
+    return said(document, parts=parts, is_free=True)
+
+
+def _created(call: Call, body: bytes) -> int | Refusal:
+    """The new dataset that a body of records suggests."""
+    workspace = Workspace.objects.get(pk=call.token.workspace.id)
+    dataset: Dataset | Refusal = creating.create_for_records(
+        workspace=workspace, name=call.target.name, body=body, by=None, now=call.now
+    )
+    return dataset if isinstance(dataset, Refusal) else dataset.pk
+
+
+@data_endpoint(Action.DELETE)
+async def delete_data(
+    call: Call, key: str | None = None, subkey: str | None = None, date: str | None = None
+) -> Answer | Refusal:
+    """DELETE /v1/data/WS/ID/KEY[/SUBKEY[/DATE]]: to the trash, from where they come back for 24 h.
+
+    More than 100,000 records are deleted by a job: those that were written up to now.
+    """
+    selection = writing.parse_selection(pairs(call.request.GET), key=key, subkey=subkey, date=date)
+    if isinstance(selection, Refusal):
+        return selection
+    done = await in_thread(making.delete_records)(
+        dataset_id=call.metadata.id, selection=selection, token_id=call.token.token_id, now=call.now
+    )
+    if isinstance(done, Refusal):
+        return done
+    if isinstance(done, int):
+        return said({"success": True, "message": f"deleted {done} records"}, records=done, is_free=True)
+    created = making.created_document(done, workspace=call.target.workspace, dataset=call.target.name)
+    return said(created, is_free=True)

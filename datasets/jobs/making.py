@@ -1,0 +1,372 @@
+"""Jobs: make one of a file, a large delete or a large restore, stop it, try it again, and say how it is.
+
+The job row and the queue's entry are made in one transaction. What a run does is in job_run.py.
+"""
+
+import asyncio
+import shutil
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import simplejson
+from django.db import transaction
+
+from apperate.accounts import idempotency
+from apperate.accounts.audit import trail
+from apperate.accounts.models import User
+from apperate.database import disk, pool
+from apperate.database.clock import database_now
+from apperate.http.problems import JSON, storage_full
+from apperate.kernel.json_text import bad_body
+from apperate.kernel.refusals import Refusal
+from datasets.api.endpoint import Answer
+from datasets.files import parsing
+from datasets.jobs.queue import ingest
+from datasets.jobs.run import is_full, run, sentence
+from datasets.models import Dataset, Deletion, IngestJob
+from datasets.services import trash, writing
+from datasets.services.writing import IngestOptions, dataset_gone
+from datasets.storage import deletes, job_files, limits, writes
+from datasets.storage.job_files import first_invalid, folder, invalid_lines
+from datasets.storage.reservations import staged_name
+
+__all__ = [
+    "cancel",
+    "create",
+    "delete_records",
+    "document",
+    "first_invalid",
+    "folder",
+    "invalid_lines",
+    "restore_deletion",
+    "retry",
+    "run",
+    "sentence",
+]
+
+WAIT_SECONDS_MAX = 60
+WAIT_POLL_SECONDS = 0.05
+WAIT_POLL_SECONDS_MAX = 0.5
+# A file that was right, and for which there was no room: told as such to whoever waits.
+NO_ROOM = ("storage-full", "storage-limit")
+
+
+def create(
+    *,
+    dataset_id: int,
+    file: IO[bytes],
+    options: IngestOptions,
+    now: datetime,
+    token_id: int | None = None,
+    by: Any = None,
+    file_name: str = "",
+    is_queued: bool = True,
+    claim: idempotency.Claim | None = None,
+) -> IngestJob | Refusal:
+    """Keep the file and queue the job. A file that cannot be taken at all is refused at once.
+
+    With is_queued=False the caller runs the job itself, by run(). A `claim` that was made before gives the
+    job that was made then.
+    """
+    job = IngestJob(
+        dataset_id=dataset_id,
+        file_name=file_name[:255],
+        replaces_duplicates=options.replaces,
+        invalid_max=options.invalid_max,
+        token_id=token_id,
+        created_by=by,
+        created_at=now,
+    )
+    place = folder(job)
+    saved: IngestJob | Refusal | None = None
+    room = job_files.FileRoom(
+        Dataset.objects.filter(pk=dataset_id).values_list("workspace", flat=True).first()
+    )
+    if refusal := room.allows(0):
+        return refusal
+    try:
+        job_files.make_folder(place)
+        saved = _kept(job, file, room) or _saved(job, claim, is_queued=is_queued, now=now)
+    except BaseException as error:
+        if is_full(error):
+            return storage_full()
+        raise
+    finally:
+        if saved is not job:
+            shutil.rmtree(place, ignore_errors=True)
+    return saved
+
+
+def _kept(job: IngestJob, file: IO[bytes], room: job_files.FileRoom) -> Refusal | None:
+    """Put the file into the job's folder, unless nothing of it can be taken."""
+    size = job_files.keep(folder(job), file, room)
+    if isinstance(size, Refusal):
+        return size
+    job.size_bytes = size
+    return check_file(job.dataset_id, job_files.body(job), now=job.created_at)
+
+
+def _saved(
+    job: IngestJob, claim: idempotency.Claim | None, *, is_queued: bool, now: datetime
+) -> IngestJob | Refusal:
+    """The job, or the one that the same request made before."""
+    saved = idempotency.once(claim, lambda: _save(job, is_queued=is_queued), now=now)
+    if isinstance(saved, Refusal) or saved["jobId"] == job.public_id:
+        return saved if isinstance(saved, Refusal) else job
+    return IngestJob.objects.filter(public_id=saved["jobId"]).first() or idempotency.already_done()
+
+
+def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
+    """The job and its entry in the queue, both or neither."""
+    with writes.locked(job.dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+        if is_queued:
+            _queued(job)
+            # The file counts until its records do.
+            staged = limits.stage(staged_name(job), dataset.workspace_id, job_files.body_bytes(job))
+            if staged is not None:
+                transaction.set_rollback(True)
+                return staged
+        else:
+            job.save()
+        if job.created_by is not None:
+            _record_upload(job)
+    return {"jobId": job.public_id}
+
+
+def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:
+    """Why nothing of a file can be taken into a dataset, if so. Reads the whole file, writes nothing."""
+    with writes.locked(dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+    rows = parsing.open_rows(path, dataset.schema, now)
+    return rows if isinstance(rows, Refusal) else None
+
+
+def delete_records(
+    *, dataset_id: int, selection: writes.Selection, token_id: int | None, now: datetime
+) -> int | IngestJob | Refusal:
+    """Move the selected records to the trash: how many there were, or, of many, the job that will do it."""
+    with writes.locked(dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+        if writes.count(dataset, selection, at_most=deletes.RECORDS_MAX + 1) <= deletes.RECORDS_MAX:
+            return writing.delete_selected(dataset, selection, token_id=token_id, now=now)
+        if refusal := disk.shortage():  # The trash takes room before anything is free.
+            return refusal
+        return _queued(
+            IngestJob(
+                kind=IngestJob.Kind.DELETE, dataset_id=dataset_id, token_id=token_id,
+                # The clock of a process runs a little behind the database's; what is stored by now goes.
+                created_at=max(now, database_now()),
+                selection=deletes.delete_document(selection),
+            )
+        )  # fmt: skip
+
+
+def restore_deletion(*, deletion: Deletion, by: Any, now: datetime) -> trash.Restored | IngestJob | Refusal:
+    """Put the records of one delete back: how many there were, or, of many, the job that will do it."""
+    if refusal := disk.shortage():
+        return refusal
+    if deletion.records <= deletes.RECORDS_MAX:
+        return trash.restore_deletion(deletion=deletion, by=by, now=now)
+    document = deletes.restore_document(deletion)
+    with writes.locked(deletion.dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+        # Whoever asks twice is shown the job of the first time.
+        Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
+        restores = IngestJob.objects.filter(kind=IngestJob.Kind.RESTORE, dataset_id=dataset.id)
+        if job := restores.filter(selection=document).exclude(status__in=IngestJob.ENDED).first():
+            return job
+        return _queued(
+            IngestJob(
+                kind=IngestJob.Kind.RESTORE, dataset_id=dataset.id, created_by=by, created_at=now,
+                selection=document,
+            )
+        )  # fmt: skip
+
+
+def _queued(job: IngestJob) -> IngestJob:
+    """The job and its entry in the queue, in the caller's transaction."""
+    job.save()
+    ingest.defer(job_id=job.pk)
+    return job
+
+
+def cancel(job: IngestJob, *, now: datetime, by: User | None = None) -> IngestJob | Refusal:
+    """Stop a job: at once when it waits, within about a second when it runs. The dataset stays as it was."""
+    with transaction.atomic():
+        job = (
+            IngestJob.objects.select_for_update(of=("self",))
+            .select_related("dataset__workspace")
+            .get(pk=job.pk)
+        )
+        if job.has_ended:
+            return Refusal(
+                "invalid-values",
+                "The job has ended and cannot be cancelled any more.",
+                received=job.status,
+                needed="a job that waits or runs",
+            )
+        if job.cancel_requested_at is None:
+            _record("job.cancel", job, by=by, now=now)
+        job.cancel_requested_at = job.cancel_requested_at or now
+        if job.status == IngestJob.Status.CREATED:
+            job.status, job.ended_at = IngestJob.Status.CANCELLED, now
+        job.save(update_fields=["cancel_requested_at", "status", "ended_at"])
+    return job
+
+
+def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refusal:
+    """Queue a job again that failed or was cancelled, with the file as it was sent. `by`: who asked."""
+    if refusal := disk.shortage():
+        return refusal
+    with transaction.atomic():
+        job = (
+            IngestJob.objects.select_for_update(of=("self",))
+            .select_related("dataset__workspace")
+            .get(pk=job.pk)
+        )
+        if job.status not in {IngestJob.Status.ERROR, IngestJob.Status.CANCELLED}:
+            return Refusal(
+                "invalid-values",
+                "Only a job that failed or was cancelled can be tried again.",
+                received=job.status,
+                needed="a job in the state ERROR or CANCELLED",
+            )
+        if not _has_what_it_needs(job):
+            return bad_body(
+                f"The file of this job was removed, {job_files.KEPT_HOURS} hours after it ended.",
+                needed="the file again",
+            )
+        _record("job.retry", job, by=by, now=now)
+        job.status = job.last_good_status = IngestJob.Status.CREATED
+        job.started_at = job.ended_at = job.cancel_requested_at = None
+        job.message = job.refusal_code = ""
+        job.lines = job.stored = job.duplicates = job.invalid = job.rows_done = job.bytes_done = 0
+        # An upload's time is what lists are sorted by; who asked again is who answers for it now.
+        job.created_by = by or job.created_by
+        job.save()
+        ingest.defer(job_id=job.pk)
+    return job
+
+
+def _record_upload(job: IngestJob) -> None:
+    """A person's file; what tokens write is counted by the usage, and told by the list of jobs."""
+    trail.record(
+        "job.upload", workspace=job.dataset.workspace, by=job.created_by, now=job.created_at,
+        target=job.dataset.name, after={"job": job.public_id, "file": job.file_name},
+    )  # fmt: skip
+
+
+def _record(action: str, job: IngestJob, *, by: User | None, now: datetime) -> None:
+    dataset, facts = job.dataset, {"job": job.public_id, "kind": job.kind}
+    trail.record(
+        action, workspace=dataset.workspace, by=by, now=now, target=dataset.name,
+        before=facts | {"status": job.status}, after=facts,
+    )  # fmt: skip
+
+
+def can_retry(job: IngestJob) -> bool:
+    """Whether retry() would find what the job needs."""
+    is_open = job.status in {IngestJob.Status.ERROR, IngestJob.Status.CANCELLED}
+    return is_open and _has_what_it_needs(job)
+
+
+def _has_what_it_needs(job: IngestJob) -> bool:
+    return not job.has_file or job_files.body(job).exists()
+
+
+def progress(job: IngestJob) -> float:
+    """How much of the job is done, 0 to 1; the part after the last line was read is not counted."""
+    if job.status == IngestJob.Status.INGESTED:
+        return 1.0
+    size_bytes = job_files.body_bytes(job)
+    return round(min(job.bytes_done / size_bytes, 1.0) * 0.99, 4) if size_bytes else 0.0
+
+
+def job_url(job: IngestJob) -> str:
+    return job_path(job.dataset.workspace.name, job)
+
+
+def job_path(workspace: str, job: IngestJob) -> str:
+    return f"/v1/jobs/{workspace}/ingest/{job.public_id}"
+
+
+def document(job: IngestJob) -> dict[str, Any]:
+    """A job as the API tells it; times in epoch milliseconds."""
+    return {
+        "jobId": job.public_id,
+        "datasetId": job.dataset.name,
+        "kind": job.kind,
+        "status": job.status,
+        "lastGoodStatus": job.last_good_status,
+        "progress": progress(job),
+        "sizeBytes": job.size_bytes,
+        "rowsProcessed": job.rows_done,
+        "bytesProcessed": job.bytes_done,
+        "lines": job.lines,
+        "recordsIngested": job.stored if job.kind == IngestJob.Kind.INGEST else 0,
+        "recordsDeleted": job.stored if job.kind == IngestJob.Kind.DELETE else 0,
+        "recordsRestored": job.stored if job.kind == IngestJob.Kind.RESTORE else 0,
+        "duplicates": job.duplicates,
+        "invalid": job.invalid,
+        "message": job.message,
+        "invalidRecordsLog": f"{job_url(job)}/invalid-records-log",
+        "created": _milliseconds(job.created_at),
+        "started": _milliseconds(job.started_at),
+        "ended": _milliseconds(job.ended_at),
+        "cancelRequested": _milliseconds(job.cancel_requested_at),
+    }
+
+
+def _milliseconds(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp() * 1000)
+
+
+def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[str, Any]:
+    """What the request that made a job is answered with."""
+    begun = {
+        IngestJob.Kind.INGEST: f"Data upload of {size_text(job.size_bytes)} for {dataset} completed",
+        IngestJob.Kind.DELETE: f"more than {deletes.RECORDS_MAX} records are being deleted",
+    }
+    return {
+        "success": True,
+        "message": f"{begun[IngestJob.Kind(job.kind)]}, jobId: {job.public_id} has been created",
+        "jobId": job.public_id,
+        "jobUrl": job_path(workspace, job),
+    }
+
+
+def size_text(size_bytes: int) -> str:
+    """579B, 12KB, 3MB: as old clients know it."""
+    for unit in ("B", "KB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f}{unit}"
+        size_bytes = round(size_bytes / 1000)
+    return f"{size_bytes:.0f}GB"
+
+
+async def wait_for(job: IngestJob) -> Answer | Refusal | None:
+    """The answer of a job that has ended; None when it has not within a minute."""
+    sql = "SELECT status, stored, message, refusal_code FROM datasets_ingestjob WHERE id = %(id)s"
+    deadline, pause = time.monotonic() + WAIT_SECONDS_MAX, WAIT_POLL_SECONDS
+    while time.monotonic() < deadline:
+        found = await pool.fetch_all(sql, {"id": job.pk})
+        if not found:
+            return dataset_gone()
+        status, stored, message, code = found[0]
+        if status == IngestJob.Status.INGESTED:
+            text = f"Ingestion job successful, {stored} records ingested"
+            document = {"success": True, "message": text, "jobId": job.public_id}
+            return Answer(simplejson.dumps(document).encode(), JSON, records=stored, is_free=True)
+        if status in IngestJob.ENDED:
+            code = code if code in NO_ROOM else "invalid-values"
+            return Refusal(code, message or "The job was cancelled.", check="body")
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.2, WAIT_POLL_SECONDS_MAX)  # Many may wait, for long jobs.
+    return None

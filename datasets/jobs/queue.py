@@ -1,0 +1,87 @@
+"""What the queue runs: jobs, and the upkeep that takes up what a dead worker left."""
+
+import logging
+
+from procrastinate import JobContext, RetryStrategy
+from procrastinate.contrib.django import app
+
+from apperate.accounts import idempotency
+from apperate.accounts.audit import chain, trail
+from apperate.database.clock import database_now
+from apperate.database.threads import in_thread
+from datasets.jobs import run
+from datasets.models import IngestJob
+from datasets.services import trash
+from datasets.storage import job_files, recount
+from tokens.gate import meter, refusal_log, signed_requests
+
+ENTRY_HOURS = 24
+UPKEEP_HOURS = 1
+RETRIES_MAX = 20
+RETRY_SECONDS = 5
+# A worker says every 2 s that it lives (settings.py); one that was silent for so long is dead.
+STALLED_SECONDS = 15
+logger = logging.getLogger("apperate.audit")
+
+
+@app.task(
+    name="ingest",
+    queue="ingest",
+    pass_context=True,
+    retry=RetryStrategy(max_attempts=RETRIES_MAX, wait=RETRY_SECONDS, retry_exceptions=run.AWAY),
+)
+def ingest(context: JobContext, job_id: int) -> None:
+    """The queue's entry: run one job, unless its dataset was removed meanwhile."""
+    job = IngestJob.objects.select_related("dataset").filter(pk=job_id).first()
+    if job is not None:
+        run.run(job, may_retry=context.job.attempts < RETRIES_MAX)
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(name="retry_stalled", queue="upkeep", queueing_lock="retry_stalled", priority=10)
+async def retry_stalled(timestamp: int) -> None:
+    """Every ten seconds: what a worker had begun that has died since waits again; old entries are dropped."""
+    for stalled in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
+        await app.job_manager.retry_job(stalled)
+    await app.job_manager.delete_old_jobs(nb_hours=ENTRY_HOURS, include_failed=True)
+    await app.job_manager.delete_old_jobs(nb_hours=UPKEEP_HOURS, queue="upkeep", include_failed=True)
+
+
+@app.periodic(cron="17 * * * *")
+@app.task(name="purge_files", queue="upkeep", queueing_lock="purge_files")
+async def purge_files(timestamp: int) -> None:
+    """Every hour: what was kept for a time goes: files of failed jobs, deleted data, old audit rows."""
+    await in_thread(purge)()
+
+
+def purge() -> None:
+    job_files.purge(now=database_now())
+    trash.purge(now=database_now())
+    idempotency.purge(now=database_now())
+    signed_requests.purge(now=database_now())
+    meter.purge(now=database_now())
+    refusal_log.purge(now=database_now())
+    trail.purge()
+
+
+@app.periodic(cron="29 * * * *")
+@app.task(name="count_storage", queue="upkeep", queueing_lock="count_storage")
+async def count_storage(timestamp: int) -> None:
+    """Every hour: what the counters of storage miss, each workspace once a day. Of its own: it takes long."""
+    await in_thread(recount_storage)()
+
+
+def recount_storage() -> None:
+    recount.upkeep(now=database_now())
+
+
+@app.periodic(cron="41 4 * * *")
+@app.task(name="check_audit_log", queue="upkeep", queueing_lock="check_audit_log")
+async def check_audit_log(timestamp: int) -> None:
+    """Every night: events that do not fit the one before them are errors of the log."""
+    await in_thread(report_audit_log)()
+
+
+def report_audit_log() -> None:
+    for found in chain.breaks():
+        logger.error("audit log changed workspace_id=%s: %s", found.chain or "none", found.words)

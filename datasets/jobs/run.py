@@ -1,0 +1,303 @@
+"""One run of a job: its file becomes records, or its delete or restore is done, whole or not at all.
+
+The records and the job's final counts are committed in one transaction. Each run takes the job's next
+number first, and its last statement holds only while that number is still its own: a worker that was
+taken for dead, and a job that was cancelled, end without a trace.
+"""
+
+import csv
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db.models import F
+
+from apperate.accounts.audit import trail
+from apperate.database.clock import database_now
+from apperate.http.problems import storage_full
+from apperate.kernel.json_text import bad_body
+from apperate.kernel.refusals import Refusal
+from datasets.files import parsing
+from datasets.files.file_text import position
+from datasets.jobs.watch import Stopped, Watch
+from datasets.models import IngestJob
+from datasets.records.checking import Row
+from datasets.services import trash, writing
+from datasets.services.writing import dataset_gone
+from datasets.storage import deletes, job_files, reservations, writes
+from datasets.storage.reservations import JobRoom, NoRoom
+from tokens.models import Token
+
+RECORDS_MAX = 20_000_000
+FAULT_CHARS_MAX = 300
+CHECK_ROWS = 256
+Kind = IngestJob.Kind
+Status = IngestJob.Status
+# What the database says when it is away or busy: the file is still there, so the job can wait.
+AWAY = (OperationalError, InterfaceError)
+logger = logging.getLogger("apperate.jobs")
+
+
+class TooManyInvalid(Exception):
+    """More invalid lines than the job allows."""
+
+
+class TooManyRecords(Exception):
+    """More records than one job may hold."""
+
+
+class BrokenFile(Exception):
+    """The file's syntax broke, at the place that is said: what follows cannot be read."""
+
+
+def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> None:
+    """Read, check and store the job's file. Every end is a state of the job, never an exception.
+
+    With may_retry=True the error of a database that is away is raised, and the job waits as it was.
+    With is_watched=False nobody is told how far it is: for a job that is part of a larger transaction.
+    """
+    now = database_now()
+    if not _begin(job, now=now):
+        return
+    try:
+        _work(job, now=now, may_retry=may_retry, is_watched=is_watched)
+    finally:
+        # Where the database is away the upkeep does it.
+        with suppress(DatabaseError, InterfaceError):
+            reservations.release(job)
+
+
+def _work(job: IngestJob, *, now: datetime, may_retry: bool, is_watched: bool) -> None:
+    watch = Watch(job)
+    try:
+        with ExitStack() as stack:
+            if is_watched:
+                stack.enter_context(watch)
+            refusal = WORK[Kind(job.kind)](job, watch, now=now)
+    except Exception as error:
+        watch.end()
+        if watch.is_stopped or isinstance(error, Stopped):
+            _end_cancelled(job)
+            return
+        if may_retry and isinstance(error, AWAY) and not is_full(error):
+            raise
+        logger.exception("ingestion job failed job=%s", job.public_id)
+        refusal = storage_full() if is_full(error) else _our_fault()
+    if refusal is not None:
+        _end_badly(job, watch, refusal)
+    elif job.status == Status.INGESTED and job.has_file:
+        job_files.body(job).unlink(missing_ok=True)  # It counts no longer since its records do.
+
+
+def _begin(job: IngestJob, *, now: datetime) -> bool:
+    """Take the job's next number and say when it began, before its first record is read."""
+    jobs = IngestJob.objects.filter(pk=job.pk).exclude(status__in=IngestJob.ENDED)
+    jobs.filter(cancel_requested_at__isnull=False).update(status=Status.CANCELLED, ended_at=now)
+    begun = jobs.update(
+        status=Status.VALIDATING, last_good_status=Status.VALIDATING, started_at=now,
+        run_number=F("run_number") + 1, rows_done=0, bytes_done=0,
+    )  # fmt: skip
+    # The caller's object goes on; its relations stay loaded.
+    job.refresh_from_db(fields=["status", "last_good_status", "started_at", "run_number", "ended_at"])
+    job.lines = job.invalid = 0
+    return bool(begun)
+
+
+def _end_cancelled(job: IngestJob) -> None:
+    """The end of a job that somebody stopped; nothing when another worker has it now."""
+    mine = IngestJob.objects.filter(pk=job.pk, run_number=job.run_number, cancel_requested_at__isnull=False)
+    mine.exclude(status__in=IngestJob.ENDED).update(status=Status.CANCELLED, ended_at=database_now())
+    job.refresh_from_db()
+
+
+def _end_badly(job: IngestJob, watch: Watch, refusal: Refusal) -> None:
+    mine = IngestJob.objects.filter(pk=job.pk, run_number=job.run_number)
+    mine.exclude(status__in=IngestJob.ENDED).update(
+        status=Status.ERROR, last_good_status=watch.phase, ended_at=database_now(),
+        message=sentence(refusal), refusal_code=refusal.code,
+        lines=job.lines, invalid=job.invalid, rows_done=watch.rows,
+    )  # fmt: skip
+    job.refresh_from_db()
+
+
+def sentence(refusal: Refusal) -> str:
+    """A refusal in one line for the job's page."""
+    parts = [refusal.detail]
+    if refusal.received:
+        parts.append(f"Received: {refusal.received}.")
+    if refusal.needed:
+        parts.append(f"Needed: {refusal.needed}.")
+    return " ".join(parts)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk has no room left, the database's or this machine's."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(error, psycopg.errors.DiskFull)
+
+
+def _our_fault() -> Refusal:
+    return Refusal("internal-error", "The job failed on our side; nothing was changed.")
+
+
+def _gone() -> Refusal:
+    return bad_body("The file of this job is no longer there; nothing was stored.", needed="the file again")
+
+
+def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
+    """One transaction: the records and the job's counts, or nothing and the reason."""
+    if not job_files.body(job).exists():
+        return _gone()
+    with ExitStack() as stack:
+        dataset = stack.enter_context(writes.locked(job.dataset_id))
+        if dataset is None:
+            return dataset_gone()
+        # Looking through a large file takes longer than a transaction may otherwise stand still.
+        writes.lift_time_limits()
+        token = position.set(watch.position)
+        stack.callback(position.reset, token)
+        rows = parsing.open_rows(job_files.body(job), dataset.schema, now)
+        if isinstance(rows, Refusal):
+            return rows
+        first_fault: list[str] = []
+        path = job_files.folder(job) / job_files.INVALID
+        log = stack.enter_context(path.open("w", newline="", encoding="utf-8"))
+        try:
+            room = JobRoom(job, dataset)
+            stack.callback(room.close)
+            valid = _valid(job, rows, csv.writer(log), first_fault, watch, room)
+            copied = writes.copy_in(
+                dataset, valid, replaces=job.replaces_duplicates, now=now, may_store=room.check_disk
+            )
+        except (TooManyInvalid, TooManyRecords, BrokenFile, NoRoom) as fault:
+            transaction.set_rollback(True)
+            return _in_words(fault, job)
+        log.flush()
+        if job.invalid == job.lines:
+            return bad_body(f"None of the {job.lines:,} lines is valid; nothing was stored. {first_fault[0]}")
+        if refusal := reservations.settle_job(job, dataset.workspace_id, copied.bytes):
+            transaction.set_rollback(True)
+            return refusal
+        _end_well(job, watch, copied)
+    return None
+
+
+def _delete(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
+    """Move the selected records to the trash; those that were written after the request stay."""
+    with writes.locked(job.dataset_id) as dataset:
+        if dataset is None:
+            return dataset_gone()
+        writes.lift_time_limits()
+        watch.phase = Status.PROCESSING
+        selection = replace(deletes.selection_of(job), until=job.created_at)
+        with trail.asked_by(address="", actor=_asker(job)):
+            count = writing.delete_selected(dataset, selection, token_id=job.token_id, now=now)
+        job.lines = watch.rows = count
+        _end_well(job, watch, writes.Copied(count, count))
+    return None
+
+
+def _asker(job: IngestJob) -> str:
+    """The token that asked for a job, as the audit log names it."""
+    public_id = Token.objects.filter(pk=job.token_id).values_list("public_id", flat=True).first()
+    return f"token {public_id}" if public_id else "system"
+
+
+def _restore(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
+    """Put the records of a delete back."""
+    with writes.locked(job.dataset_id) as dataset:
+        writes.lift_time_limits()
+        watch.phase = Status.PROCESSING
+        deletion_id = deletes.deletion_of(job)
+        outcome = trash.put_back(dataset, deletion_id, asked_at=job.created_at, by=job.created_by, now=now)
+        if isinstance(outcome, Refusal):
+            return outcome
+        job.lines = watch.rows = outcome.records + outcome.kept
+        _end_well(job, watch, writes.Copied(job.lines, outcome.records))
+    return None
+
+
+WORK = {Kind.INGEST: _store_file, Kind.DELETE: _delete, Kind.RESTORE: _restore}
+
+
+def _in_words(fault: Exception, job: IngestJob) -> Refusal:
+    """Why a file was given up in the middle."""
+    if isinstance(fault, NoRoom):
+        return fault.refusal
+    if isinstance(fault, TooManyInvalid):
+        return Refusal(
+            "invalid-values",
+            f"More than {job.invalid_max:,} lines are not valid; nothing was stored.",
+            check="body",
+            needed="fewer invalid lines, or a higher maximumValidationErrors",
+        )
+    if isinstance(fault, TooManyRecords):
+        return bad_body(
+            f"The file has more than {RECORDS_MAX:,} records; nothing was stored.",
+            needed="several smaller files",
+        )
+    return bad_body(f"The file is {fault}. Nothing was stored.")
+
+
+def _end_well(job: IngestJob, watch: Watch, copied: writes.Copied) -> None:
+    """The job's counts, in the transaction of its records. Raises Stopped when it is not ours any more."""
+    watch.end()
+    watch.check()
+    mine = IngestJob.objects.filter(
+        pk=job.pk, run_number=job.run_number, cancel_requested_at=None, status__in=IngestJob.RUNNING
+    )
+    facts = {
+        "status": Status.INGESTED, "last_good_status": Status.INGESTED, "ended_at": database_now(),
+        "lines": job.lines, "stored": copied.stored, "duplicates": copied.duplicates, "invalid": job.invalid,
+        "rows_done": watch.rows, "message": "",
+        "bytes_done": job_files.body(job).stat().st_size if job.has_file else 0,
+    }  # fmt: skip
+    if not mine.update(**facts):
+        raise Stopped
+    for name, value in facts.items():
+        setattr(job, name, value)
+
+
+def _valid(
+    job: IngestJob,
+    rows: Iterator[tuple[int, Any]],
+    log: Any,
+    first_fault: list[str],
+    watch: Watch,
+    room: JobRoom,
+) -> Iterator[Row]:
+    """The valid rows; the others go to the log with line number and reason."""
+    log.writerow(("jobId", "lineNumber", "error"))
+    for line_number, row in rows:
+        job.lines += 1
+        if not job.lines % CHECK_ROWS:
+            watch.rows = job.lines
+            watch.check()
+            if job.lines > RECORDS_MAX:
+                raise TooManyRecords
+        if isinstance(row, Row):
+            room.take(row)
+            yield row
+            continue
+        if row.ends:
+            raise BrokenFile(row.reason)
+        job.invalid += 1
+        if not first_fault:
+            first_fault.append(f"Line {line_number:,}: {row.reason}."[:FAULT_CHARS_MAX])
+        log.writerow((job.public_id, line_number, row.reason))
+        if job.invalid_max is not None and job.invalid > job.invalid_max:
+            raise TooManyInvalid
+    if job.lines > RECORDS_MAX:
+        raise TooManyRecords
+    watch.rows = job.lines
+    watch.check()
+    watch.phase = Status.PROCESSING

@@ -1,0 +1,176 @@
+"""What a dataset's docs page shows: the request that the viewer put together, as code and as a form.
+
+    request_of(dataset, given, now=…) -> DocsRequest    with the chosen token and the parameters of the form
+    refusals() -> list                                  what a read may be refused with
+
+The form has the rows of the one table of parameters; nothing is checked here, because a refusal of the API
+says better what is wrong, and trying it is what the page is for.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote, urlencode
+
+from django.conf import settings
+
+from apperate.kernel.refusals import REFUSALS
+from datasets import selectors
+from datasets.models import Dataset
+from datasets.openapi.operations import READ_DATA
+from datasets.pages import examples
+from datasets.query import parameters
+from datasets.query.parameters import Parameter
+from tokens.models import Status, Token
+from tokens.rules.token_format import TokenKind
+
+LANGUAGES = {"curl": "curl", "python": "Python", "javascript": "JavaScript"}
+TOKENS_SHOWN = 200
+TEXT_CHARS_MAX = 500
+# What most requests say; the rest of the table follows in a list that opens.
+FIRST = ("last", "first", "from", "to", "range", "filter", "where", "format")
+# Answers that a page does not show: a script, and a file of any size.
+NOT_TRIED = frozenset({"callback", "export"})
+DEFAULT = {"last": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A publishable token of the list. `reads`: it reads the dataset from anywhere, now."""
+
+    token: Token
+    reads: bool
+    is_chosen: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.token.nickname} · {self.token.masked}" if self.token.nickname else self.token.masked
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter as a field of the form; `options` are (value, title, whether chosen)."""
+
+    name: str
+    help: str
+    value: str
+    placeholder: str
+    is_count: bool
+    options: tuple[tuple[str, str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DocsRequest:
+    """A read as the page shows it. `url` names the token, `shown` is the path without it."""
+
+    language: str
+    choices: tuple[Choice, ...]
+    key: str
+    subkey: str
+    fields: tuple[Field, ...]
+    more_fields: tuple[Field, ...]
+    path: str
+    pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def token(self) -> Token | None:
+        return next((choice.token for choice in self.choices if choice.is_chosen), None)
+
+    @property
+    def shown(self) -> str:
+        return self.path + (f"?{urlencode(self.pairs)}" if self.pairs else "")
+
+    @property
+    def url(self) -> str:
+        """Where the answer is, on this host; empty without a token."""
+        token = self.token
+        return f"{self.path}?{urlencode([*self.pairs, ('token', token.value)])}" if token else ""
+
+    @property
+    def code(self) -> str:
+        token = self.token
+        value = token.value if token else examples.PLACEHOLDER
+        return examples.code_of(self.language, f"{settings.PUBLIC_URL}{self.path}", value, self.pairs)
+
+    @property
+    def languages(self) -> list[tuple[str, str, bool]]:
+        """(query string of the page, title, whether it is the current one)."""
+        named = (
+            ("token", self.token.public_id if self.token else ""),
+            ("key", self.key),
+            ("subkey", self.subkey),
+        )
+        kept = [(name, text) for name, text in named if text] + list(self.pairs)
+        return [
+            (urlencode([*kept, ("lang", value)]), title, value == self.language)
+            for value, title in LANGUAGES.items()
+        ]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether one of the parameters that are not shown at first has a value."""
+        return any(field.value or any(chosen for value, _, chosen in field.options if value)
+                   for field in self.more_fields)  # fmt: skip
+
+
+def request_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> DocsRequest:
+    """The request that the query string of the page describes; the latest record when it says nothing."""
+    values = {name: text.strip()[:TEXT_CHARS_MAX] for name, text in given.items()}
+    known = [found for name, found in parameters.of("read").items() if name not in NOT_TRIED]
+    if not any(name in values for name in ("key", *(found.name for found in known))):
+        values |= DEFAULT
+    language = values.get("lang", "")
+    key, subkey = values.get("key", ""), values.get("subkey", "")
+    parts = [part for part in (key, subkey if key else "") if part]
+    path = "/".join(
+        ["/v1/data", dataset.workspace.name, dataset.name, *(quote(part, safe="") for part in parts)]
+    )
+    fields = {found.name: _field(found, values.get(found.name, ""), dataset) for found in known}
+    return DocsRequest(
+        language=language if language in LANGUAGES else "curl",
+        choices=token_choices(dataset, values.get("token", ""), now=now),
+        key=key,
+        subkey=subkey,
+        fields=tuple(fields[name] for name in FIRST),
+        more_fields=tuple(field for name, field in fields.items() if name not in FIRST),
+        path=path,
+        pairs=tuple((found.name, values[found.name]) for found in known if values.get(found.name)),
+    )
+
+
+def token_choices(dataset: Dataset, chosen: str, *, now: datetime) -> tuple[Choice, ...]:
+    """The publishable tokens of the workspace, those that read the dataset first; one of them is chosen."""
+    kept = dataset.workspace.tokens.kept().oldest_first().with_versions()
+    tokens: Iterable[Token] = kept.filter(kind=TokenKind.PUBLISHABLE)[:TOKENS_SHOWN]
+    usable = [token for token in tokens if token.value and token.status(now=now) is not Status.DELETED]
+    found = [(token, selectors.reads_freely(token, dataset, now=now)) for token in usable]
+    found.sort(key=lambda pair: not pair[1])
+    named = next((token.public_id for token, _ in found if token.public_id == chosen), "")
+    named = named or (found[0][0].public_id if found else "")
+    return tuple(Choice(token, reads, token.public_id == named) for token, reads in found)
+
+
+def _field(found: Parameter, value: str, dataset: Dataset) -> Field:
+    options: list[str] = list(found.schema.get("enum", ()))
+    if found.schema["type"] == "boolean":
+        options = ["true", "false"]
+    if found.name == "dateField":
+        options = list(dataset.schema.date_names)
+    if found.name == "sort":
+        options = ["asc", "desc"]
+    if value and options and value not in options:
+        options.append(value)
+    listed = [("", "Not sent"), *((option, option) for option in options)] if options else []
+    return Field(
+        name=found.name,
+        help=f"{found.summary[:1].upper()}{found.summary[1:]}",
+        value=value,
+        placeholder=found.example,
+        is_count=found.schema["type"] == "integer",
+        options=tuple((text, title, text == value) for text, title in listed),
+    )
+
+
+def refusals() -> list[tuple[int, str, str]]:
+    """(status, code, title) of everything that a read may be refused with."""
+    return [(REFUSALS[code][0], code, REFUSALS[code][1]) for code in READ_DATA.codes]

@@ -1,0 +1,144 @@
+"""What the pages show of jobs: their states in words, and how far one is while it runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Count, QuerySet
+
+from apperate.accounts.models import Workspace
+from datasets.jobs import making as jobs
+from datasets.models import Deletion, IngestJob
+from datasets.selectors import size_words
+from datasets.storage import deletes, job_files
+
+# The badge of each state of a job; the text says it, the colour only helps.
+BADGES = {
+    IngestJob.Status.INGESTED: "badge-ok",
+    IngestJob.Status.ERROR: "badge-bad",
+    IngestJob.Status.CANCELLED: "",
+}
+Status, Kind = IngestJob.Status, IngestJob.Kind
+# The states by which the list is narrowed: word of the URL → (title, states).
+GROUPS = {
+    "running": ("Running", (Status.CREATED, *IngestJob.RUNNING)),
+    "complete": ("Complete", (Status.INGESTED,)),
+    "failed": ("Failed", (Status.ERROR,)),
+    "cancelled": ("Cancelled", (Status.CANCELLED,)),
+}
+SAID_STEP = 25
+
+
+def jobs_of(workspace: Workspace) -> QuerySet[IngestJob]:
+    """The jobs of a workspace's datasets, newest first."""
+    found = IngestJob.objects.filter(dataset__workspace=workspace, dataset__deleted_at=None)
+    return found.select_related("dataset", "created_by").order_by("-created_at", "-pk")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The jobs of a list, and what they are narrowed to.
+
+    `dataset` is set when `words` is the whole id of one. `tabs`: (group, title, count, whether it is chosen).
+    """
+
+    jobs: QuerySet[IngestJob]
+    words: str
+    group: str
+    dataset: str
+    tabs: list[tuple[str, str, int, bool]]
+
+    @property
+    def has_running(self) -> bool:
+        return any(group == "running" and count for group, _, count, _ in self.tabs)
+
+
+def chosen_jobs(workspace: Workspace, *, words: str, group: str) -> Choice:
+    """Jobs by dataset, a part of its id, and by group of states; what is not known narrows nothing."""
+    found, group = jobs_of(workspace), group if group in GROUPS else ""
+    dataset = words if workspace.datasets.kept().filter(name=words).exists() else ""
+    if words:
+        found = found.filter(dataset__name=words) if dataset else found.filter(dataset__name__contains=words)
+    counted = dict(found.order_by().values_list("status").annotate(n=Count("pk")))
+    tabs = [("", "All", sum(counted.values()), not group)]
+    for name, (title, states) in GROUPS.items():
+        tabs.append((name, title, sum(counted.get(state, 0) for state in states), name == group))
+    if group:
+        found = found.filter(status__in=GROUPS[group][1])
+    return Choice(found, words, group, dataset, tabs)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A job's state in words, and its badge."""
+
+    text: str
+    badge: str
+
+
+def state_of(job: IngestJob) -> State:
+    if job.cancel_requested_at and not job.has_ended:
+        return State("Being cancelled", "badge-warn")
+    text: str = job.get_status_display()
+    if job.has_file and job.status in IngestJob.RUNNING:
+        text = f"{text}, {int(100 * jobs.progress(job))}%"
+    if job.status == Status.INGESTED and job.invalid:
+        return State(f"{text}, {job.invalid:,} rejected", "badge-warn")
+    return State(text, BADGES.get(Status(job.status), "badge-blue"))
+
+
+def with_states(found: Iterable[IngestJob]) -> list[tuple[IngestJob, State]]:
+    return [(job, state_of(job)) for job in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is that has not ended. `percent` is None when that cannot be known.
+
+    `figures`: (name, figure, what stands below it). `said` is what a screen reader hears; it changes seldom.
+    """
+
+    percent: int | None
+    note: str
+    figures: list[tuple[str, str, str]]
+    said: str
+
+
+def progress_of(job: IngestJob) -> Progress | None:
+    """None for a job that has ended."""
+    if job.has_ended:
+        return None
+    if job.cancel_requested_at:
+        note = "The job is being cancelled. The dataset stays as it was."
+    elif job.status == Status.CREATED:
+        note = "The job waits for its turn."
+    elif job.kind == Kind.DELETE:
+        note = "The records are being moved to the trash. Until all of them are, none is gone."
+    elif job.kind == Kind.RESTORE:
+        note = "The records are being put back. None is there until all of them are."
+    elif job.status == Status.PROCESSING:
+        note = "Every line is checked. Nothing of the file is visible until all of it is stored."
+    else:
+        note = "The file is being checked. Nothing of it is visible until all of it is stored."
+    if not job.has_file:
+        return Progress(None, note, _of_records(job), note)
+    percent = None if job.status == Status.CREATED else int(100 * jobs.progress(job))
+    said = f"{note} {percent // SAID_STEP * SAID_STEP}% is done." if percent else note
+    return Progress(percent, note, _of_file(job), said)
+
+
+def _of_file(job: IngestJob) -> list[tuple[str, str, str]]:
+    size = size_words(job_files.body_bytes(job))
+    if job.status == Status.CREATED:
+        return [("File", size, "not read yet")]
+    return [
+        ("Rows read", f"{job.rows_done:,}", "valid or not"),
+        ("Bytes read", size_words(job.bytes_done), f"of {size}"),
+    ]
+
+
+def _of_records(job: IngestJob) -> list[tuple[str, str, str]]:
+    """One statement changes all the records, so there is no part of them to tell."""
+    if job.kind == Kind.DELETE:
+        return []
+    deletion = Deletion.objects.filter(pk=deletes.deletion_of(job)).first()
+    return [("Records to restore", f"{deletion.records:,}", "of that delete")] if deletion else []

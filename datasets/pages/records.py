@@ -1,0 +1,147 @@
+"""The data browser: a dataset's records page by page, chosen by key, date and condition.
+
+    records_of(dataset, given, now=…) -> Page      `fault` says what is wrong with the choice
+    csv_of(dataset, page) -> bytes                 its records with all columns, nothing cut
+
+It asks through the same table of parameters as the API, so both mean the same by a word. What members look
+at here costs no credits and is not metered: no token is involved.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import urlencode
+
+import simplejson
+from django.db import OperationalError, transaction
+
+from apperate.kernel.json_text import DECODER
+from apperate.kernel.refusals import Refusal
+from datasets import selectors
+from datasets.answers import renderers
+from datasets.models import Dataset
+from datasets.query import parsing as queries
+from datasets.query.cursors import write_cursor
+from datasets.records.schema import PropertyType, Schema, is_storable
+from datasets.storage import reads, writes
+
+ROWS = 50
+COLUMNS_MAX = 40
+CELL_CHARS_MAX = 200
+TEXT_CHARS_MAX = 500
+READ_SECONDS = 4
+NUMBERS = (PropertyType.INTEGER, PropertyType.NUMBER)
+FILTERS = ("key", "subkey", "from", "to", "where")
+NEWEST, OLDEST = "desc", "asc"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`is_number` is how its cells are aligned."""
+
+    name: str
+    is_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    text: str
+    is_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`rows` are the cells of `columns`, `texts` the records as they are stored.
+
+    `query` is this page, `next_query` leads on, `first_query` to the start of the choice.
+    """
+
+    values: Mapping[str, str]
+    columns: tuple[Column, ...]
+    hidden: int
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    texts: tuple[str, ...] = ()
+    fault: str = ""
+    query: str = ""
+    first_query: str = ""
+    next_query: str = ""
+
+    @property
+    def is_first(self) -> bool:
+        return not self.values.get("cursor")
+
+    @property
+    def is_filtered(self) -> bool:
+        return any(self.values.get(name) for name in FILTERS)
+
+
+def records_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> Page:
+    schema = dataset.schema
+    values = {name: given.get(name, "").strip()[:TEXT_CHARS_MAX] for name in (*FILTERS, "sort")}
+    values["sort"] = OLDEST if values["sort"] == OLDEST else NEWEST
+    first = [(name, text) for name, text in values.items() if text]
+    cursor = given.get("cursor", "")
+    names = columns_first(schema)
+    columns = tuple(Column(name, _is_number(schema, name)) for name in names[:COLUMNS_MAX])
+    page = Page(values | {"cursor": cursor}, columns, len(names) - len(columns))
+    if not all(is_storable(text) for text in values.values()):
+        return _with(page, fault="A filter holds a character that no record can hold.")
+    asked = [(name, text) for name, text in first if name not in ("key", "subkey")]
+    asked.append(("limit", str(ROWS)))
+    query = queries.parse(
+        asked + ([("cursor", cursor)] if cursor else []),
+        schema,
+        now=now,
+        path_key=values["key"] or None,
+        path_subkey=(values["subkey"] or None) if values["key"] else None,
+        name=dataset.name,
+    )
+    if isinstance(query, Refusal):
+        return _with(page, fault=query.in_words)
+    try:
+        with transaction.atomic():
+            writes.limit_statement(milliseconds=READ_SECONDS * 1000)
+            found = reads.read_sync(selectors.metadata_of(dataset), query)
+    except OperationalError:
+        return _with(page, fault=f"This took longer than {READ_SECONDS} seconds. Name a key, or fewer days.")
+    following = [*first, ("cursor", write_cursor(found.next, query.question))] if found.next else []
+    return _with(
+        page,
+        rows=tuple(_cells(text, page.columns) for text in found.texts),
+        texts=tuple(found.texts),
+        query=urlencode([*first, *([("cursor", cursor)] if cursor else [])]),
+        first_query=urlencode(first),
+        next_query=urlencode(following),
+    )
+
+
+def csv_of(dataset: Dataset, page: Page) -> bytes:
+    return renderers.render_csv(page.texts, columns_first(dataset.schema))
+
+
+def columns_first(schema: Schema) -> tuple[str, ...]:
+    """The property names, those of the index before the others."""
+    index = tuple(schema.column_mapping().values())
+    return index + tuple(name for name in schema.names if name not in index)
+
+
+def _with(page: Page, **changes: object) -> Page:
+    return replace(page, **changes)  # type: ignore[arg-type]
+
+
+def _is_number(schema: Schema, name: str) -> bool:
+    found = schema.get(name)
+    return found is not None and found.type in NUMBERS
+
+
+def _cells(text: str, columns: tuple[Column, ...]) -> tuple[Cell, ...]:
+    record = DECODER.decode(text)
+    return tuple(Cell(_cell(record.get(column.name)), column.is_number) for column in columns)
+
+
+def _cell(value: object) -> str:
+    """A value as a cell shows it: text as it is, others as JSON, long ones cut; nothing for null."""
+    if value is None:
+        return ""
+    shown = value if isinstance(value, str) else simplejson.dumps(value, ensure_ascii=False, use_decimal=True)
+    return shown if len(shown) <= CELL_CHARS_MAX else f"{shown[:CELL_CHARS_MAX]}…"

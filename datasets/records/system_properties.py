@@ -1,0 +1,60 @@
+"""What the platform knows of a record, added to its JSON text when it is asked for. Pure.
+
+    INLINE                          what records of CORE and PREMIUM carry beside their own properties
+    SYSTEM                          the one property that includeSystemRecordProperties adds
+    added(texts, systems, …)        the texts with these properties at their end
+
+Dates are milliseconds since 1970. Source: http-api.md, Reading records.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from apperate.kernel.json_text import dumps
+from datasets.records.schema import PropertyType
+
+SYSTEM = "_systemRecordProperties"
+TYPES = {
+    "id": PropertyType.STRING,
+    "key": PropertyType.STRING,
+    "subkey": PropertyType.STRING,
+    "date": PropertyType.INTEGER,
+    "updated": PropertyType.INTEGER,
+}
+INLINE = tuple(TYPES)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class System(NamedTuple):
+    """The facts of one record that are not its own properties."""
+
+    key: str
+    subkey: str
+    date: datetime
+    updated: datetime
+
+
+def milliseconds(moment: datetime) -> int:
+    """Whole milliseconds since 1970, as the API writes moments."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def added(
+    texts: Sequence[str], systems: Sequence[System], *, dataset: str, inline: Sequence[str], nested: bool
+) -> list[str]:
+    """The JSON objects with the names of `inline`, and with SYSTEM if `nested`, at their end."""
+    written = []
+    for text, system in zip(texts, systems, strict=True):
+        values = {
+            "id": dataset,
+            "key": system.key,
+            "subkey": system.subkey,
+            "date": milliseconds(system.date),
+            "updated": milliseconds(system.updated),
+        }
+        more = {name: values[name] for name in inline} | ({SYSTEM: values} if nested else {})
+        head = text.rstrip()[:-1].rstrip()
+        comma = "" if head.endswith("{") or not more else ","
+        written.append(f"{head}{comma}{dumps(more)[1:]}")
+    return written

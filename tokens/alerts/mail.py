@@ -1,0 +1,42 @@
+"""send(): the message to those who manage a workspace that a token has reached a part of its limit."""
+
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.template.loader import render_to_string
+from django.urls import reverse
+
+from apperate.accounts.decorators import managers
+from apperate.database.clock import next_month
+from tokens.alert_models import CreditAlert
+
+
+def send(alert: CreditAlert) -> None:
+    """Send it as text and as HTML to the primary and the admins. Raises OSError when no server takes it."""
+    token = alert.token
+    people = [person.email for person in managers(token.workspace) if person.is_active]
+    if not people:
+        return
+    name = token.name
+    context = {
+        "alert": alert,
+        "name": name,
+        "workspace": token.workspace,
+        "resets_at": resets_at(alert),
+        "is_used_up": alert.percent == 100,
+        "url": settings.PUBLIC_URL + reverse("tokens:edit", args=[token.public_id]),
+        "public_url": settings.PUBLIC_URL,
+    }
+    # A nickname may hold anything a person typed; a header holds one line.
+    subject = " ".join(f"[Apperate] {name} has used {alert.percent} % of its credits".split())
+    message = EmailMultiAlternatives(
+        subject, render_to_string("tokens/email/credit_alert.txt", context), to=people
+    )
+    message.attach_alternative(render_to_string("tokens/email/credit_alert.html", context), "text/html")
+    message.send()
+
+
+def resets_at(alert: CreditAlert) -> datetime:
+    """When the token's credits begin anew."""
+    return next_month(datetime.combine(alert.month, datetime.min.time(), tzinfo=UTC))

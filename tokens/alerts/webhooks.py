@@ -1,0 +1,148 @@
+"""post(): sends one signed message to an address that a workspace chose, and tells what came of it.
+
+    await post(url, body, secret=…, at=…)   → "" when it was taken, else what went wrong
+    signature(body, secret=…, at=…)         the header that it is signed with
+
+The name is resolved once, every address that it has is checked, and the connection is made to one of
+those: a name whose answer changes in between is of no use. Redirects are not followed, of the answer only
+the head is read, and all of it together has a limit of time. Source: security.md, S43.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import socket
+import ssl
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from apperate.kernel.version import VERSION
+from tokens.rules.webhook_target import Target, may_be_called, target_of
+
+HEADER = "Apperate-Signature"
+SECONDS_MAX = 10.0
+HEAD_BYTES_MAX = 16_384
+INTERIM_MAX = 5  # answers like "100 Continue" before the one that counts
+ADDRESSES_TRIED_MAX = 3
+
+
+class NotTaken(Exception):
+    """What went wrong, in one sentence without anything that the other side wrote."""
+
+
+def signature(body: bytes, *, secret: str, at: datetime) -> str:
+    """t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "t.body" under the secret>."""
+    seconds = int(at.timestamp())
+    signed = hmac.new(secret.encode(), f"{seconds}.".encode() + body, hashlib.sha256)
+    return f"t={seconds},v1={signed.hexdigest()}"
+
+
+def document(kind: str, message_id: uuid.UUID, workspace: str, at: datetime, data: dict[str, Any]) -> bytes:
+    """The body of a message. `id` and all the rest stay the same when it is sent again."""
+    head = {"id": str(message_id), "type": kind, "createdAt": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return json.dumps({**head, "workspace": workspace, **data}).encode()
+
+
+async def post(url: str, body: bytes, *, secret: str, at: datetime) -> str:
+    """POST a JSON body once. Any status of 200 to 299 means that it was taken."""
+    target = target_of(url)
+    if isinstance(target, str):
+        return target
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            status = await _exchange(target, _request(target, body, signature(body, secret=secret, at=at)))
+    except NotTaken as fault:
+        return str(fault)
+    except TimeoutError:
+        return f"There was no answer within {SECONDS_MAX:g} seconds."
+    except ssl.SSLError:
+        return "The connection could not be secured: look at the certificate."
+    except OSError:
+        return "The connection could not be made, or broke."
+    except ValueError:
+        return "The answer is not HTTP, or its head is too long."
+    if 300 <= status < 400:
+        return f"It answered {status}; redirects are not followed."
+    return "" if 200 <= status < 300 else f"It answered {status}."
+
+
+def _request(target: Target, body: bytes, signed: str) -> bytes:
+    lines = (
+        f"POST {target.path} HTTP/1.1",
+        f"Host: {target.authority}",
+        f"User-Agent: Apperate/{VERSION}",
+        "Content-Type: application/json; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        f"{HEADER}: {signed}",
+        "Connection: close",
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii") + body
+
+
+async def _exchange(target: Target, request: bytes) -> int:
+    """Send the request to the first checked address that takes a connection; the status of the answer."""
+    reader, writer = await _connected(target, await checked_addresses(target))
+    try:
+        writer.write(request)
+        await writer.drain()
+        return await _status(reader)
+    finally:
+        writer.transport.abort()  # The rest of the answer, however long, is not waited for.
+
+
+async def checked_addresses(target: Target) -> list[str]:
+    """What the host's name stands for. Raises NotTaken when one of the addresses must not be called."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            target.host, target.port, type=socket.SOCK_STREAM
+        )
+    except (OSError, UnicodeError):
+        raise NotTaken("The name of the host could not be resolved.") from None
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if not addresses or not all(may_be_called(one, settings.WEBHOOK_NETWORKS) for one in addresses):
+        raise NotTaken("The host is not on the public internet, and the operator has not allowed it.")
+    return addresses
+
+
+async def _connected(
+    target: Target, addresses: list[str]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context = ssl.create_default_context() if target.is_https else None
+    fault: OSError = ConnectionRefusedError()
+    for address in addresses[:ADDRESSES_TRIED_MAX]:
+        try:
+            return await asyncio.open_connection(
+                address, target.port, limit=HEAD_BYTES_MAX, ssl=context,
+                server_hostname=target.host if context else None,
+            )  # fmt: skip
+        except TimeoutError:
+            raise
+        except OSError as error:
+            fault = error
+    raise fault
+
+
+async def _status(reader: asyncio.StreamReader) -> int:
+    """The status of the first answer that is not an interim one. Raises ValueError when it is no HTTP."""
+    for _ in range(INTERIM_MAX):
+        head = await _head(reader)
+        version, _, rest = head.partition(b" ")
+        if not version.startswith(b"HTTP/1."):
+            raise ValueError("no HTTP")
+        status = int(rest[:3])
+        if status >= 200:
+            return status
+    raise ValueError("interim answers only")
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        raise ConnectionResetError from None
+    except asyncio.LimitOverrunError:
+        raise ValueError("the head is too long") from None

@@ -1,0 +1,103 @@
+"""A signed request: what of it is signed is put together before the checks, and a write works once.
+
+    present(request, now=…) -> Refusal | None     sets request.signature; reads the body when that must be
+    claim(request, now=…) -> Refusal | None       takes the signature of a write, once for all workers
+    purge(now=…) -> int                           forgets signatures whose date is no longer taken
+
+Requests of tokens that need no signature cost nothing here and keep their body unread.
+Source: http-api.md, Signing; security.md S25.
+"""
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+
+from apperate.database import pool
+from apperate.kernel.refusals import Refusal
+from tokens.gate import access
+from tokens.gate.access import Facts
+from tokens.models import UsedSignature
+from tokens.rules import signatures, signing
+from tokens.rules.permissions import Action, Snapshot
+
+READING = ("GET", "HEAD", "OPTIONS")
+
+# One row when the signature is new, none when it was used. Index: the primary key.
+CLAIM = """
+INSERT INTO tokens_usedsignature (digest, expires_at) VALUES (%(digest)s, %(expires_at)s)
+ON CONFLICT (digest) DO NOTHING RETURNING 1
+"""
+
+
+async def present(request: Any, *, now: datetime) -> Refusal | None:
+    """Put together what is signed, for a token that takes signed requests only.
+
+    The body is read into a file that moves to disk, and only when what came before it can hold.
+    """
+    request.signature = None
+    token: Snapshot | None = request.token
+    if token is None or not token.signs(now=now) or not is_signed(request):
+        return None
+    presented = signing.Presented(
+        request=signing.Request(
+            method=request.method,
+            path=request.raw_target.split(b"?")[0],
+            query=request.scope["query_string"],
+            host=request.headers.get("Host", "").encode("latin-1", "replace"),
+            date=request.headers.get("X-Iex-Date", ""),
+        ),
+        authorization=request.headers["Authorization"],
+        token_value=request.token_value,
+        received_at=now,
+    )
+    request.signature = presented
+    # Who is refused anyway sends no body to a disk.
+    is_active = access.check_active(token, token.versions(now=now), Facts(Action.READ, None), now) is None
+    if not is_active or signing.fault_before_body(presented):
+        return None
+    refusal: Refusal | None = await request.hold_body(bytes_max=_body_bytes_max(token, now))
+    if refusal is not None:
+        return refusal.for_token(token.public_id)
+    signed = replace(presented.request, body_sha256=request.body_hash.hexdigest())
+    request.signature = replace(presented, request=signed)
+    return None
+
+
+def is_signed(request: Any) -> bool:
+    """Whether a request carries a signature, well-formed or not."""
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    return bool(scheme.upper() == signing.ALGORITHM)
+
+
+async def claim(request: Any, *, now: datetime) -> Refusal | None:
+    """Take the signature of a request that changes something; refuse it when it was taken before."""
+    presented: signing.Presented | None = request.signature
+    parts = signing.parse_authorization(presented.authorization) if presented else None
+    if presented is None or parts is None or request.method in READING:
+        return None
+    # The header may be written in several ways, the signature in it in one.
+    digest = hashlib.sha256(f"{request.token.public_id} {parts.signature}".encode()).digest()
+    # As long as any worker may still find its date in order, and a minute for the difference of clocks.
+    expires_at = now + 2 * signing.WINDOW + timedelta(minutes=1)
+    rows = await pool.fetch_all(CLAIM, {"digest": digest, "expires_at": expires_at}, repeat=False)
+    return None if rows else signatures.reused(presented.request.date).for_token(request.token.public_id)
+
+
+def purge(*, now: datetime) -> int:
+    """Remove the signatures whose date no request can come with any more; how many."""
+    count, _ = UsedSignature.objects.filter(expires_at__lt=now).delete()
+    return count
+
+
+def _body_bytes_max(token: Snapshot, now: datetime) -> int:
+    """As much as an upload may have, for a token that may write at all; else as much as a document."""
+    may_write = any(
+        Action.WRITE in actions
+        for version in token.versions(now=now)
+        for actions in (version.all_datasets, *version.grants.values())
+    )
+    largest: int = settings.UPLOAD_BYTES_MAX if may_write else settings.RECORD_BODY_BYTES_MAX
+    return largest
