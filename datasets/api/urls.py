@@ -10,14 +10,7 @@ from django.urls import path, re_path, register_converter
 from apperate.http.data_plane import Segment
 from apperate.http.problems import problem_response
 from apperate.kernel.refusals import Refusal
-from datasets.api import account as api_account
-from datasets.api import batch as api_batch
-from datasets.api import catalog as api_catalog
-from datasets.api import docs as api_docs
-from datasets.api import jobs as api_jobs
-from datasets.api import status as api_status
-from datasets.api import tokens as api_tokens
-from datasets.api import writing as api_writing
+from datasets.api import account, batch, catalog, docs, jobs, status, tokens, writing
 from tokens.api.answers import AT_ONCE
 from tokens.rules.permissions import CORE
 
@@ -58,81 +51,77 @@ CORE_DATA = {"workspace": CORE}
 METADATA = f"metadata/{TIME_SERIES}"
 ONE_TOKEN = "tokens/<segment:token_id>"  # noqa: S105  A route.
 urlpatterns = [
-    path("status", ByMethod(GET=api_status.status)),
-    path("openapi-doc", ByMethod(GET=api_docs.read_document)),
-    path(f"openapi-doc/{DATASET}", ByMethod(GET=api_docs.read_dataset_document)),
-    path("data", ByMethod(GET=api_catalog.read_datasets)),
-    path(f"data/{WORKSPACE}", ByMethod(GET=api_catalog.read_datasets)),
-    path(f"datasets/{WORKSPACE}", ByMethod(GET=api_catalog.read_datasets, POST=api_catalog.create_dataset)),
+    path("status", ByMethod(GET=status.status)),
+    path("openapi-doc", ByMethod(GET=docs.read_document)),
+    path(f"openapi-doc/{DATASET}", ByMethod(GET=docs.read_dataset_document)),
+    path("data", ByMethod(GET=catalog.read_datasets)),
+    path(f"data/{WORKSPACE}", ByMethod(GET=catalog.read_datasets)),
+    path(f"datasets/{WORKSPACE}", ByMethod(GET=catalog.read_datasets, POST=catalog.create_dataset)),
     path(
         f"datasets/{DATASET}",
         ByMethod(
-            GET=api_catalog.read_dataset,
-            POST=api_catalog.edit_dataset,
-            PATCH=api_catalog.edit_dataset,
-            DELETE=api_catalog.delete_dataset,
-            PUT=api_jobs.ingest_data,
+            GET=catalog.read_dataset,
+            POST=catalog.edit_dataset,
+            PATCH=catalog.edit_dataset,
+            DELETE=catalog.delete_dataset,
+            PUT=jobs.ingest_data,
         ),
     ),
     path(
         f"datasets/{DATASET}/<segment:key>",
-        ByMethod(PUT=api_catalog.rename_dataset, DELETE=api_writing.delete_data),
+        ByMethod(PUT=catalog.rename_dataset, DELETE=writing.delete_data),
     ),
-    path(f"datasets/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(DELETE=api_writing.delete_data)),
-    path(DATA, ByMethod(GET=api_batch.read, POST=api_jobs.ingest_data, DELETE=api_writing.delete_data)),
-    path(f"{DATA}/<segment:key>", ByMethod(GET=api_batch.read, DELETE=api_writing.delete_data)),
-    path(
-        f"{DATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api_batch.read, DELETE=api_writing.delete_data)
-    ),
-    path(f"{DATA}/<segment:key>/<segment:subkey>/<segment:date>", ByMethod(DELETE=api_writing.delete_data)),
-    path(f"record/{DATASET}", ByMethod(POST=api_writing.write_records)),
-    path(f"write/{DATASET}", ByMethod(POST=api_writing.write_records)),
-    path(f"query/{DATASET}", ByMethod(GET=api_batch.read)),
-    path(f"query/{DATASET}/<segment:key>", ByMethod(GET=api_batch.read)),
-    path(f"query/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=api_batch.read)),
-    path("time-series", ByMethod(GET=api_catalog.read_inventories), CORE_DATA),
-    path(TIME_SERIES, ByMethod(GET=api_batch.read), CORE_DATA),
-    path(f"{TIME_SERIES}/<segment:key>", ByMethod(GET=api_batch.read), CORE_DATA),
-    path(f"{TIME_SERIES}/<segment:key>/<segment:subkey>", ByMethod(GET=api_batch.read), CORE_DATA),
-    path("metadata/time-series", ByMethod(GET=api_catalog.read_inventories), CORE_DATA),
-    path(METADATA, ByMethod(GET=api_catalog.read_inventory), CORE_DATA),
-    path(f"{METADATA}/<segment:key>", ByMethod(GET=api_catalog.read_inventory), CORE_DATA),
-    path(f"{METADATA}/<segment:key>/<segment:subkey>", ByMethod(GET=api_catalog.read_inventory), CORE_DATA),
-    path("meta", ByMethod(GET=api_catalog.read_inventories), CORE_DATA),
-    path(f"meta/{WORKSPACE}", ByMethod(GET=api_catalog.read_meta)),
-    path(f"meta/{DATASET}", ByMethod(GET=api_catalog.read_meta)),
-    path(f"meta/{DATASET}/<segment:key>", ByMethod(GET=api_catalog.read_meta)),
-    path(f"meta/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=api_catalog.read_meta)),
-    path("jobs/<segment:workspace>/ingest", ByMethod(GET=api_jobs.read_jobs, POST=api_jobs.create_job)),
-    path("jobs/<segment:workspace>/ingest/<segment:job_id>", ByMethod(GET=api_jobs.read_job)),
+    path(f"datasets/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(DELETE=writing.delete_data)),
+    path(DATA, ByMethod(GET=batch.read, POST=jobs.ingest_data, DELETE=writing.delete_data)),
+    path(f"{DATA}/<segment:key>", ByMethod(GET=batch.read, DELETE=writing.delete_data)),
+    path(f"{DATA}/<segment:key>/<segment:subkey>", ByMethod(GET=batch.read, DELETE=writing.delete_data)),
+    path(f"{DATA}/<segment:key>/<segment:subkey>/<segment:date>", ByMethod(DELETE=writing.delete_data)),
+    path(f"record/{DATASET}", ByMethod(POST=writing.write_records)),
+    path(f"write/{DATASET}", ByMethod(POST=writing.write_records)),
+    path(f"query/{DATASET}", ByMethod(GET=batch.read)),
+    path(f"query/{DATASET}/<segment:key>", ByMethod(GET=batch.read)),
+    path(f"query/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=batch.read)),
+    path("time-series", ByMethod(GET=catalog.read_inventories), CORE_DATA),
+    path(TIME_SERIES, ByMethod(GET=batch.read), CORE_DATA),
+    path(f"{TIME_SERIES}/<segment:key>", ByMethod(GET=batch.read), CORE_DATA),
+    path(f"{TIME_SERIES}/<segment:key>/<segment:subkey>", ByMethod(GET=batch.read), CORE_DATA),
+    path("metadata/time-series", ByMethod(GET=catalog.read_inventories), CORE_DATA),
+    path(METADATA, ByMethod(GET=catalog.read_inventory), CORE_DATA),
+    path(f"{METADATA}/<segment:key>", ByMethod(GET=catalog.read_inventory), CORE_DATA),
+    path(f"{METADATA}/<segment:key>/<segment:subkey>", ByMethod(GET=catalog.read_inventory), CORE_DATA),
+    path("meta", ByMethod(GET=catalog.read_inventories), CORE_DATA),
+    path(f"meta/{WORKSPACE}", ByMethod(GET=catalog.read_meta)),
+    path(f"meta/{DATASET}", ByMethod(GET=catalog.read_meta)),
+    path(f"meta/{DATASET}/<segment:key>", ByMethod(GET=catalog.read_meta)),
+    path(f"meta/{DATASET}/<segment:key>/<segment:subkey>", ByMethod(GET=catalog.read_meta)),
+    path("jobs/<segment:workspace>/ingest", ByMethod(GET=jobs.read_jobs, POST=jobs.create_job)),
+    path("jobs/<segment:workspace>/ingest/<segment:job_id>", ByMethod(GET=jobs.read_job)),
     re_path(
         r"^jobs/(?P<workspace>[^/]+)/ingest/(?P<job_id>[^/]+)/(?P<log>invalid-records-log)$",
-        ByMethod(GET=api_jobs.read_job),
+        ByMethod(GET=jobs.read_job),
     ),
-    path("jobs/<segment:workspace>/<segment:job_id>", ByMethod(GET=api_jobs.cancel_job)),
-    path("account/metadata", ByMethod(GET=api_account.read_metadata)),
-    path("account/usage", ByMethod(GET=api_account.read_usage)),
-    path("account/usage/<segment:usage_type>", ByMethod(GET=api_account.read_usage)),
+    path("jobs/<segment:workspace>/<segment:job_id>", ByMethod(GET=jobs.cancel_job)),
+    path("account/metadata", ByMethod(GET=account.read_metadata)),
+    path("account/usage", ByMethod(GET=account.read_usage)),
+    path("account/usage/<segment:usage_type>", ByMethod(GET=account.read_usage)),
     path(
         "account/messagebudget",
-        ByMethod(GET=api_account.set_message_budget, POST=api_account.set_message_budget),
+        ByMethod(GET=account.set_message_budget, POST=account.set_message_budget),
     ),
-    path(
-        "account/payasyougo", ByMethod(GET=api_account.set_pay_as_you_go, POST=api_account.set_pay_as_you_go)
-    ),
-    path("logs/<segment:workspace>", ByMethod(GET=api_account.read_logs)),
-    path("generate-schema/<segment:workspace>", ByMethod(POST=api_account.generate_schema)),
-    path(f"generate-schema/{DATASET}", ByMethod(GET=api_account.read_schema)),
-    path("token", ByMethod(GET=api_tokens.read_own)),
-    path("tokens", ByMethod(GET=api_tokens.read_tokens, POST=api_tokens.create_token)),
+    path("account/payasyougo", ByMethod(GET=account.set_pay_as_you_go, POST=account.set_pay_as_you_go)),
+    path("logs/<segment:workspace>", ByMethod(GET=account.read_logs)),
+    path("generate-schema/<segment:workspace>", ByMethod(POST=account.generate_schema)),
+    path(f"generate-schema/{DATASET}", ByMethod(GET=account.read_schema)),
+    path("token", ByMethod(GET=tokens.read_own)),
+    path("tokens", ByMethod(GET=tokens.read_tokens, POST=tokens.create_token)),
     path(
         ONE_TOKEN,
-        ByMethod(GET=api_tokens.read_token, PATCH=api_tokens.edit_token, DELETE=api_tokens.delete_token),
+        ByMethod(GET=tokens.read_token, PATCH=tokens.edit_token, DELETE=tokens.delete_token),
     ),
-    *(path(f"{ONE_TOKEN}/{what}", ByMethod(POST=api_tokens.at_once(what))) for what in AT_ONCE),
-    path(f"{ONE_TOKEN}/rotate", ByMethod(POST=api_tokens.rotate_token)),
-    path(f"{ONE_TOKEN}/test", ByMethod(POST=api_tokens.test_token)),
-    path(f"{ONE_TOKEN}/refusals", ByMethod(GET=api_tokens.read_refusals)),
-    path(f"{ONE_TOKEN}/usage", ByMethod(GET=api_tokens.read_usage)),
-    re_path(r"^", api_status.no_such_route),
+    *(path(f"{ONE_TOKEN}/{what}", ByMethod(POST=tokens.at_once(what))) for what in AT_ONCE),
+    path(f"{ONE_TOKEN}/rotate", ByMethod(POST=tokens.rotate_token)),
+    path(f"{ONE_TOKEN}/test", ByMethod(POST=tokens.test_token)),
+    path(f"{ONE_TOKEN}/refusals", ByMethod(GET=tokens.read_refusals)),
+    path(f"{ONE_TOKEN}/usage", ByMethod(GET=tokens.read_usage)),
+    re_path(r"^", status.no_such_route),
 ]
