@@ -7,8 +7,9 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from apperate.database.settings import databases
-from apperate.kernel.logs import LOGGING_CONFIGURATION
+from apperate.kernel.logs import logging_configuration
 from apperate.running.configuration import flag, integer, networks, public_url, secret_key
+from tokens.rules.token_format import mask_in_text
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -207,7 +208,7 @@ if SERVES_HTTPS:
 elif PUBLIC_URL.startswith("http://") is False:
     raise ImproperlyConfigured("APPERATE_PUBLIC_URL must start with http:// or https://.")
 
-LOGGING = LOGGING_CONFIGURATION
+LOGGING = logging_configuration(mask_in_text)
 PROCRASTINATE_ON_APP_READY = None
 # A killed worker is noticed by its silence, so it says often that it lives.
 PROCRASTINATE_WORKER_DEFAULTS = {"update_heartbeat_interval": 2.0, "stalled_worker_timeout": 15.0}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -85,7 +86,7 @@ BREAKS = ["a\r\nb", "\x1b[2Kgone", 'x"}\n{"event": "made up"}', "\u2028", "\0", 
 
 def log_line(rendering: tuple[Any, ...], text: str, error: Exception | None = None) -> str:
     """What is written of an event that somebody's text is part of."""
-    line = logs.LOGGING_CONFIGURATION["formatters"]["line"]
+    line = settings.LOGGING["formatters"]["line"]
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[line["processors"][0], *rendering, line["processors"][-1]],
         foreign_pre_chain=line["foreign_pre_chain"],

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apperate.http.problems import storage_full
-from apperate.kernel.refusals import Refusal
+from apperate.kernel.refusals import Refusal, storage_full
 
 # Unless the operator says otherwise no more is kept back, so that a small disk can be used.
 RESERVE_SHARE = 0.05

@@ -12,6 +12,7 @@ A secret under a key that this process does not know makes it read the ring once
 follows a change of the keys. Source: product.md, Tokens (at rest).
 """
 
+import hashlib
 import os
 from base64 import b64decode, b64encode
 from functools import cache
@@ -20,7 +21,6 @@ from django.conf import settings
 
 from apperate.kernel import keyring
 from apperate.kernel.keyring import UnknownKey, UnreadableSecret
-from tokens.rules import token_format
 
 
 @cache
@@ -34,9 +34,12 @@ def seal_value(value: str, *, public_id: str) -> bytes:
 
 
 def unseal_value(blob: bytes | memoryview | None, *, public_id: str, digest: bytes | memoryview) -> str:
-    """The value of a secret token. Raises UnreadableSecret, also when it is another value of that token."""
+    """The value of a secret token, which has that SHA-256.
+
+    Raises UnreadableSecret, also when it is another value of that token.
+    """
     value = _decrypt(blob, bound_to=public_id)
-    if token_format.digest(value) != bytes(digest):
+    if hashlib.sha256(value.encode()).digest() != bytes(digest):
         raise UnreadableSecret("The stored secret belongs to another row.")
     return value
 

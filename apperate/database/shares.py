@@ -24,8 +24,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from apperate.database import pool
-from apperate.http.problems import unavailable
-from apperate.kernel.refusals import Refusal
+from apperate.kernel.refusals import Refusal, unavailable
 
 T = TypeVar("T")
 HALF_LIFE_SECONDS = 2.0

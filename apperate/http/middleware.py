@@ -15,8 +15,8 @@ from django.template.loader import render_to_string
 from psycopg_pool import PoolTimeout
 
 from apperate.database.shares import Busy
-from apperate.http.problems import internal_error, problem_response, storage_full, unavailable
-from apperate.kernel.refusals import Refusal
+from apperate.http.problems import internal_error, problem_response
+from apperate.kernel.refusals import Refusal, storage_full, unavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]

@@ -50,25 +50,6 @@ def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
     return response
 
 
-def unavailable() -> Refusal:
-    """The database does not answer: nothing is served from what is cached."""
-    return Refusal(
-        "unavailable",
-        "The database does not answer at the moment. Try again in a few seconds.",
-        retry_after_seconds=2,
-    )
-
-
-def storage_full(detail: str = "Nothing was stored, because the disk of the database is full.") -> Refusal:
-    """A disk has no room left; reads go on."""
-    return Refusal(
-        "storage-full",
-        detail,
-        retry_after_seconds=60,
-        needed="an operator who makes room",
-    )
-
-
 def internal_error() -> Refusal:
     """Constant text: the log has the rest, under the request id."""
     return Refusal("internal-error", "The error is logged under this request id.")

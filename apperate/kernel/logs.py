@@ -2,18 +2,10 @@
 
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
-
-from tokens.rules.token_format import mask_in_text
-
-
-def mask_tokens(logger: Any, name: str, line: str | MutableMapping[str, Any]) -> Any:
-    """The rendered line with every token value masked, wherever it came from (message, traceback)."""
-    return mask_in_text(line) if isinstance(line, str) else line
-
 
 # Control characters, and what ends a line.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -35,25 +27,33 @@ def escaped(text: str) -> str:
 
 PLAIN = (escape_controls, structlog.dev.ConsoleRenderer(colors=False))
 JSON = (structlog.processors.JSONRenderer(),)
-LOGGING_CONFIGURATION: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(PLAIN if sys.stderr.isatty() else JSON),
-                mask_tokens,
-            ],
-            "foreign_pre_chain": [
-                structlog.stdlib.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
-            ],
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {"apperate": {"level": "INFO"}, "django.request": {"level": "ERROR"}},
-}
+
+
+def logging_configuration(mask: Callable[[str], str]) -> dict[str, Any]:
+    """Django's LOGGING. `mask` takes what must not be seen out of a line, wherever in it that came from."""
+
+    def masked(logger: Any, name: str, line: str | MutableMapping[str, Any]) -> Any:
+        return mask(line) if isinstance(line, str) else line
+
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "processors": [
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    *(PLAIN if sys.stderr.isatty() else JSON),
+                    masked,
+                ],
+                "foreign_pre_chain": [
+                    structlog.stdlib.add_log_level,
+                    structlog.processors.TimeStamper(fmt="iso", utc=True),
+                    structlog.processors.format_exc_info,
+                ],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "loggers": {"apperate": {"level": "INFO"}, "django.request": {"level": "ERROR"}},
+    }

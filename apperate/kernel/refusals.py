@@ -104,3 +104,22 @@ def invalid_value(name: str, received: object, needed: str, *, check: str = "que
         received=f"{name}={shown}",
         needed=f"{name}: {needed}",
     )
+
+
+def unavailable() -> Refusal:
+    """The database does not answer: nothing is served from what is cached."""
+    return Refusal(
+        "unavailable",
+        "The database does not answer at the moment. Try again in a few seconds.",
+        retry_after_seconds=2,
+    )
+
+
+def storage_full(detail: str = "Nothing was stored, because the disk of the database is full.") -> Refusal:
+    """A disk has no room left; reads go on."""
+    return Refusal(
+        "storage-full",
+        detail,
+        retry_after_seconds=60,
+        needed="an operator who makes room",
+    )

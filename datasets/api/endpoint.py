@@ -25,8 +25,8 @@ from apperate.database import shares
 from apperate.database.changes import Stale, changes
 from apperate.database.shares import Asker, Busy
 from apperate.http import delivery
-from apperate.http.problems import JSON, problem_response, unavailable
-from apperate.kernel.refusals import Refusal, invalid_value
+from apperate.http.problems import JSON, problem_response
+from apperate.kernel.refusals import Refusal, invalid_value, unavailable
 from datasets.api import payment
 from datasets.api.payment import Part
 from datasets.records.schema import dataset_id, is_storable

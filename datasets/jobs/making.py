@@ -18,9 +18,9 @@ from apperate.accounts.audit import trail
 from apperate.accounts.models import User
 from apperate.database import disk, pool
 from apperate.database.clock import database_now
-from apperate.http.problems import JSON, storage_full
+from apperate.http.problems import JSON
 from apperate.kernel.json_text import bad_body
-from apperate.kernel.refusals import Refusal
+from apperate.kernel.refusals import Refusal, storage_full
 from datasets.api.endpoint import Answer
 from datasets.files import parsing
 from datasets.jobs.queue import ingest

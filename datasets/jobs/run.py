@@ -20,9 +20,8 @@ from django.db.models import F
 
 from apperate.accounts.audit import trail
 from apperate.database.clock import database_now
-from apperate.http.problems import storage_full
 from apperate.kernel.json_text import bad_body
-from apperate.kernel.refusals import Refusal
+from apperate.kernel.refusals import Refusal, storage_full
 from datasets.files import parsing
 from datasets.files.file_text import position
 from datasets.jobs.watch import Stopped, Watch

@@ -21,9 +21,8 @@ from django.conf import settings
 from django.db import transaction
 
 from apperate.accounts.models import User, Workspace
-from apperate.http.problems import storage_full
 from apperate.kernel.json_text import bad_body, shown
-from apperate.kernel.refusals import Refusal
+from apperate.kernel.refusals import Refusal, storage_full
 from datasets.files.csv_file import InvalidLine, Table
 from datasets.files.inference import infer_file
 from datasets.files.parsing import open_source

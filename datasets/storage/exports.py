@@ -22,8 +22,7 @@ import zstandard
 
 from apperate.database import disk, pool, shares
 from apperate.http import delivery
-from apperate.http.problems import storage_full
-from apperate.kernel.refusals import Refusal
+from apperate.kernel.refusals import Refusal, storage_full
 from datasets.answers import renderers
 from datasets.answers.parquet_output import ParquetOutput
 from datasets.query.parsing import Query

@@ -16,8 +16,8 @@ from django.http import HttpResponse, HttpResponseBase
 from apperate.accounts.addresses import client_address
 from apperate.database.changes import Stale
 from apperate.http.middleware import UNAVAILABLE, AsyncGetResponse
-from apperate.http.problems import JSON, unavailable
-from apperate.kernel.refusals import Refusal
+from apperate.http.problems import JSON
+from apperate.kernel.refusals import Refusal, unavailable
 from tokens.gate import snapshots
 from tokens.gate.failed_values import failed_values, too_many_failures
 from tokens.rules import signing, token_format
