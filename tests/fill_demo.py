@@ -125,6 +125,7 @@ def tokens(workspace: Any, owner: Any, now: Any) -> dict[str, str]:
 def datasets(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
     """QUOTES with a job that left a line out and a delete that can be taken back; a file that waits."""
     from datasets.jobs import making, uploads
+    from datasets.jobs.run import run
     from datasets.records.schema import parse_schema
     from datasets.services import creating, writing
     from datasets.storage import writes
@@ -150,7 +151,7 @@ def datasets(workspace: Any, owner: Any, now: Any) -> dict[str, Any]:
         file_name="quotes.csv",
         is_queued=False,
     )
-    making.run(job)
+    run(job)
     upload: Any = uploads.keep(
         workspace=workspace, by=owner, name="WAITING", file_name="waiting.csv", chunks=[CSV], now=now
     )

@@ -7,7 +7,7 @@ import pytest
 
 from apperate.accounts.models import AuditEvent
 from apperate.database.clock import database_now
-from datasets.jobs import making
+from datasets.jobs.run import run
 from datasets.models import Dataset, IngestJob
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import DatasetFactory, TokenFactory
@@ -145,7 +145,7 @@ def test_a_document_is_an_upload_too(call: Caller, prices: Dataset, data: Any) -
     assert reply.status == 200, reply.body
     job = IngestJob.objects.get(public_id=reply.json()["jobId"])
     assert (job.dataset_id, job.invalid_max, job.replaces_duplicates) == (prices.pk, 3, True)
-    making.run(job)
+    run(job)
     assert job.stored == 1
 
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from apperate.accounts.models import User
 from apperate.database.clock import database_now
 from datasets.jobs import making
+from datasets.jobs.run import run
 from datasets.models import Dataset, IngestJob
 from datasets.services import writing
 from datasets.storage import writes
@@ -100,7 +101,7 @@ def test_an_upload_is_walked_to_its_end_without_a_reload(
     page.evaluate("window.stayed = true")
     expect(page.get_by_text("The job waits for its turn.")).to_be_visible()
     axe(page)
-    making.run(IngestJob.objects.get())
+    run(IngestJob.objects.get())
     expect(page.get_by_text("Complete", exact=True)).to_be_visible()
     assert page.evaluate("window.stayed")
     axe(page)
@@ -115,7 +116,7 @@ def test_an_upload_is_walked_to_its_end_without_script(visit: Callable[[str], Pa
 
     walk(page, file)
 
-    making.run(IngestJob.objects.get())
+    run(IngestJob.objects.get())
     page.get_by_role("link", name="Refresh").click()
     expect(page.get_by_text("Complete", exact=True)).to_be_visible()
 
@@ -167,7 +168,7 @@ def test_a_mistake_keeps_the_chosen_file_and_is_said_at_its_field(
 def test_nothing_scrolls_sideways_on_a_phone(visit: Callable[[str], Page], file: Path, width: int) -> None:
     page = visit("/datasets/")
     walk(page, file)
-    making.run(IngestJob.objects.get())
+    run(IngestJob.objects.get())
     job = page.url
     page.set_viewport_size({"width": width, "height": 800})
 
@@ -199,7 +200,7 @@ def used(owner: User) -> Dataset:
         dataset_id=dataset.pk, file=file, options=options, now=now, by=owner, file_name="ibm.csv"
     )
     assert isinstance(job, IngestJob)
-    making.run(job)
+    run(job)
     token = TokenFactory(workspace=workspace, nickname="Site")
     for operation, calls in (("read", 120), ("write", 30), ("delete", 4)):
         UsageCounter.objects.create(

@@ -18,7 +18,8 @@ from django.urls import reverse
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.database.clock import database_now
 from datasets import selectors
-from datasets.jobs import making, uploads
+from datasets.jobs import uploads
+from datasets.jobs.run import run
 from datasets.models import Dataset, IngestJob
 from datasets.pages import operations_chart
 from datasets.records.schema import Schema
@@ -53,7 +54,7 @@ def send(
 def run_jobs() -> None:
     """Do what the worker does with every job that waits."""
     for job in IngestJob.objects.filter(status=IngestJob.Status.CREATED).order_by("pk"):
-        making.run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
+        run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
 
 
 def page(response: HttpResponse) -> str:

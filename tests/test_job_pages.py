@@ -13,9 +13,10 @@ from django.urls import reverse
 from apperate.accounts.models import AuditEvent, User, Workspace
 from apperate.database.clock import database_now
 from datasets.jobs import making
+from datasets.jobs import run as job_run
 from datasets.models import Dataset, Deletion, IngestJob
 from datasets.services import writing
-from datasets.storage import deletes, writes
+from datasets.storage import deletes, job_files, writes
 from tests.factories import DatasetFactory, WorkspaceFactory
 
 pytestmark = pytest.mark.django_db
@@ -45,7 +46,7 @@ def add(client: Client, body: bytes = FILE) -> IngestJob:
 
 def run(job: IngestJob) -> None:
     """Do what the worker does."""
-    making.run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
+    job_run.run(job, is_watched=False)  # The test is one transaction, which nobody else sees.
 
 
 def tell(job: IngestJob, **facts: Any) -> None:
@@ -273,7 +274,7 @@ def test_what_cannot_be_is_refused_in_words(
     job = add(as_owner)
     tell(job, status=status, ended_at=None if status == Status.VALIDATING else database_now())
     if not has_file:
-        (making.folder(job) / "body").unlink()
+        (job_files.folder(job) / "body").unlink()
 
     html = page(as_owner.post(of(job, name), follow=True))
 

@@ -26,8 +26,10 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
+from datasets.api import job_documents
 from datasets.jobs import making, queue
 from datasets.jobs import run as job_run
+from datasets.jobs.run import run
 from datasets.models import Dataset, IngestJob
 from datasets.services.writing import IngestOptions
 from datasets.storage import job_files, writes
@@ -101,7 +103,7 @@ def records(dataset: Dataset) -> int:
 
 
 def invalid_lines(job: IngestJob) -> list[tuple[int, str]]:
-    rows = csv.DictReader(io.StringIO(making.invalid_lines(job).decode(), newline=""))
+    rows = csv.DictReader(io.StringIO(job_files.invalid_lines(job).decode(), newline=""))
     return [(int(row["lineNumber"]), row["error"]) for row in rows]
 
 
@@ -115,14 +117,14 @@ def until(holds: Callable[[], object], seconds: float = 30) -> None:
 def test_the_worker_stores_a_file(prices: Dataset) -> None:
     job = create(prices, HEADER + "AAPL,2024-01-02,185.64,82488700\nMSFT,2024-01-02,370.87,\n")
     assert counts(job) == ("CREATED", 0, 0, 0, 0)
-    assert making.folder(job).stat().st_mode & 0o777 == 0o700
+    assert job_files.folder(job).stat().st_mode & 0o777 == 0o700
 
     work()
 
     assert counts(ended(job)) == ("INGESTED", 2, 2, 0, 0)
     assert job.started_at is not None and job.ended_at is not None
     assert records(prices) == 2
-    assert not (making.folder(job) / "body").exists()
+    assert not (job_files.folder(job) / "body").exists()
 
 
 def test_invalid_lines_are_told_with_number_and_reason(prices: Dataset) -> None:
@@ -247,7 +249,7 @@ def test_more_records_than_a_job_may_hold_store_nothing(
     monkeypatch.setattr(job_run, "RECORDS_MAX", 2)
 
     job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(3)))
-    making.run(job)
+    run(job)
 
     assert ended(job).status == "ERROR"
     assert "more than 2 records" in job.message
@@ -264,7 +266,7 @@ def test_a_fault_in_the_middle_stores_nothing(prices: Dataset, monkeypatch: pyte
         raise RuntimeError("a secret detail")
 
     monkeypatch.setattr(writes, "copy_in", fail_after_copying)
-    making.run(job)
+    run(job)
 
     assert counts(ended(job))[0] == "ERROR"
     assert job.message == "The job failed on our side; nothing was changed."
@@ -286,7 +288,7 @@ def test_a_database_that_is_away_delays_a_job_and_does_not_fail_it(
 
     monkeypatch.setattr(writes, "copy_in", away_once)
     with pytest.raises(type(error)):
-        making.run(job, may_retry=True)
+        run(job, may_retry=True)
     job.refresh_from_db()
     assert job.status in IngestJob.RUNNING and records(prices) == 0
 
@@ -317,7 +319,7 @@ def test_a_job_gives_up_after_its_last_try(prices: Dataset, monkeypatch: pytest.
         raise OperationalError("away")
 
     monkeypatch.setattr(writes, "copy_in", away)
-    making.run(job, may_retry=False)
+    run(job, may_retry=False)
 
     assert ended(job).status == "ERROR"
 
@@ -384,9 +386,9 @@ def test_a_dataset_removed_while_its_job_waits_does_not_stop_the_queue(prices: D
 
 def test_an_ended_job_is_not_run_again(prices: Dataset) -> None:
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
-    making.run(job)
+    run(job)
 
-    making.run(job)
+    run(job)
 
     assert counts(ended(job)) == ("INGESTED", 1, 1, 0, 0)
 
@@ -449,7 +451,7 @@ def test_a_job_that_another_worker_has_taken_over_stores_nothing(
         return copied
 
     monkeypatch.setattr(writes, "copy_in", taken_over)
-    making.run(job)
+    run(job)
 
     job.refresh_from_db()
     assert job.status in IngestJob.RUNNING
@@ -534,7 +536,7 @@ def test_progress_is_seen_while_the_job_runs(prices: Dataset, monkeypatch: pytes
 
     monkeypatch.setattr(writes, "copy_in", watched)
     size = job.size_bytes
-    making.run(job)
+    run(job)
 
     assert seen == [("PROCESSING", 2_000, size, 0)]
     assert counts(ended(job)) == ("INGESTED", 2_000, 2_000, 0, 0)
@@ -569,7 +571,7 @@ def test_a_failed_job_is_tried_again_with_the_same_file(
 
 def test_a_job_whose_file_is_gone_says_so(prices: Dataset) -> None:
     job = create(prices, HEADER + "A,2024-01-02,1,\n")
-    (making.folder(job) / "body").unlink()
+    (job_files.folder(job) / "body").unlink()
 
     work()
 
@@ -582,13 +584,13 @@ def test_a_job_whose_file_is_gone_says_so(prices: Dataset) -> None:
 def test_the_file_of_a_failed_job_is_kept_for_a_day(prices: Dataset) -> None:
     job = create(prices, HEADER + "A,x,1,\n")
     waiting = create(prices, HEADER + "A,2024-01-02,1,\n")
-    making.run(job)
+    run(job)
     assert ended(job).status == "ERROR"
     now = database_now()
 
     assert job_files.purge(now=now + timedelta(hours=23)) == 0
     assert job_files.purge(now=now + timedelta(hours=25)) == 1
-    assert not job_files.body(job).exists() and making.invalid_lines(job).count(b"\n") == 2
+    assert not job_files.body(job).exists() and job_files.invalid_lines(job).count(b"\n") == 2
     assert job_files.body(waiting).exists(), "the file of a job that waits stays"
 
 
@@ -705,4 +707,4 @@ def test_readers_never_see_half_a_file(prices: Dataset) -> None:
     ("size", "text"), [(579, "579B"), (12_000, "12KB"), (3_400_000, "3MB"), (5 * 10**9, "5GB")]
 )
 def test_sizes_are_said_as_old_clients_know_them(size: int, text: str) -> None:
-    assert making.size_text(size) == text
+    assert job_documents.size_text(size) == text

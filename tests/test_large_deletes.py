@@ -11,6 +11,7 @@ from psycopg.types.json import Json
 from apperate.accounts.models import AuditEvent
 from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
+from datasets.api import job_documents
 from datasets.jobs import making
 from datasets.jobs import run as job_run
 from datasets.models import Dataset, Deletion, IngestJob
@@ -83,7 +84,7 @@ def test_a_delete_over_100000_records_runs_as_a_job(
     page = as_admin.post(reverse("datasets:restore_records", args=["PRICES", deletion.pk]), follow=True)
     assert "100,001 records are being restored." in page.content.decode()
     restore = IngestJob.objects.get(kind=IngestJob.Kind.RESTORE)
-    ended = ends(call, making.job_url(restore))
+    ended = ends(call, job_documents.job_url(restore))
     assert (ended["status"], ended["recordsRestored"]) == ("INGESTED", MANY), ended
     assert (of_key(prices), Deletion.objects.count()) == (MANY, 0)
     event = AuditEvent.objects.get(action="records.restore")

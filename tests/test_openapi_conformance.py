@@ -19,7 +19,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.transport import Response
 
 from apperate.accounts.models import Workspace
-from datasets.jobs import making
+from datasets.api import job_documents
 from datasets.models import Dataset
 from datasets.openapi import document as openapi
 from tests.data_plane_client import DataPlaneClient, Reply
@@ -65,7 +65,7 @@ Call = Callable[..., Reply]
 def quick_jobs(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody runs the jobs here, so nobody waits for their end."""
     settings.INGEST_DIR = tmp_path / "ingest"
-    monkeypatch.setattr(making, "WAIT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(job_documents, "WAIT_SECONDS_MAX", 0.05)
     yield
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")

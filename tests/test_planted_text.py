@@ -9,6 +9,7 @@ from playwright.sync_api import Page
 from apperate.accounts.models import User, Workspace
 from apperate.database.clock import database_now
 from datasets.jobs import making
+from datasets.jobs.run import run
 from datasets.records.schema import parse_schema
 from datasets.services import creating, writing
 from datasets.storage import writes
@@ -56,7 +57,7 @@ def planted(workspace: Workspace, owner: User, settings: Any, tmp_path: Any) -> 
             dataset_id=dataset.pk, file=opened, options=writing.IngestOptions(), now=now, by=owner,
             file_name=f"{IMAGE}.csv", is_queued=False,
         )  # fmt: skip
-    making.run(job)
+    run(job)
     token = TokenFactory(workspace=workspace, nickname=IMAGE)
     for text in PLANTED:
         TokenFactory(workspace=workspace, nickname=text)

@@ -25,6 +25,7 @@ from apperate.http.data_plane import DataRequest
 from apperate.kernel.refusals import Refusal
 from apperate.running import diagnosis
 from datasets.jobs import making
+from datasets.jobs.run import run
 from datasets.models import Dataset, Deletion, IngestJob
 from datasets.services import trash, writing
 from datasets.storage import deletes, job_files, limits, writes
@@ -269,7 +270,7 @@ def test_a_job_stops_while_it_copies(prices: Dataset, settings: LazySettings) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.storage.reservations.STEP_BYTES", 500)
         settings.DISK_RESERVE_MB = 10**9
-        making.run(job)
+        run(job)
 
     job.refresh_from_db()
     assert (job.status, job.refusal_code) == ("ERROR", "storage-full")

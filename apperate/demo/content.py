@@ -17,12 +17,12 @@ from django.db import transaction
 from apperate.accounts.models import CORE, PREMIUM, User, Workspace
 from apperate.kernel.refusals import Refusal
 from datasets.files.inference import infer_file
-from datasets.jobs import making
 from datasets.jobs.loading import load_file, plain_file
+from datasets.jobs.run import sentence
 from datasets.models import Dataset, IngestJob
 from datasets.records.schema import Schema
 from datasets.services import creating
-from datasets.storage import writes
+from datasets.storage import job_files, writes
 
 WORKSPACE = "DEMO"
 FOLDER = settings.BASE_DIR / "demo"
@@ -141,7 +141,7 @@ def _load(home: Workspace, content: Content, *, by: User, now: datetime) -> Data
             workspace=home, name=content.name, path=path, now=now, by=by, schema=schema, details=details
         )
     if isinstance(loaded, Refusal):
-        raise DemoFault(f"{home.name}.{content.name} cannot be made. {making.sentence(loaded)}")
+        raise DemoFault(f"{home.name}.{content.name} cannot be made. {sentence(loaded)}")
     return loaded.dataset
 
 
@@ -151,7 +151,7 @@ def inferred(path: Path) -> Schema:
     with plain_file(path) as plain:
         schema = plain if isinstance(plain, Refusal) else infer_file(plain)
     if isinstance(schema, Refusal):
-        raise DemoFault(f"{path.name} cannot be read. {making.sentence(schema)}")
+        raise DemoFault(f"{path.name} cannot be read. {sentence(schema)}")
     return schema
 
 
@@ -201,7 +201,7 @@ def remove_datasets(workspace: Workspace) -> None:
                 workspace__name=content.workspace, name=content.name, source__startswith=MARK
             )
     ids = [dataset.pk for dataset in ours]
-    folders = [making.folder(job) for job in IngestJob.objects.filter(dataset__in=ids)]
+    folders = [job_files.folder(job) for job in IngestJob.objects.filter(dataset__in=ids)]
     writes.erase(ids)
     Dataset.objects.filter(pk__in=ids).delete()
     for folder in folders:

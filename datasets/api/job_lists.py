@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from datasets.jobs import making
+from datasets.api import job_documents
 from datasets.models import IngestJob
 
 LIMIT = 100
@@ -33,7 +33,7 @@ def list_jobs(
     shown = _seen(found.select_related("dataset__workspace").order_by(*order), may_see, count)
     if is_oldest_first != from_oldest:
         shown.reverse()
-    return [making.document(job) for job in shown]
+    return [job_documents.document(job) for job in shown]
 
 
 def _seen(found: Any, may_see: Callable[[IngestJob], bool], count: int) -> list[IngestJob]:

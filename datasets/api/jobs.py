@@ -18,6 +18,7 @@ from apperate.database.threads import in_thread
 from apperate.http.problems import JSON
 from apperate.kernel.json_text import loads_json
 from apperate.kernel.refusals import Refusal, invalid_value
+from datasets.api import job_documents
 from datasets.api.endpoint import (
     Answer,
     Call,
@@ -37,7 +38,7 @@ from datasets.models import IngestJob
 from datasets.query import parameters
 from datasets.records.schema import dataset_id
 from datasets.services import writing
-from datasets.storage import limits
+from datasets.storage import job_files, limits
 from tokens.gate import access
 from tokens.gate.access import Allowed
 from tokens.rules.permissions import Action, Target
@@ -83,9 +84,11 @@ async def _ingested(call: Call, file: Any, options: writing.IngestOptions) -> An
     )
     if isinstance(job, Refusal):
         return job
-    if options.waits and (answer := await making.wait_for(job)):
+    if options.waits and (answer := await job_documents.wait_for(job)):
         return answer
-    return said(making.created_document(job, workspace=call.target.workspace, dataset=call.target.name))
+    return said(
+        job_documents.created_document(job, workspace=call.target.workspace, dataset=call.target.name)
+    )
 
 
 async def create_job(request: Any, workspace: str) -> HttpResponseBase:
@@ -179,7 +182,7 @@ async def read_job(request: Any, workspace: str, job_id: str, log: str = "") -> 
     async def view(call: Call) -> Answer:
         if not log:
             return Answer(await in_thread(_document)(found[0]), JSON)
-        body = await in_thread(making.invalid_lines)(found[0])
+        body = await in_thread(job_files.invalid_lines)(found[0])
         name = f"invalid-records-{found[0].public_id[:8]}.csv"
         disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Answer(body, "text/csv; charset=utf-8", headers=disposition)
@@ -206,7 +209,7 @@ async def cancel_job(call: Call, job_id: str) -> Answer | Refusal:
 
 
 def _document(job: IngestJob) -> bytes:
-    return simplejson.dumps(making.document(job)).encode()
+    return simplejson.dumps(job_documents.document(job)).encode()
 
 
 def _find(workspace: str, job_id: str) -> IngestJob | None:

@@ -11,6 +11,7 @@ from apperate.accounts.models import Workspace
 from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.kernel.refusals import Refusal
+from datasets.api import job_documents
 from datasets.api.endpoint import (
     OUTDATED,
     Answer,
@@ -136,5 +137,5 @@ async def delete_data(
         return done
     if isinstance(done, int):
         return said({"success": True, "message": f"deleted {done} records"}, records=done, is_free=True)
-    created = making.created_document(done, workspace=call.target.workspace, dataset=call.target.name)
+    created = job_documents.created_document(done, workspace=call.target.workspace, dataset=call.target.name)
     return said(created, is_free=True)

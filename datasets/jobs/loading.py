@@ -17,11 +17,12 @@ from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.files import packed
 from datasets.files.inference import infer_file
 from datasets.jobs import making
+from datasets.jobs.run import run
 from datasets.models import Dataset, IngestJob
 from datasets.records.schema import Schema, dataset_id, parse_schema
 from datasets.services import creating
 from datasets.services.writing import IngestOptions
-from datasets.storage import writes
+from datasets.storage import job_files, writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,10 @@ def _run_job(
         )  # fmt: skip
     if isinstance(job, Refusal):
         return job
-    making.run(job, is_watched=False)
+    run(job, is_watched=False)
     if job.status == IngestJob.Status.INGESTED:
         return job
-    shutil.rmtree(making.folder(job), ignore_errors=True)
+    shutil.rmtree(job_files.folder(job), ignore_errors=True)
     return Refusal("invalid-values", job.message, check="body")
 
 

@@ -1,56 +1,30 @@
-"""Jobs: make one of a file, a large delete or a large restore, stop it, try it again, and say how it is.
+"""Jobs: make one of a file, a large delete or a large restore, stop it, try it again.
 
-The job row and the queue's entry are made in one transaction. What a run does is in job_run.py.
+The job row and the queue's entry are made in one transaction. What a run does is in run.py.
 """
 
-import asyncio
 import shutil
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-import simplejson
 from django.db import transaction
 
 from apperate.accounts import idempotency
 from apperate.accounts.audit import trail
 from apperate.accounts.models import User
-from apperate.database import disk, pool
+from apperate.database import disk
 from apperate.database.clock import database_now
-from apperate.http.problems import JSON
 from apperate.kernel.json_text import bad_body
 from apperate.kernel.refusals import Refusal, storage_full
-from datasets.api.endpoint import Answer
 from datasets.files import parsing
 from datasets.jobs.queue import ingest
-from datasets.jobs.run import is_full, run, sentence
+from datasets.jobs.run import is_full
 from datasets.models import Dataset, Deletion, IngestJob
 from datasets.services import trash, writing
 from datasets.services.writing import IngestOptions, dataset_gone
 from datasets.storage import deletes, job_files, limits, writes
-from datasets.storage.job_files import first_invalid, folder, invalid_lines
 from datasets.storage.reservations import staged_name
-
-__all__ = [
-    "cancel",
-    "create",
-    "delete_records",
-    "document",
-    "first_invalid",
-    "folder",
-    "invalid_lines",
-    "restore_deletion",
-    "retry",
-    "run",
-    "sentence",
-]
-
-WAIT_SECONDS_MAX = 60
-WAIT_POLL_SECONDS = 0.05
-WAIT_POLL_SECONDS_MAX = 0.5
-# A file that was right, and for which there was no room: told as such to whoever waits.
-NO_ROOM = ("storage-full", "storage-limit")
 
 
 def create(
@@ -79,7 +53,7 @@ def create(
         created_by=by,
         created_at=now,
     )
-    place = folder(job)
+    place = job_files.folder(job)
     saved: IngestJob | Refusal | None = None
     room = job_files.FileRoom(
         Dataset.objects.filter(pk=dataset_id).values_list("workspace", flat=True).first()
@@ -101,7 +75,7 @@ def create(
 
 def _kept(job: IngestJob, file: IO[bytes], room: job_files.FileRoom) -> Refusal | None:
     """Put the file into the job's folder, unless nothing of it can be taken."""
-    size = job_files.keep(folder(job), file, room)
+    size = job_files.keep(job_files.folder(job), file, room)
     if isinstance(size, Refusal):
         return size
     job.size_bytes = size
@@ -287,86 +261,3 @@ def progress(job: IngestJob) -> float:
         return 1.0
     size_bytes = job_files.body_bytes(job)
     return round(min(job.bytes_done / size_bytes, 1.0) * 0.99, 4) if size_bytes else 0.0
-
-
-def job_url(job: IngestJob) -> str:
-    return job_path(job.dataset.workspace.name, job)
-
-
-def job_path(workspace: str, job: IngestJob) -> str:
-    return f"/v1/jobs/{workspace}/ingest/{job.public_id}"
-
-
-def document(job: IngestJob) -> dict[str, Any]:
-    """A job as the API tells it; times in epoch milliseconds."""
-    return {
-        "jobId": job.public_id,
-        "datasetId": job.dataset.name,
-        "kind": job.kind,
-        "status": job.status,
-        "lastGoodStatus": job.last_good_status,
-        "progress": progress(job),
-        "sizeBytes": job.size_bytes,
-        "rowsProcessed": job.rows_done,
-        "bytesProcessed": job.bytes_done,
-        "lines": job.lines,
-        "recordsIngested": job.stored if job.kind == IngestJob.Kind.INGEST else 0,
-        "recordsDeleted": job.stored if job.kind == IngestJob.Kind.DELETE else 0,
-        "recordsRestored": job.stored if job.kind == IngestJob.Kind.RESTORE else 0,
-        "duplicates": job.duplicates,
-        "invalid": job.invalid,
-        "message": job.message,
-        "invalidRecordsLog": f"{job_url(job)}/invalid-records-log",
-        "created": _milliseconds(job.created_at),
-        "started": _milliseconds(job.started_at),
-        "ended": _milliseconds(job.ended_at),
-        "cancelRequested": _milliseconds(job.cancel_requested_at),
-    }
-
-
-def _milliseconds(at: datetime | None) -> int | None:
-    return None if at is None else int(at.timestamp() * 1000)
-
-
-def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[str, Any]:
-    """What the request that made a job is answered with."""
-    begun = {
-        IngestJob.Kind.INGEST: f"Data upload of {size_text(job.size_bytes)} for {dataset} completed",
-        IngestJob.Kind.DELETE: f"more than {deletes.RECORDS_MAX} records are being deleted",
-    }
-    return {
-        "success": True,
-        "message": f"{begun[IngestJob.Kind(job.kind)]}, jobId: {job.public_id} has been created",
-        "jobId": job.public_id,
-        "jobUrl": job_path(workspace, job),
-    }
-
-
-def size_text(size_bytes: int) -> str:
-    """579B, 12KB, 3MB: as old clients know it."""
-    for unit in ("B", "KB", "MB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f}{unit}"
-        size_bytes = round(size_bytes / 1000)
-    return f"{size_bytes:.0f}GB"
-
-
-async def wait_for(job: IngestJob) -> Answer | Refusal | None:
-    """The answer of a job that has ended; None when it has not within a minute."""
-    sql = "SELECT status, stored, message, refusal_code FROM datasets_ingestjob WHERE id = %(id)s"
-    deadline, pause = time.monotonic() + WAIT_SECONDS_MAX, WAIT_POLL_SECONDS
-    while time.monotonic() < deadline:
-        found = await pool.fetch_all(sql, {"id": job.pk})
-        if not found:
-            return dataset_gone()
-        status, stored, message, code = found[0]
-        if status == IngestJob.Status.INGESTED:
-            text = f"Ingestion job successful, {stored} records ingested"
-            document = {"success": True, "message": text, "jobId": job.public_id}
-            return Answer(simplejson.dumps(document).encode(), JSON, records=stored, is_free=True)
-        if status in IngestJob.ENDED:
-            code = code if code in NO_ROOM else "invalid-values"
-            return Refusal(code, message or "The job was cancelled.", check="body")
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.2, WAIT_POLL_SECONDS_MAX)  # Many may wait, for long jobs.
-    return None

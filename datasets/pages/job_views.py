@@ -16,6 +16,7 @@ from datasets import selectors
 from datasets.jobs import making
 from datasets.models import IngestJob
 from datasets.pages import jobs as job_page
+from datasets.storage import job_files
 
 
 @require_safe
@@ -75,7 +76,7 @@ def job_invalid_lines(request: MemberRequest, job_id: str) -> HttpResponseBase:
     job = load_job(request, job_id)
     name = f"{job.dataset.name}-{job.public_id[:8]}-invalid.csv"
     return HttpResponse(
-        making.invalid_lines(job),
+        job_files.invalid_lines(job),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
@@ -95,5 +96,5 @@ def context_of(job: IngestJob) -> dict[str, Any]:
         "progress": job_page.progress_of(job),
         "size": selectors.size_words(job.size_bytes),
         "can_retry": making.can_retry(job),
-        "first_invalid": making.first_invalid(job) if job.has_ended and job.invalid else [],
+        "first_invalid": job_files.first_invalid(job) if job.has_ended and job.invalid else [],
     }

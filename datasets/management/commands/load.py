@@ -11,11 +11,12 @@ from django.core.management.base import BaseCommand, CommandError
 from apperate.accounts.models import CORE, PREMIUM, Workspace
 from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
-from datasets.jobs import making
 from datasets.jobs.loading import Loaded, load_file
+from datasets.jobs.run import sentence
 from datasets.models import IngestJob
 from datasets.records.schema import INDEX_ROLES, dataset_id
 from datasets.services import creating
+from datasets.storage import job_files
 
 SHOWN_MAX = 5
 ROLE_WORDS = {"key": "generated", "subkey": "none", "date": "the day of ingestion"}
@@ -51,7 +52,7 @@ class Command(BaseCommand):
             reason = error.strerror or str(error)
             raise CommandError(f"{options['file']} cannot be read: {reason}.") from None
         if isinstance(loaded, Refusal):
-            raise CommandError(making.sentence(loaded))
+            raise CommandError(sentence(loaded))
         self.tell(workspace, loaded, time.monotonic() - begun)
 
     def tell(self, workspace: Workspace, loaded: Loaded, seconds: float) -> None:
@@ -90,5 +91,5 @@ def find_workspace(text: str) -> Workspace:
 
 def first_invalid(job: IngestJob) -> list[dict[str, str]]:
     """The first invalid lines of a job."""
-    lines = making.invalid_lines(job).decode().splitlines()
+    lines = job_files.invalid_lines(job).decode().splitlines()
     return list(csv.DictReader(lines))[:SHOWN_MAX]
