@@ -25,6 +25,7 @@ from apperate.database.changes import changes  # noqa: E402
 from apperate.database.pool import pools  # noqa: E402
 from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.http.problems import is_api_path  # noqa: E402
+from tokens.gate.calls import ApiRequest  # noqa: E402
 from tokens.gate.failed_values import failed_values  # noqa: E402
 from tokens.gate.leases import leases  # noqa: E402
 from tokens.gate.meter import meter  # noqa: E402
@@ -36,7 +37,13 @@ THREADS_MAX = 24
 SWITCH_SECONDS = 0.001
 # What asks whether the process lives does not wait for pages.
 ALWAYS_ANSWERED = {"/livez", "/readyz"}
-data_plane = DataPlaneHandler()
+
+
+class DataPlane(DataPlaneHandler):
+    request_class = ApiRequest
+
+
+data_plane = DataPlane()
 
 
 class Dashboard(ASGIHandler):

@@ -23,8 +23,8 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 USER_PROGRAM = """
 import sys
 from pathlib import Path
-from apperate import embedded_postgres
-embedded_postgres.ensure(Path(sys.argv[1]))
+from apperate.database.embedded import launcher
+launcher.ensure(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.read()
 """

@@ -54,9 +54,9 @@ print(json.dumps({
 DISABLE = """
 import time
 from django.utils import timezone
-from tokens import services
+from tokens.services import lifecycle
 from tokens.models import Token
-services.disable(token=Token.objects.get(secrets__clear=VALUE), by=None, now=timezone.now())
+lifecycle.disable(token=Token.objects.get(secrets__clear=VALUE), by=None, now=timezone.now())
 print(time.time())
 """
 COUNTED = """

@@ -277,7 +277,7 @@ def test_an_answer_that_fails_before_its_first_byte_is_not_charged(
     async def fail(*args: object) -> None:
         raise ValueError("the answer cannot be made")
 
-    monkeypatch.setattr("datasets.api.endpoint.packed", fail)
+    monkeypatch.setattr("tokens.gate.endpoint.compressed", fail)
     reply = api.get(f"/v1/data/CORE/PRICES/A?token={priced.test_value}&last=10")
     pass_a_second(api)
 

@@ -401,12 +401,12 @@ settings.DATABASES["default"]["NAME"], settings.INGEST_DIR = sys.argv[1], Path(s
 import django
 django.setup()
 from django.core.management import call_command
-from datasets import store
-copy_in = store.copy_in
+from datasets.storage import writes
+copy_in = writes.copy_in
 def copy_in_and_die(*args, **kwargs):
     copy_in(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGKILL)
-store.copy_in = copy_in_and_die
+writes.copy_in = copy_in_and_die
 call_command("procrastinate", "worker", "--no-listen-notify", "--one-shot")
 """
 

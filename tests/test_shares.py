@@ -280,7 +280,7 @@ def test_work_in_threads_is_shared_too(api: DataPlaneClient, monkeypatch: pytest
 def test_a_long_answer_keeps_its_place_until_it_is_sent(
     api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.api.endpoint.UNSENT_BYTES_MAX", 100)
+    monkeypatch.setattr("tokens.gate.endpoint.UNSENT_BYTES_MAX", 100)
     token = TokenFactory(settings={"all_datasets_read": True, "all_datasets_write": True})
     DatasetFactory(workspace=token.workspace, name="PRICES")
     where = f"{token.workspace.name}/PRICES?token={token.test_value}"

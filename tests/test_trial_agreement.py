@@ -6,7 +6,6 @@ nothing can be asked about a token.
 
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,7 +58,10 @@ NOT_OF_THE_TOKEN = {
     },
     "of the database and the server": {"query-too-slow", "internal-error", "storage-full"},
 }  # fmt: skip
-SOURCES = ("access", "signatures", "throttling", "credits", "middleware", "failed_values")
+SOURCES = (
+    "tokens/gate/access", "tokens/rules/signatures", "tokens/gate/throttling", "tokens/gate/credits",
+    "tokens/gate/authentication", "tokens/gate/failed_values",
+)  # fmt: skip
 # The value of a trial is the token's own: one that is no token's is told of a token that was deleted.
 ASKED = [
     one
@@ -80,7 +82,7 @@ def test_each_code_is_asked_or_named_with_the_reason_why_not() -> None:
 
 def test_each_code_that_a_check_of_a_token_gives_is_asked() -> None:
     """A code that is added to a check needs its situation, whatever else gives the same code."""
-    texts = [(Path(lifecycle.__file__).parent / f"{name}.py").read_text() for name in SOURCES]
+    texts = [(ROOT / f"{name}.py").read_text() for name in SOURCES]
     given = {code for text in texts for code in re.findall(r"Refusal\(\s*\"([a-z-]+)\"", text)}
 
     of_the_request = {"invalid-values"}  # Two values in one request; a trial has one.

@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -51,6 +51,7 @@ class DataRequest(ASGIRequest):
 
     def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         super().__init__(scope, io.BytesIO())
+        self.request_id = new_request_id()
         self._receive = receive
         self._has_ended = False
         # What a repeated request is compared by, and what is signed; nothing is counted for the others.
@@ -175,6 +176,8 @@ def too_large(received: str, bytes_max: int) -> Refusal:
 class DataPlaneHandler(ASGIHandler):
     """Runs DATA_PLANE_MIDDLEWARE and the views, all on the event loop."""
 
+    request_class: type[DataRequest] = DataRequest
+
     def load_middleware(self, is_async: bool = True) -> None:
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
@@ -185,9 +188,8 @@ class DataPlaneHandler(ASGIHandler):
         self._middleware_chain = handler
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        request = DataRequest(data_scope(scope), receive)
+        request = self.request_class(data_scope(scope), receive)
         request.urlconf = settings.DATA_PLANE_URLCONF
-        request.request_id = new_request_id()  # type: ignore[attr-defined]
         try:
             refusal = refuse_wire(scope)
             if refusal is not None:
@@ -203,7 +205,7 @@ class DataPlaneHandler(ASGIHandler):
         await respond(request, finished(request, response), send)
 
 
-def finished(request: Any, response: HttpResponseBase) -> HttpResponseBase:
+def finished(request: DataRequest, response: HttpResponseBase) -> HttpResponseBase:
     """What every answer of the API carries, refusals and faults included."""
     response.headers["X-Request-Id"] = request.request_id
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -250,7 +252,7 @@ async def send_whole(send: Any, content: bytes) -> None:
     await send({"type": "http.response.body", "body": content[at:]})
 
 
-def raw_path_of(scope: dict[str, Any]) -> str:
+def raw_path_of(scope: Mapping[str, Any]) -> str:
     """The path as it was sent, escapes and all: what chooses the chain is what is routed."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.split(b"?")[0].decode("latin-1")

@@ -1,0 +1,4 @@
+"""What runs the product: server, supervisor, configuration, and the doctor's diagnosis.
+
+Management commands and the settings import from here.
+"""

@@ -19,16 +19,7 @@ from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.http.problems import JSON
 from apperate.kernel.refusals import Refusal, invalid_value
-from datasets.api.endpoint import (
-    Answer,
-    Call,
-    answered,
-    claim_of,
-    data_endpoint,
-    first_checks,
-    pairs,
-    workspace_endpoint,
-)
+from datasets.api.admission import Call, data_endpoint, workspace_endpoint
 from datasets.files import file_text, inference
 from datasets.models import IngestJob
 from datasets.query import parameters
@@ -36,6 +27,9 @@ from datasets.records.schema import Schema
 from datasets.records.system_properties import milliseconds
 from datasets.storage import job_files
 from tokens.gate.access import Allowed
+from tokens.gate.answers import pairs
+from tokens.gate.calls import Answer, ApiRequest
+from tokens.gate.endpoint import answered, claim_of, first_checks
 from tokens.rules.permissions import Action, Target
 from tokens.services import account
 
@@ -51,12 +45,12 @@ def account_endpoint(view: View) -> Callable[..., Awaitable[HttpResponseBase]]:
     """For what concerns the account of the secret token that asks."""
 
     @wraps(view)
-    async def endpoint(request: Any, **rest: str) -> HttpResponseBase:
+    async def endpoint(request: ApiRequest, **rest: str) -> HttpResponseBase:
         async def admitted(is_repeat: bool) -> Call | Refusal:
             if no := first_checks(request, Action.READ, needs_secret=True):
                 return no
-            target = Target(request.token.workspace.name, "", None)
-            return Call(request, request.token, target, None, Action.READ, Allowed(), changes.now())
+            target = Target(request.checked_token.workspace.name, "", None)
+            return Call(request, request.checked_token, target, None, Action.READ, Allowed(), changes.now())
 
         return await answered(request, Action.READ, admitted, view, **rest)
 

@@ -8,22 +8,24 @@ ends with {"_system_error": …} in place of what is missing. Source: http-api.m
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 from django.http import HttpResponseBase
 
 from apperate.database.shares import Busy
+from apperate.http.parameters import CURSOR_NEEDED, LIMIT_MAX
 from apperate.kernel.refusals import Refusal, invalid_value
-from datasets.api import payment
-from datasets.api.endpoint import OUTDATED, Answer, Call, Outdated, admit, answered, pairs, take_place
-from datasets.api.payment import Part
-from datasets.api.reading import content_type, paging_headers, parse_in_turn, read_data, rendered
-from datasets.query.cursors import CURSOR_NEEDED, question_of, read_cursor, write_cursor
-from datasets.query.parameters import LIMIT_MAX, parse_separator
+from datasets.api.admission import Call, admit
+from datasets.api.reading import content_type, parse_in_turn, read_data, rendered
+from datasets.query.cursors import question_of, read_cursor, write_cursor
+from datasets.query.parameters import parse_separator
 from datasets.query.parsing import KEYS_MAX, Query
 from datasets.storage import reads
 from datasets.storage.catalog import Metadata
+from tokens.gate import payment
+from tokens.gate.answers import paging_headers, pairs
+from tokens.gate.calls import OUTDATED, Answer, ApiRequest, Outdated, Part
+from tokens.gate.endpoint import answered, take_place
 from tokens.rules.permissions import Action
 
 PAIRS_MAX = KEYS_MAX
@@ -33,14 +35,14 @@ SECONDS_MAX = 15.0
 OF_ONE = ("queryId", "export", "schema")
 
 
-def separator_of(request: Any) -> str:
+def separator_of(request: ApiRequest) -> str:
     """What stands between the names in the path: a comma, or the valid batchSeparator."""
     given = request.GET.get("batchSeparator", "")
     return given if given and parse_separator(given) else ","
 
 
 async def read(
-    request: Any, workspace: str, name: str, key: str | None = None, subkey: str | None = None
+    request: ApiRequest, workspace: str, name: str, key: str | None = None, subkey: str | None = None
 ) -> HttpResponseBase:
     """GET /v1/data/WS/NAMES[/KEYS[/SUBKEY]]: one dataset, or a batch when there are several names."""
     path = {part: text for part, text in (("key", key), ("subkey", subkey)) if text is not None}
@@ -53,7 +55,7 @@ read.policy = "token"  # type: ignore[attr-defined]
 
 
 async def read_batch(
-    request: Any, workspace: str, name: str, key: str | None = None, subkey: str | None = None
+    request: ApiRequest, workspace: str, name: str, key: str | None = None, subkey: str | None = None
 ) -> HttpResponseBase:
     """The records of every dataset named, in the order of the path."""
     names = tuple(dict.fromkeys(part.upper() for part in name.split(separator_of(request)) if part))
@@ -86,7 +88,7 @@ async def read_batch(
     return await answered(request, Action.READ, admitted, view)
 
 
-def _too_many(request: Any, names: tuple[str, ...], key: str | None) -> Refusal | None:
+def _too_many(request: ApiRequest, names: tuple[str, ...], key: str | None) -> Refusal | None:
     """Why so many pairs of a dataset and a key are not read; a dataset without a key counts as one."""
     keys = set(filter(None, (key or "").split(separator_of(request))))
     count = len(names) * max(1, len(keys))

@@ -11,29 +11,20 @@ from apperate.accounts.idempotency import Document, once
 from apperate.accounts.models import Workspace
 from apperate.database.changes import changes
 from apperate.database.threads import in_thread
+from apperate.http.parameters import LIMIT_MAX
 from apperate.http.problems import JSON
 from apperate.kernel.json_text import loads_json
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.api import descriptions
-from datasets.api.endpoint import (
-    OUTDATED,
-    Answer,
-    Call,
-    Outdated,
-    admit,
-    answered,
-    claim_of,
-    data_endpoint,
-    first_checks,
-    pairs,
-    workspace_endpoint,
-)
-from datasets.api.reading import said
+from datasets.api.admission import Call, admit, data_endpoint, workspace_endpoint
 from datasets.models import Dataset
 from datasets.query import parameters
 from datasets.records.schema import dataset_id
 from datasets.services import creating, editing
 from tokens.gate.access import Allowed
+from tokens.gate.answers import pairs, said
+from tokens.gate.calls import OUTDATED, Answer, ApiRequest, Outdated
+from tokens.gate.endpoint import answered, claim_of, first_checks
 from tokens.rules.permissions import CORE, PREMIUM, Action, Snapshot, Target, allows, secret_allows
 
 DOCUMENT_BYTES_MAX = 10_000_000
@@ -87,7 +78,7 @@ def owned_dataset(change: Callable[..., Any], message: str) -> Callable[..., Any
     Refusal.
     """
 
-    async def endpoint(request: Any, workspace: str, name: str, **rest: str) -> HttpResponseBase:
+    async def endpoint(request: ApiRequest, workspace: str, name: str, **rest: str) -> HttpResponseBase:
         async def admitted(is_repeat: bool) -> Call | Refusal:
             if no := first_checks(request, Action.WRITE, needs_secret=True):
                 return no
@@ -148,17 +139,17 @@ delete_dataset = owned_dataset(_delete, "deleted")
 # --- lists --------------------------------------------------------------------------------------
 
 
-async def read_datasets(request: Any, workspace: str | None = None) -> HttpResponseBase:
+async def read_datasets(request: ApiRequest, workspace: str | None = None) -> HttpResponseBase:
     """GET /v1/data[/WS], /v1/datasets/WS: the Dataset objects that the token may read."""
     return await _listed(request, workspace, descriptions.describe)
 
 
-async def read_inventories(request: Any, workspace: str | None = None) -> HttpResponseBase:
+async def read_inventories(request: ApiRequest, workspace: str | None = None) -> HttpResponseBase:
     """GET /v1/time-series and its other old names: the same as inventory items."""
     return await _listed(request, workspace, descriptions.inventory)
 
 
-async def read_inventory(request: Any, workspace: str, name: str, **path: str) -> HttpResponseBase:
+async def read_inventory(request: ApiRequest, workspace: str, name: str, **path: str) -> HttpResponseBase:
     """GET /v1/metadata/time-series/ID: one item. Older clients write * when they ask for a key of any id."""
     if name == ANY_NAME:
         return await read_inventories(request, workspace)
@@ -166,9 +157,11 @@ async def read_inventory(request: Any, workspace: str, name: str, **path: str) -
     return found
 
 
-async def read_meta(request: Any, workspace: str, name: str = ANY_NAME, **path: str) -> HttpResponseBase:
+async def read_meta(
+    request: ApiRequest, workspace: str, name: str = ANY_NAME, **path: str
+) -> HttpResponseBase:
     """GET /v1/meta/WS[/ID…]: the same of a workspace. Without one, a dataset of CORE stands there."""
-    token: Snapshot | None = request.token
+    token = request.token
     if token is not None and workspace.upper() not in {token.workspace.name, CORE, PREMIUM}:
         workspace, name = CORE, workspace
     return await read_inventory(request, workspace, name, **path)
@@ -178,7 +171,7 @@ for view in (read_datasets, read_inventories, read_inventory, read_meta):
     view.policy = "token"  # type: ignore[union-attr]
 
 
-async def _listed(request: Any, workspace: str | None, write: Callable[..., Any]) -> HttpResponseBase:
+async def _listed(request: ApiRequest, workspace: str | None, write: Callable[..., Any]) -> HttpResponseBase:
     async def admitted(is_repeat: bool) -> Call | Refusal:
         if no := first_checks(request, Action.READ):
             return no
@@ -186,14 +179,20 @@ async def _listed(request: Any, workspace: str | None, write: Callable[..., Any]
         if isinstance(name, Refusal):
             return name
         return Call(
-            request, request.token, Target(name, "", None), None, Action.READ, Allowed(), changes.now()
+            request,
+            request.checked_token,
+            Target(name, "", None),
+            None,
+            Action.READ,
+            Allowed(),
+            changes.now(),
         )
 
     async def view(call: Call) -> Answer | Refusal:
         values = parameters.values(pairs(request.GET), "list")
         if isinstance(values, Refusal):
             return values
-        limit = min(values.get("limit", parameters.LIMIT_MAX), parameters.LIMIT_MAX)
+        limit = min(values.get("limit", LIMIT_MAX), LIMIT_MAX)
         found = await in_thread(_readable)(call.token, call.target.workspace, limit, call.now, write)
         return Answer(_json(found), JSON, is_free=True)
 
@@ -216,9 +215,7 @@ def _may_read(token: Snapshot, dataset: Dataset, now: datetime) -> bool:
     return bool(versions) and all(allows(v, token.workspace, Action.READ, target) for v in versions)
 
 
-def _described(
-    token: Snapshot, ids: list[int], write: Callable[..., Any], limit: int = parameters.LIMIT_MAX
-) -> Any:
+def _described(token: Snapshot, ids: list[int], write: Callable[..., Any], limit: int = LIMIT_MAX) -> Any:
     found = Dataset.objects.kept().filter(pk__in=ids).select_related("workspace")
     owner_id = token.workspace.id if token.is_secret else None
     return write(list(found.order_by("workspace__name", "name")[:limit]), owner_id=owner_id)

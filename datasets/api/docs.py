@@ -1,7 +1,6 @@
 """The API about itself: the OpenAPI documents of all of it, and of one dataset for the token that asks."""
 
 from functools import cache
-from typing import Any
 
 import simplejson
 from django.conf import settings
@@ -12,11 +11,13 @@ from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.http import delivery
 from apperate.http.problems import JSON
-from datasets.api.endpoint import Answer, Call, data_endpoint, facts_of
+from datasets.api.admission import Call, data_endpoint
 from datasets.api.reading import inline_names
 from datasets.models import Dataset
 from datasets.openapi import document as openapi
 from tokens.gate import access
+from tokens.gate.calls import Answer, ApiRequest
+from tokens.gate.endpoint import facts_of
 from tokens.rules.permissions import Action
 
 KEPT_SECONDS = 300
@@ -29,7 +30,7 @@ def whole_document(encoding: str = "") -> tuple[bytes, str]:
     return (delivery.compressed(body, encoding) if encoding else body), delivery.etag_of(body)
 
 
-async def read_document(request: Any) -> HttpResponseBase:
+async def read_document(request: ApiRequest) -> HttpResponseBase:
     """GET /v1/openapi-doc: the same for everybody, without a token."""
     encoding = delivery.encoding_for(request.headers.get("Accept-Encoding", ""))
     body, etag = whole_document(encoding)

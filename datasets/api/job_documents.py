@@ -10,11 +10,11 @@ import simplejson
 from apperate.database import pool
 from apperate.http.problems import JSON
 from apperate.kernel.refusals import Refusal
-from datasets.api.endpoint import Answer
 from datasets.jobs.making import progress
 from datasets.models import IngestJob
 from datasets.services import writing
 from datasets.storage import deletes
+from tokens.gate.calls import Answer
 
 WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05

@@ -19,20 +19,8 @@ from apperate.http.problems import JSON
 from apperate.kernel.json_text import loads_json
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.api import job_documents
-from datasets.api.endpoint import (
-    Answer,
-    Call,
-    admit,
-    answered,
-    claim_of,
-    data_endpoint,
-    facts_of,
-    first_checks,
-    pairs,
-    workspace_endpoint,
-)
+from datasets.api.admission import Call, admit, data_endpoint, workspace_endpoint
 from datasets.api.job_lists import list_jobs
-from datasets.api.reading import said
 from datasets.jobs import making
 from datasets.models import IngestJob
 from datasets.query import parameters
@@ -41,6 +29,9 @@ from datasets.services import writing
 from datasets.storage import job_files, limits
 from tokens.gate import access
 from tokens.gate.access import Allowed
+from tokens.gate.answers import pairs, said
+from tokens.gate.calls import Answer, ApiRequest
+from tokens.gate.endpoint import answered, claim_of, facts_of, first_checks
 from tokens.rules.permissions import Action, Target
 
 DOCUMENT_BYTES_MAX = 10_000_000
@@ -91,7 +82,7 @@ async def _ingested(call: Call, file: Any, options: writing.IngestOptions) -> An
     )
 
 
-async def create_job(request: Any, workspace: str) -> HttpResponseBase:
+async def create_job(request: ApiRequest, workspace: str) -> HttpResponseBase:
     """POST /v1/jobs/WS/ingest: `{"datasetId", "data", …}`, the body of an upload inside a document.
 
     `data` is the text of a file, or an array of records; the parameters of an upload may stand beside it.
@@ -142,7 +133,7 @@ async def _from_document(call: Call, document: dict[str, Any]) -> Answer | Refus
     return await _ingested(call, io.BytesIO(data.encode("utf-8", "surrogatepass")), options)
 
 
-async def read_jobs(request: Any, workspace: str) -> HttpResponseBase:
+async def read_jobs(request: ApiRequest, workspace: str) -> HttpResponseBase:
     """GET /v1/jobs/WS/ingest: the jobs of datasets that the token may write, newest first."""
 
     async def admitted(is_repeat: bool) -> Call | Refusal:
@@ -152,7 +143,7 @@ async def read_jobs(request: Any, workspace: str) -> HttpResponseBase:
         if isinstance(name, Refusal):
             return name
         target = Target(name, "", None)
-        return Call(request, request.token, target, None, Action.WRITE, Allowed(), changes.now())
+        return Call(request, request.checked_token, target, None, Action.WRITE, Allowed(), changes.now())
 
     async def view(call: Call) -> Answer | Refusal:
         values = parameters.values(pairs(request.GET), "jobs")
@@ -166,7 +157,7 @@ async def read_jobs(request: Any, workspace: str) -> HttpResponseBase:
     return await answered(request, Action.WRITE, admitted, view)
 
 
-async def read_job(request: Any, workspace: str, job_id: str, log: str = "") -> HttpResponseBase:
+async def read_job(request: ApiRequest, workspace: str, job_id: str, log: str = "") -> HttpResponseBase:
     """GET /v1/jobs/WS/ingest/JOBID: state and counts; with /invalid-records-log the CSV of invalid lines."""
     found: list[IngestJob] = []
 
@@ -175,7 +166,7 @@ async def read_job(request: Any, workspace: str, job_id: str, log: str = "") -> 
             return no
         job = await in_thread(_find)(workspace, job_id)
         verdict = _admit(request, job)
-        if job is not None and isinstance(verdict, Call):
+        if job is not None and not isinstance(verdict, Refusal):
             found.append(job)
         return verdict
 
@@ -228,23 +219,23 @@ def _action(job: IngestJob) -> Action:
     return Action.DELETE if job.kind == IngestJob.Kind.DELETE else Action.WRITE
 
 
-def _may(request: Any, job: IngestJob) -> bool:
+def _may(request: ApiRequest, job: IngestJob) -> bool:
     """Whether the token may see a job: it may do now what the job does."""
     facts = facts_of(request, _action(job), _target(job))
-    return access.check_settings(request.token, facts, now=changes.now()) is None
+    return access.check_settings(request.checked_token, facts, now=changes.now()) is None
 
 
-def _admit(request: Any, job: IngestJob | None) -> Call | Refusal:
+def _admit(request: ApiRequest, job: IngestJob | None) -> Call | Refusal:
     """A call about the job, if the token may do what the job does; else the answer of no such job."""
     target = Target("", "", None) if job is None else _target(job)
     action = Action.WRITE if job is None else _action(job)
     now = changes.now()
-    no = access.check_settings(request.token, facts_of(request, action, target), now=now)
+    no = access.check_settings(request.checked_token, facts_of(request, action, target), now=now)
     if job is not None and no is None:
-        return Call(request, request.token, target, None, action, Allowed(), now)
+        return Call(request, request.checked_token, target, None, action, Allowed(), now)
     if no is not None and no.check != "permission":
         return no
-    return _no_such_job(request.token.public_id)
+    return _no_such_job(request.checked_token.public_id)
 
 
 def _no_such_job(token: str) -> Refusal:

@@ -4,21 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
-from urllib.parse import quote, urlencode
-
-import simplejson
 
 from apperate.database import shares
 from apperate.http import delivery
-from apperate.http.data_plane import raw_path_of
-from apperate.http.problems import JSON
 from apperate.kernel.json_text import dumps
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.answers import parquet_output, renderers
-from datasets.api import payment
-from datasets.api.endpoint import OUTDATED, Answer, Call, Outdated, data_endpoint, pairs, take_place
-from datasets.api.payment import Part
+from datasets.api.admission import Call, data_endpoint
 from datasets.query import parsing as queries
 from datasets.query.cursors import write_cursor
 from datasets.query.parsing import Query
@@ -26,18 +18,16 @@ from datasets.records import system_properties
 from datasets.records.schema import PropertyType
 from datasets.storage import exports, query_marks, reads
 from datasets.storage.catalog import Metadata
+from tokens.gate import payment
+from tokens.gate.answers import paging_headers, pairs
+from tokens.gate.calls import OUTDATED, Answer, Outdated, Part
+from tokens.gate.endpoint import take_place
 from tokens.rules.permissions import CORE, PREMIUM, Action
 
 SHORT_CHARACTERS = 100_000
 SHORT_QUESTION_CHARS = 500
 MANY = 100  # records, each with more to be written into it
-LINK_CHARS_MAX = 8_000
 SYSTEM_ERROR = "_system_error"
-
-
-def said(document: dict[str, Any], **facts: Any) -> Answer:
-    """An Answer with a JSON document."""
-    return Answer(simplejson.dumps(document).encode(), JSON, **facts)
 
 
 @data_endpoint(Action.READ)
@@ -219,13 +209,3 @@ def _body(
 
 def content_type(query: Query) -> str:
     return renderers.JSONP if query.callback else renderers.CONTENT_TYPES[query.format]
-
-
-def paging_headers(call: Call, cursor: str) -> dict[str, str]:
-    """Where the next page of an answer is. The link names no token: clients send theirs again."""
-    asked = [(name, value) for name, value in pairs(call.request.GET) if name not in ("token", "cursor")]
-    # The path is repeated as it was sent; what could end the link is escaped.
-    path = quote(raw_path_of(call.request.scope), safe="/%:@!$&'()*+,;=~-._")
-    link = f'<{path}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
-    headers = {"Apperate-Next-Cursor": cursor}
-    return headers | {"Link": link} if len(link) <= LINK_CHARS_MAX else headers

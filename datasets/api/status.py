@@ -1,7 +1,6 @@
 """What needs no token: whether the service is up, and that a route does not exist."""
 
 import time
-from typing import Any
 
 import simplejson
 from django.http import HttpResponse, HttpResponseBase
@@ -9,15 +8,16 @@ from django.http import HttpResponse, HttpResponseBase
 from apperate.http.problems import JSON, problem_response
 from apperate.kernel.refusals import Refusal
 from apperate.kernel.version import VERSION
+from tokens.gate.calls import ApiRequest
 
 
-async def status(request: Any) -> HttpResponseBase:
+async def status(request: ApiRequest) -> HttpResponseBase:
     """GET /v1/status."""
     document = {"status": "up", "version": VERSION, "time": int(time.time() * 1000)}
     return HttpResponse(simplejson.dumps(document), content_type=JSON)
 
 
-async def no_such_route(request: Any, **parts: str) -> HttpResponseBase:
+async def no_such_route(request: ApiRequest, **parts: str) -> HttpResponseBase:
     """Every other path of the API."""
     refusal = Refusal(
         "not-found",

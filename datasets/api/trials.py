@@ -10,14 +10,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from apperate.http.problems import API_PREFIXES
+from apperate.database.threads import in_thread
+from apperate.http.problems import API_PREFIXES, problem
 from apperate.kernel.refusals import Refusal
 from datasets.openapi.operation import DELETE, PUBLIC, SECRET, WRITE, Operation
 from datasets.openapi.operations import OPERATIONS
+from tokens.api import answers, documents
 from tokens.api.bodies import Wrong, moment, refusal_of
+from tokens.api.endpoints import body_of, said, token_endpoint, workspace_of
+from tokens.gate.calls import Answer, ApiRequest, Call
 from tokens.rules.permissions import CORE, Action
 from tokens.rules.vocabulary import Signature
-from tokens.trials.judging import Trial
+from tokens.trials.judging import Result, Trial
+from tokens.trials.runs import try_out
 
 FIELDS = ("method", "path", "origin", "referer", "signature", "at")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -150,3 +155,42 @@ def _at(value: Any, now: datetime) -> datetime | Wrong:
         return at
     is_near = at is not None and now <= at <= now + timedelta(days=DAYS_AHEAD_MAX)
     return at if at is not None and is_near else Wrong("a moment from now on, within a year")
+
+
+@token_endpoint
+async def test_token(call: Call, token_id: str) -> Answer | Refusal:
+    """POST /v1/tokens/ID/test: which check stops a request that is not sent. Changes nothing."""
+    body = await body_of(call)
+    asked = body if isinstance(body, Refusal) else parse(body, now=call.now)
+    if isinstance(asked, Refusal):
+        return asked
+    trial, at = asked
+
+    def work() -> Any:
+        token = answers.find(workspace_of(call), token_id, now=call.now)
+        if isinstance(token, Refusal):
+            return token
+        report = try_out(token, trial, now=call.now, at=at)
+        after = result_document(report.after, call.request) if report.after else None
+        return result_document(report.asked, call.request) | {
+            "now": result_document(report.now, call.request),
+            "afterActivation": after,
+            "curl": report.curl,
+        }
+
+    document = await in_thread(work)()
+    return document if isinstance(document, Refusal) else said(document)
+
+
+def result_document(result: Result, request: ApiRequest) -> dict[str, Any]:
+    """What all checks say at one moment, and the refusal that the request would be answered with."""
+    return {
+        "at": documents.moment(result.at),
+        "allowed": result.allowed,
+        "check": result.check,
+        "refusal": problem(result.refusal, request) if result.refusal else None,
+        "checks": [
+            {"name": checked.name, "passed": checked.passed, "detail": checked.detail}
+            for checked in result.checks
+        ],
+    }

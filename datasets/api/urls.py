@@ -1,7 +1,6 @@
 """The routes of the data plane, below /v1/. Segments are decoded one by one, after the path was split."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 from django.http import HttpResponseBase
@@ -10,8 +9,10 @@ from django.urls import path, re_path, register_converter
 from apperate.http.data_plane import Segment
 from apperate.http.problems import problem_response
 from apperate.kernel.refusals import Refusal
-from datasets.api import account, batch, catalog, docs, jobs, status, tokens, writing
+from datasets.api import account, batch, catalog, docs, jobs, status, trials, writing
+from tokens.api import endpoints as tokens
 from tokens.api.answers import AT_ONCE
+from tokens.gate.calls import ApiRequest
 from tokens.rules.permissions import CORE
 
 register_converter(Segment, "segment")
@@ -26,7 +27,7 @@ class ByMethod:
         self.policy = {method: getattr(view, "policy", None) for method, view in views.items()}
         markcoroutinefunction(self)
 
-    async def __call__(self, request: Any, **parts: str) -> HttpResponseBase:
+    async def __call__(self, request: ApiRequest, **parts: str) -> HttpResponseBase:
         view = self.views.get(request.method)
         if view is not None:
             return await view(request, **parts)
@@ -120,7 +121,7 @@ urlpatterns = [
     ),
     *(path(f"{ONE_TOKEN}/{what}", ByMethod(POST=tokens.at_once(what))) for what in AT_ONCE),
     path(f"{ONE_TOKEN}/rotate", ByMethod(POST=tokens.rotate_token)),
-    path(f"{ONE_TOKEN}/test", ByMethod(POST=tokens.test_token)),
+    path(f"{ONE_TOKEN}/test", ByMethod(POST=trials.test_token)),
     path(f"{ONE_TOKEN}/refusals", ByMethod(GET=tokens.read_refusals)),
     path(f"{ONE_TOKEN}/usage", ByMethod(GET=tokens.read_usage)),
     re_path(r"^", status.no_such_route),

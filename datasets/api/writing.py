@@ -1,7 +1,5 @@
 """The API that changes records one request at a time: writing JSON, deleting by key."""
 
-from typing import Any
-
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpResponseBase
@@ -12,19 +10,7 @@ from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.kernel.refusals import Refusal
 from datasets.api import job_documents
-from datasets.api.endpoint import (
-    OUTDATED,
-    Answer,
-    Call,
-    Outdated,
-    admit,
-    answered,
-    claim_of,
-    data_endpoint,
-    pairs,
-)
-from datasets.api.payment import Part
-from datasets.api.reading import said
+from datasets.api.admission import Call, admit, data_endpoint
 from datasets.jobs import making
 from datasets.models import Dataset
 from datasets.query import parameters
@@ -32,10 +18,13 @@ from datasets.records.schema import dataset_id
 from datasets.services import creating, writing
 from datasets.storage import catalog
 from tokens.gate.access import Allowed
+from tokens.gate.answers import pairs, said
+from tokens.gate.calls import OUTDATED, Answer, ApiRequest, Outdated, Part
+from tokens.gate.endpoint import answered, claim_of
 from tokens.rules.permissions import Action, Target
 
 
-async def write_records(request: Any, workspace: str, name: str) -> HttpResponseBase:
+async def write_records(request: ApiRequest, workspace: str, name: str) -> HttpResponseBase:
     """POST /v1/record/WS/ID: a JSON object or array of objects, all stored or none.
 
     A dataset that is not there is made for them when the workspace's secret token asks.
@@ -63,7 +52,7 @@ async def write_records(request: Any, workspace: str, name: str) -> HttpResponse
 write_records.policy = "token"  # type: ignore[attr-defined]
 
 
-def _to_create(request: Any, workspace: str, name: str, verdict: Call | Refusal) -> Call | None:
+def _to_create(request: ApiRequest, workspace: str, name: str, verdict: Call | Refusal) -> Call | None:
     """The call that makes the missing dataset, if that is all that was wrong and it was not declined."""
     if not isinstance(verdict, Refusal) or verdict.code != "not-found":
         return None  # Only the secret token of the workspace itself is told that a dataset is missing.
@@ -71,7 +60,7 @@ def _to_create(request: Any, workspace: str, name: str, verdict: Call | Refusal)
     if not isinstance(values, Refusal) and not values.get("createDatasetOnDemand", True):
         return None
     target = Target(str(dataset_id(workspace)), str(dataset_id(name)), None)
-    return Call(request, request.token, target, None, Action.WRITE, Allowed(), changes.now())
+    return Call(request, request.checked_token, target, None, Action.WRITE, Allowed(), changes.now())
 
 
 async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refusal | Outdated:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from apperate.http.parameters import Parameter
 from apperate.kernel.version import VERSION
 from datasets.openapi import schemas as openapi_schemas
 from datasets.openapi.operation import ANY, PUBLIC, SECRET, Operation
@@ -18,7 +19,6 @@ from datasets.openapi.refusals import Refusals, named_headers
 from datasets.openapi.schemas import ANSWERED, EVERY, HEADERS, SCHEMAS, TEXT, Json, record_schemas
 from datasets.openapi.token_schemas import TOKEN_SCHEMAS
 from datasets.query import parameters
-from datasets.query.parameters import Parameter
 from datasets.records.schema import Schema
 
 OPENAPI_VERSION = "3.1.0"

@@ -14,13 +14,13 @@ from urllib.parse import quote, urlencode
 
 from django.conf import settings
 
+from apperate.http.parameters import Parameter
 from apperate.kernel.refusals import REFUSALS
 from datasets import selectors
 from datasets.models import Dataset
 from datasets.openapi.operations import READ_DATA
 from datasets.pages import examples
 from datasets.query import parameters
-from datasets.query.parameters import Parameter
 from tokens.models import Status, Token
 from tokens.rules.token_format import TokenKind
 

@@ -26,7 +26,6 @@ from datasets.records.schema import is_storable
 CURSOR_CHARS_MAX = 8_000
 # An encrypted cursor is filled up to a multiple of this, so that its length tells little.
 BLOCK_BYTES = 128
-CURSOR_NEEDED = "the Apperate-Next-Cursor of an answer to the same query"
 SHARD_MAX = 32_767
 TAKEN_MAX = 10**12
 

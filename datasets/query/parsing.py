@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from apperate.http.parameters import COUNT_MAX, CURSOR_NEEDED, LIMIT_MAX
 from apperate.kernel.ranges import MOMENT, RANGES_NEEDED, Span, later, needs_calendar, parse_range
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.query import parameters
-from datasets.query.cursors import CURSOR_NEEDED, Place, question_of, read_cursor
+from datasets.query.cursors import Place, question_of, read_cursor
 from datasets.query.filters import All, Condition, parse_subattribute, parse_where
-from datasets.query.parameters import COUNT_MAX, DATE_FIELD_NEEDED, LIMIT_MAX
+from datasets.query.parameters import DATE_FIELD_NEEDED
 from datasets.records.schema import Schema
 
 KEYS_MAX = 2_000

@@ -12,12 +12,13 @@ from django.db import transaction
 
 from apperate.accounts.audit import trail
 from apperate.database import disk
+from apperate.http.parameters import ABSENT
 from apperate.kernel.json_text import loads_records
 from apperate.kernel.ranges import DATES_NEEDED, Span, parse_date_of_path
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.models import Deletion
 from datasets.query import parameters
-from datasets.query.parameters import ABSENT, SELECTING
+from datasets.query.parameters import SELECTING
 from datasets.records.checking import RecordChecker, Row
 from datasets.storage import limits, writes
 from datasets.storage.catalog import Metadata

@@ -1,0 +1,4 @@
+"""All SQL of records, and what is counted of their storage.
+
+Reads of the data plane, jobs and services import from here; it never imports them.
+"""

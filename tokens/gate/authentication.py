@@ -7,7 +7,6 @@ No session is looked at: a cookie never authorises the API. Source: http-api.md,
 import ipaddress
 import json
 import time
-from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 from django.conf import settings
@@ -19,6 +18,7 @@ from apperate.http.middleware import UNAVAILABLE, AsyncGetResponse
 from apperate.http.problems import JSON
 from apperate.kernel.refusals import Refusal, unavailable
 from tokens.gate import snapshots
+from tokens.gate.calls import ApiRequest
 from tokens.gate.failed_values import failed_values, too_many_failures
 from tokens.rules import signing, token_format
 
@@ -36,7 +36,7 @@ class TokenAuthentication:
         self.get_response = get_response
         markcoroutinefunction(self)
 
-    async def __call__(self, request: Any) -> HttpResponseBase:
+    async def __call__(self, request: ApiRequest) -> HttpResponseBase:
         if request.method == "OPTIONS":
             return preflight(request)
         request.token, request.token_refusal, request.token_value = None, None, ""
@@ -49,7 +49,7 @@ class TokenAuthentication:
             await self._look_up(request, value)
         return await self.get_response(request)
 
-    async def _look_up(self, request: Any, value: str) -> None:
+    async def _look_up(self, request: ApiRequest, value: str) -> None:
         parsed = token_format.parse(value)
         if parsed is None:
             request.token_refusal = failed(request, value)
@@ -65,7 +65,7 @@ class TokenAuthentication:
             request.token, request.token_value = snapshot, value
 
 
-def credential(request: Any) -> str | Refusal:
+def credential(request: ApiRequest) -> str | Refusal:
     """The one token value of a request, or why there is none: `?token=`, Bearer or X-API-Key."""
     if refusal := https_refusal(request):
         return refusal
@@ -107,12 +107,12 @@ def credential(request: Any) -> str | Refusal:
     return found[0][1]
 
 
-def may_be_in_body(request: Any) -> bool:
+def may_be_in_body(request: ApiRequest) -> bool:
     """Older clients send the token of their account calls in the body."""
     return request.method == "POST" and request.path.startswith("/account/")
 
 
-async def in_body(request: Any) -> str | Refusal | None:
+async def in_body(request: ApiRequest) -> str | Refusal | None:
     """The "token" of a JSON body of at most 64 KB, if there is one."""
     body = await request.read_body(bytes_max=TOKEN_BODY_BYTES_MAX)
     if isinstance(body, Refusal):
@@ -125,7 +125,7 @@ async def in_body(request: Any) -> str | Refusal | None:
     return value if isinstance(value, str) and value else None
 
 
-def failed(request: Any, value: str) -> Refusal:
+def failed(request: ApiRequest, value: str) -> Refusal:
     """The refusal of a value that is no token's, counted for the address that sent it."""
     wait_seconds = failed_values.count(client_address(request), at=time.monotonic())
     return unknown_token(value) if wait_seconds is None else too_many_failures(wait_seconds)
@@ -141,7 +141,7 @@ def unknown_token(value: str) -> Refusal:
     )
 
 
-def https_refusal(request: Any) -> Refusal | None:
+def https_refusal(request: ApiRequest) -> Refusal | None:
     """A token must not cross a network in clear when the installation serves https."""
     if not settings.SERVES_HTTPS or request.scheme == "https" or stays_on_this_machine(request):
         return None
@@ -154,7 +154,7 @@ def https_refusal(request: Any) -> Refusal | None:
     )
 
 
-def stays_on_this_machine(request: Any) -> bool:
+def stays_on_this_machine(request: ApiRequest) -> bool:
     """Whether a program here asked directly: a proxy here speaks for callers elsewhere."""
     if any(name.startswith("X-Forwarded-") or name == "Forwarded" for name in request.headers):
         return False
@@ -169,7 +169,7 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def preflight(request: Any) -> HttpResponse:
+def preflight(request: ApiRequest) -> HttpResponse:
     """The same answer for anyone: no token is looked at, and nothing is told about one."""
     return HttpResponse(
         "{}",

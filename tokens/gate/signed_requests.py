@@ -11,7 +11,6 @@ Source: http-api.md, Signing; security.md S25.
 import hashlib
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 
@@ -19,6 +18,7 @@ from apperate.database import pool
 from apperate.kernel.refusals import Refusal
 from tokens.gate import access
 from tokens.gate.access import Facts
+from tokens.gate.calls import ApiRequest
 from tokens.models import UsedSignature
 from tokens.rules import signatures, signing
 from tokens.rules.permissions import Action, Snapshot
@@ -32,13 +32,13 @@ ON CONFLICT (digest) DO NOTHING RETURNING 1
 """
 
 
-async def present(request: Any, *, now: datetime) -> Refusal | None:
+async def present(request: ApiRequest, *, now: datetime) -> Refusal | None:
     """Put together what is signed, for a token that takes signed requests only.
 
     The body is read into a file that moves to disk, and only when what came before it can hold.
     """
     request.signature = None
-    token: Snapshot | None = request.token
+    token = request.token
     if token is None or not token.signs(now=now) or not is_signed(request):
         return None
     presented = signing.Presented(
@@ -58,32 +58,35 @@ async def present(request: Any, *, now: datetime) -> Refusal | None:
     is_active = access.check_active(token, token.versions(now=now), Facts(Action.READ, None), now) is None
     if not is_active or signing.fault_before_body(presented):
         return None
-    refusal: Refusal | None = await request.hold_body(bytes_max=_body_bytes_max(token, now))
+    refusal = await request.hold_body(bytes_max=_body_bytes_max(token, now))
     if refusal is not None:
         return refusal.for_token(token.public_id)
+    if request.body_hash is None:
+        raise LookupError("of a signed request the body is hashed as it is read")
     signed = replace(presented.request, body_sha256=request.body_hash.hexdigest())
     request.signature = replace(presented, request=signed)
     return None
 
 
-def is_signed(request: Any) -> bool:
+def is_signed(request: ApiRequest) -> bool:
     """Whether a request carries a signature, well-formed or not."""
     scheme = request.headers.get("Authorization", "").partition(" ")[0]
     return bool(scheme.upper() == signing.ALGORITHM)
 
 
-async def claim(request: Any, *, now: datetime) -> Refusal | None:
+async def claim(request: ApiRequest, *, now: datetime) -> Refusal | None:
     """Take the signature of a request that changes something; refuse it when it was taken before."""
-    presented: signing.Presented | None = request.signature
+    presented = request.signature
     parts = signing.parse_authorization(presented.authorization) if presented else None
     if presented is None or parts is None or request.method in READING:
         return None
     # The header may be written in several ways, the signature in it in one.
-    digest = hashlib.sha256(f"{request.token.public_id} {parts.signature}".encode()).digest()
+    token_id = request.checked_token.public_id
+    digest = hashlib.sha256(f"{token_id} {parts.signature}".encode()).digest()
     # As long as any worker may still find its date in order, and a minute for the difference of clocks.
     expires_at = now + 2 * signing.WINDOW + timedelta(minutes=1)
     rows = await pool.fetch_all(CLAIM, {"digest": digest, "expires_at": expires_at}, repeat=False)
-    return None if rows else signatures.reused(presented.request.date).for_token(request.token.public_id)
+    return None if rows else signatures.reused(presented.request.date).for_token(token_id)
 
 
 def purge(*, now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""What an answer costs, and when it is paid: Part, ask(), settle(), give_up().
+"""What an answer costs, and when it is paid: ask(), settle(), give_up().
 
 An answer is paid for after its query, when its records are known. A question about values of priced data is
 paid for before: `where=close gt 100` tells something also when no record meets it, when it is cut, and when
@@ -9,61 +9,20 @@ Source: product.md, Credits: nothing free may differ between two states of price
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from apperate.kernel.refusals import Refusal
-from datasets.query.parsing import Query
-from datasets.storage.catalog import Metadata
 from tokens.gate import credits
-
-if TYPE_CHECKING:
-    from datasets.api.endpoint import Call
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The records of an answer that are of one dataset, which says what one costs.
-
-    `asks_values`: whether there are any is an answer too, and costs as much as one record. `found`: how many
-    there are, of which long ones may leave no room for others.
-    """
-
-    dataset: Metadata
-    records: int
-    asks_values: bool = False
-    found: int = 0
-
-    @property
-    def cost(self) -> int:
-        """In credits."""
-        return max(self.records, 1 if self.asks_values else 0) * self.dataset.credits_per_record
-
-    @property
-    def cost_of_found(self) -> int:
-        """What decides whether the answer fits in what is left: not how long the values are."""
-        return max(self.cost, self.found * self.dataset.credits_per_record)
-
-
-@dataclass(slots=True)
-class Bill:
-    """What a request has paid before its answer. `parts`: what it owes when no answer comes of it, and
-    `is_read` says that the records were read.
-    """
-
-    ahead: int = 0
-    parts: tuple[Part, ...] = ()
-    is_read: bool = False
+from tokens.gate.calls import Call, Dataset, Part, Question
 
 
 def total(parts: Sequence[Part]) -> int:
     return sum(part.cost for part in parts)
 
 
-def at_most(parts: Sequence[tuple[Metadata, Query]], *, records_max: int) -> int:
+def at_most(parts: Sequence[tuple[Dataset, Question]], *, records_max: int) -> int:
     """The most credits that these queries together may cost, in an answer of at most records_max records."""
     left, most = records_max, 0
     # The dearest first: of which datasets the records will be is not known.
@@ -75,13 +34,13 @@ def at_most(parts: Sequence[tuple[Metadata, Query]], *, records_max: int) -> int
 
 
 async def ask(
-    call: "Call", questions: Sequence[tuple[Metadata, Query]], *, records_max: int
+    call: Call, questions: Sequence[tuple[Dataset, Question]], *, records_max: int
 ) -> Refusal | None:
     """Pay what a question about values may cost before it is asked. Nothing for any other."""
     asked = [(dataset, query) for dataset, query in questions if dataset.is_priced]
     if not any(query.asks_values for _, query in asked):
         return None
-    bill: Bill = call.request.bill
+    bill = call.request.bill
     if call.allowed.limit is not None:
         most = at_most(asked, records_max=records_max)
         if bill.ahead < most:  # It may have been paid for an admission that turned out to be outdated.
@@ -94,19 +53,19 @@ async def ask(
     return None
 
 
-def begun(call: "Call", dataset: Metadata, query: Query) -> None:
+def begun(call: Call, dataset: Dataset, query: Question) -> None:
     """From here on a question about values is owed for, whatever comes of it."""
     if query.asks_values and dataset.is_priced:
-        bill: Bill = call.request.bill
+        bill = call.request.bill
         bill.parts += (Part(dataset, 0, asks_values=True),)
 
 
-def have_read(call: "Call", *parts: Part) -> None:
+def have_read(call: Call, *parts: Part) -> None:
     """From here on the answer is owed for: why it is not sent may depend on what it says."""
     call.request.bill.parts, call.request.bill.is_read = parts, True
 
 
-async def settle(call: "Call", cost: int) -> int | Refusal:
+async def settle(call: Call, cost: int) -> int | Refusal:
     """Pay `cost` in all: what the token has spent on CORE this month then. Only for a limited token."""
     limit = call.allowed.limit
     if limit is None:
@@ -123,16 +82,16 @@ async def settle(call: "Call", cost: int) -> int | Refusal:
     return await credits.used_this_month(token.token_id, limit=limit, now=call.now)
 
 
-def give_back(call: "Call", cost: int) -> None:
+def give_back(call: Call, cost: int) -> None:
     """Undo a part of what was paid: it was not the cost, or the answer cannot be sent."""
     if cost > 0:
         call.request.bill.ahead -= cost
         credits.give_back(call.token.token_id, cost, now=call.now)
 
 
-def give_up(call: "Call", *, is_owed: bool) -> tuple[Part, ...]:
+def give_up(call: Call, *, is_owed: bool) -> tuple[Part, ...]:
     """The end of a request that is refused: what it owes all the same, and what was paid beyond goes back."""
-    bill: Bill = call.request.bill
+    bill = call.request.bill
     owed = bill.parts if is_owed else ()
     give_back(call, bill.ahead - total(owed))
     return owed
@@ -148,6 +107,6 @@ def etag_key() -> bytes:
     return _key(b"etag")
 
 
-def cursor_key(dataset: Metadata) -> bytes:
+def cursor_key(dataset: Dataset) -> bytes:
     """Encrypts the cursors of priced data, which name a record that is not paid for yet; else empty."""
     return _key(b"cursor") if dataset.is_priced else b""

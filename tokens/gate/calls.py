@@ -1,0 +1,153 @@
+"""What passes through the gate: a request, the call it becomes when it is admitted, its bill, its answer.
+
+    ApiRequest        the request, and what the gate has found out about it
+    Call              a request that passed every check
+    Part, Bill        what of an answer costs, and what is paid before it
+    Answer            what a view wants to say; Outdated: it saw that it was admitted by stale metadata
+
+A dataset is known here by what the gate needs to know of it alone.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import IO, Any, Protocol
+
+from apperate.database import shares
+from apperate.http import delivery
+from apperate.http.data_plane import DataRequest
+from apperate.http.problems import JSON
+from apperate.kernel.refusals import Refusal
+from tokens.gate.access import Allowed
+from tokens.gate.throttling import Verdict
+from tokens.rules import signing
+from tokens.rules.permissions import Action, Snapshot, Target
+
+
+class Dataset(Protocol):
+    """What the gate needs to know of a dataset."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def workspace(self) -> str: ...
+    @property
+    def credits_per_record(self) -> int: ...
+    @property
+    def is_priced(self) -> bool: ...
+
+
+class Question(Protocol):
+    """What the gate needs to know of a query: whether its answer tells something of values, and how long
+    that answer is at most.
+    """
+
+    @property
+    def asks_values(self) -> bool: ...
+    @property
+    def records_at_most(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The records of an answer that are of one dataset, which says what one costs.
+
+    `asks_values`: whether there are any is an answer too, and costs as much as one record. `found`: how many
+    there are, of which long ones may leave no room for others.
+    """
+
+    dataset: Dataset
+    records: int
+    asks_values: bool = False
+    found: int = 0
+
+    @property
+    def cost(self) -> int:
+        """In credits."""
+        return max(self.records, 1 if self.asks_values else 0) * self.dataset.credits_per_record
+
+    @property
+    def cost_of_found(self) -> int:
+        """What decides whether the answer fits in what is left: not how long the values are."""
+        return max(self.cost, self.found * self.dataset.credits_per_record)
+
+
+@dataclass(slots=True)
+class Bill:
+    """What a request has paid before its answer. `parts`: what it owes when no answer comes of it, and
+    `is_read` says that the records were read.
+    """
+
+    ahead: int = 0
+    parts: tuple[Part, ...] = ()
+    is_read: bool = False
+
+
+class ApiRequest(DataRequest):
+    """A request of the API, and what the gate has found out about it."""
+
+    def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        super().__init__(scope, receive)
+        # Authentication: the token, or the reason why there is none.
+        self.token: Snapshot | None = None
+        self.token_refusal: Refusal | None = None
+        self.token_value = ""
+        # The checks: what of it is signed, its rate once it was counted, and the dataset that is told of it.
+        self.signature: signing.Presented | None = None
+        self.rate: Verdict | None = None
+        self.asked = 0
+        self.bill = Bill()
+        self.place: shares.Place | None = None  # of a long answer
+
+    @property
+    def checked_token(self) -> Snapshot:
+        """The token; first_checks() lets no request without one pass."""
+        if self.token is None:
+            raise LookupError("the request has no token, and was to be refused for it")
+        return self.token
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a view wants to say: 200, or 304 to whoever has it. `records` is what is charged and counted.
+
+    `parts` says of which dataset they are when it is not the call's alone. `file` has the body instead, from
+    where it stands, with that many bytes left; it is closed here. `settled` runs when the answer is paid for.
+    """
+
+    body: bytes
+    content_type: str = JSON
+    records: int = 0
+    is_free: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    file: IO[bytes] | None = None
+    file_bytes: int = 0
+    settled: Callable[[], Awaitable[None]] | None = None
+
+    def etag(self, *more: str, key: bytes = b"") -> str:
+        """Names the bytes of the answer, and the next page it leads to."""
+        cursor = self.headers.get("Apperate-Next-Cursor", "")
+        return delivery.etag_of(self.body, self.content_type, cursor, *more, key=key)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that passed every check: who asks, what for, and when (the database's time)."""
+
+    request: ApiRequest
+    token: Snapshot
+    target: Target
+    dataset: Dataset | None
+    action: Action
+    allowed: Allowed
+    now: datetime
+
+
+class Outdated:
+    """What a view returns when it saw that the call was admitted by metadata that is no longer true."""
+
+
+OUTDATED = Outdated()
+View = Callable[..., Awaitable[Answer | Refusal | Outdated]]
+Admit = Callable[[bool], Awaitable[Call | Refusal]]
