@@ -88,7 +88,7 @@ def test_an_empty_project_breaks_no_contract(empty_project: Path) -> None:
         ("tokens.services.rows", "tokens.api.documents", IN_TOKENS),
         ("tokens.api.answers", "tokens.pages.forms", IN_TOKENS),
         ("datasets.records.schema", "datasets.query.parsing", IN_DATASETS),
-        ("datasets.storage.reads", "datasets.jobs.files", IN_DATASETS),
+        ("datasets.storage.reads", "datasets.jobs.making", IN_DATASETS),
         ("datasets.jobs.making", "datasets.api.reading", IN_DATASETS),
         ("datasets.api.catalog", "datasets.pages.forms", IN_DATASETS),
         ("tokens.gate.snapshots", "tokens.services.lifecycle", DATA_PLANE),

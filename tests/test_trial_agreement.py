@@ -16,6 +16,7 @@ from apperate.database.clock import database_now
 from apperate.kernel.refusals import REFUSALS
 from tests.data_plane_client import DataPlaneClient
 from tests.factories import LONG_AGO, DatasetFactory
+from tests.installation import ROOT
 from tests.refused_requests import (
     REQUEST_SITUATIONS,
     TOKEN_SITUATIONS,
