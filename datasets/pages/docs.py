@@ -13,13 +13,19 @@ from datetime import datetime
 from urllib.parse import quote, urlencode
 
 from django.conf import settings
+from django.http import HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
 
+from apperate.accounts.decorators import MemberRequest, workspace_member
+from apperate.database.clock import database_now
 from apperate.http.parameters import Parameter
 from apperate.kernel.refusals import REFUSALS
 from datasets import selectors
 from datasets.models import Dataset
 from datasets.openapi.operations import READ_DATA
 from datasets.pages import examples
+from datasets.pages.datasets import load
 from datasets.query import parameters
 from tokens.models import Status, Token
 from tokens.rules.token_format import TokenKind
@@ -174,3 +180,24 @@ def _field(found: Parameter, value: str, dataset: Dataset) -> Field:
 def refusals() -> list[tuple[int, str, str]]:
     """(status, code, title) of everything that a read may be refused with."""
     return [(REFUSALS[code][0], code, REFUSALS[code][1]) for code in READ_DATA.codes]
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+
+@require_safe
+@workspace_member
+def dataset_docs(request: MemberRequest, name: str) -> HttpResponseBase:
+    """Sent by its own form: htmx gets the request alone, and the page then asks the API for its answer."""
+    dataset = load(request, name)
+    asked = request_of(dataset, request.GET.dict(), now=database_now())
+    context = {
+        "dataset": dataset,
+        "asked": asked,
+        "columns": selectors.columns_of(dataset),
+        "parameters": list(parameters.of("read").values()),
+        "refusals": refusals(),
+    }
+    response = render(request, "datasets/html#request" if request.htmx else "datasets/html", context)
+    response.headers["Vary"] = "HX-Request"
+    return response

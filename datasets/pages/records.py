@@ -14,12 +14,19 @@ from urllib.parse import urlencode
 
 import simplejson
 from django.db import OperationalError, transaction
+from django.http import HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
 
+from apperate.accounts.decorators import MemberRequest, workspace_member
+from apperate.database.clock import database_now
 from apperate.kernel.json_text import DECODER
 from apperate.kernel.refusals import Refusal
 from datasets import selectors
 from datasets.answers import renderers
 from datasets.models import Dataset
+from datasets.pages.datasets import load
 from datasets.query import parsing as queries
 from datasets.query.cursors import write_cursor
 from datasets.records.schema import PropertyType, Schema, is_storable
@@ -145,3 +152,29 @@ def _cell(value: object) -> str:
         return ""
     shown = value if isinstance(value, str) else simplejson.dumps(value, ensure_ascii=False, use_decimal=True)
     return shown if len(shown) <= CELL_CHARS_MAX else f"{shown[:CELL_CHARS_MAX]}…"
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+
+@require_safe
+@workspace_member
+def dataset_records(request: MemberRequest, name: str) -> HttpResponseBase:
+    dataset = load(request, name)
+    found = records_of(dataset, request.GET.dict(), now=database_now())
+    return render(request, "datasets/html", {"dataset": dataset, "found": found})
+
+
+@require_safe
+@workspace_member
+def dataset_records_csv(request: MemberRequest, name: str) -> HttpResponseBase:
+    """The records of one page of the browser, as a file; the page says what is wrong with a choice."""
+    dataset = load(request, name)
+    found = records_of(dataset, request.GET.dict(), now=database_now())
+    if found.fault:
+        return redirect(f"{reverse('datasets:records', args=[dataset.name])}?{request.GET.urlencode()}")
+    return HttpResponse(
+        csv_of(dataset, found),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{dataset.name}.csv"'},
+    )

@@ -9,8 +9,17 @@ Whether stored records allow it is decided by editing.edit_dataset(), which coun
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from django.contrib import messages
+from django.http import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from apperate.accounts.decorators import MemberRequest, workspace_admin
+from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
+from datasets.pages.datasets import load
 from datasets.records.schema import Property, PropertyType, Schema, parse_schema
+from datasets.services import editing
 
 TYPES = tuple(found.value for found in PropertyType)
 NEW = "new"
@@ -85,3 +94,29 @@ def _taken(name: str) -> Refusal:
     return Refusal(
         "invalid-values", f"There is a property {name} already.", received=name, needed="another name"
     )
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@workspace_admin
+def dataset_schema(request: MemberRequest, name: str) -> HttpResponseBase:
+    """A schema that stored records break is refused with their number, and stays in the form."""
+    dataset = load(request, name)
+    context = {
+        "dataset": dataset,
+        "rows": rows_of(dataset.schema),
+        "added": empty_row(),
+    }
+    if request.method != "POST":
+        return render(request, "datasets/schema.html", context)
+    rows, added, outcome = edited(dataset.schema, request.POST.dict())
+    if not isinstance(outcome, Refusal):
+        saved = editing.edit_dataset(dataset=dataset, schema=outcome, by=request.user, now=database_now())
+        if not isinstance(saved, Refusal):
+            messages.success(request, f"The schema of {dataset.name} is saved.")
+            return redirect("datasets:detail", dataset.name)
+        outcome = saved
+    context |= {"rows": rows, "added": added, "refusal": outcome.in_words, "faults": outcome.errors}
+    return render(request, "datasets/schema.html", context, status=422)
