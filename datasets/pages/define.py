@@ -98,7 +98,7 @@ def _fault(detail: str, needed: str) -> Refusal:
 # --- views ---------------------------------------------------------------------------------------
 
 
-TEMPLATE = "datasets/html"
+TEMPLATE = "datasets/define.html"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -198,6 +198,8 @@ def dataset_docs(request: MemberRequest, name: str) -> HttpResponseBase:
         "parameters": list(parameters.of("read").values()),
         "refusals": refusals(),
     }
-    response = render(request, "datasets/html#request" if request.htmx else "datasets/html", context)
+    response = render(
+        request, "datasets/docs.html#request" if request.htmx else "datasets/docs.html", context
+    )
     response.headers["Vary"] = "HX-Request"
     return response

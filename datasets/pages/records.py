@@ -162,7 +162,7 @@ def _cell(value: object) -> str:
 def dataset_records(request: MemberRequest, name: str) -> HttpResponseBase:
     dataset = load(request, name)
     found = records_of(dataset, request.GET.dict(), now=database_now())
-    return render(request, "datasets/html", {"dataset": dataset, "found": found})
+    return render(request, "datasets/records.html", {"dataset": dataset, "found": found})
 
 
 @require_safe

@@ -136,7 +136,7 @@ def first_steps(request: MemberRequest) -> HttpResponseBase:
     now = database_now()
     steps = steps_of(request.workspace, now=now)
     context = {"steps": steps, "now": now, "api_base": f"{settings.PUBLIC_URL}/v1"}
-    return render(request, "datasets/html#steps" if request.htmx else "datasets/html", context)
+    return render(request, "datasets/start.html#steps" if request.htmx else "datasets/start.html", context)
 
 
 @require_POST
