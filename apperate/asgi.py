@@ -6,6 +6,7 @@ Source: architecture.md, Server.
 """
 
 import asyncio
+import gc
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ from tokens.gate.throttling import buckets  # noqa: E402
 # More than shares.py gives to requests, so that work in the background finds one too.
 THREADS_MAX = 24
 SWITCH_SECONDS = 0.001
+# So many objects more than were let go are looked through at a time; by default 700, and all of them often.
+GARBAGE_THRESHOLD = 50_000
 # What asks whether the process lives does not wait for pages.
 ALWAYS_ANSWERED = {"/livez", "/readyz"}
 
@@ -93,6 +96,11 @@ async def startup() -> None:
     """A database that is away does not stop the worker: requests are 503 until it answers."""
     # Threads that compute let the event loop go on sooner than after Python's 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
+    # What the start has made stays. Looking through it for garbage, as a long body makes the interpreter do,
+    # would stop the worker for 50 ms each time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
     shares.clear()
     await pools.open()

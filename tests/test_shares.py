@@ -277,6 +277,24 @@ def test_work_in_threads_is_shared_too(api: DataPlaneClient, monkeypatch: pytest
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_token_writes_one_long_body_at_a_time(
+    api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares.LONG_WRITES, "seconds_max", 0.05)
+    token = TokenFactory(settings={"all_datasets_write": True})
+    DatasetFactory(workspace=token.workspace, name="PRICES")
+    url = f"/v1/record/{token.workspace.name}/PRICES?token={token.test_value}"
+    records = [{"ticker": f"A{n}", "date": "2024-01-01"} for n in range(3_000)]
+
+    written = api.post(url, records)
+    shares.LONG_WRITES.enter(Asker(token.pk, token.workspace_id))
+    refused, short = api.post(url, records), api.post(url, records[:1])
+
+    assert (written.status, short.status) == (200, 200)
+    assert refused.code == "rate-limited" and "1 long writes at a time" in refused.json()["detail"]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_long_answer_keeps_its_place_until_it_is_sent(
     api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,6 +237,8 @@ SLOW = Shares(
 )  # fmt: skip
 # Work with the ORM in a thread: writing, lists, the token API.
 THREADS = Shares("requests that write or list", places=6, of_token=2, of_workspace=2, seconds_max=2.0)
+# Many records in one request: each of them is checked, and then the database is busy with them for seconds.
+LONG_WRITES = Shares("long writes", places=2, of_token=1, of_workspace=1, seconds_max=5.0)
 # Answers that may be long: the place is kept until little of it is left to be sent.
 ANSWERS = Shares("answers of many records", places=6, of_token=4, of_workspace=5, seconds_max=5.0)
 # Work on long bodies in a thread. It holds the interpreter, so there is little of it at a time; nobody is
@@ -281,7 +283,7 @@ slow = Slow()
 def clear() -> None:
     """Forget all, as at the start of the process."""
     slow.clear()
-    for shares in (QUICK, SLOW, THREADS, ANSWERS, BODIES, PARSING, EXPORTS, PAGES):
+    for shares in (QUICK, SLOW, THREADS, LONG_WRITES, ANSWERS, BODIES, PARSING, EXPORTS, PAGES):
         shares.clear()
 
 

@@ -1,11 +1,14 @@
 """The API that changes records one request at a time: writing JSON, deleting by key."""
 
+from collections.abc import Callable
+
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpResponseBase
 
 from apperate.accounts.idempotency import Document, once
 from apperate.accounts.models import Workspace
+from apperate.database import shares
 from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.kernel.refusals import Refusal
@@ -22,6 +25,8 @@ from tokens.gate.answers import pairs, said
 from tokens.gate.calls import OUTDATED, Answer, ApiRequest, Outdated, Part
 from tokens.gate.endpoint import answered, claim_of
 from tokens.rules.permissions import Action, Target
+
+LONG_BODY_BYTES = 100_000
 
 
 async def write_records(request: ApiRequest, workspace: str, name: str) -> HttpResponseBase:
@@ -87,7 +92,7 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
         ready = writing.checked(call.dataset, body, now=call.now) if call.dataset else None
         return once(claim_of(call), lambda: work(ready), now=call.now)
 
-    document = await in_thread(write)()
+    document = await (_in_turn(write) if len(body) > LONG_BODY_BYTES else in_thread(write)())
     dataset = call.dataset
     if dataset is None:
         dataset = await catalog.find(call.target.workspace, call.target.name, fresh=True)
@@ -97,6 +102,12 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
         return document
     parts = (Part(dataset, sum(counts)),) if dataset else ()
     return said(document, parts=parts, is_free=True)
+
+
+async def _in_turn(write: Callable[[], Document | Refusal]) -> Document | Refusal:
+    """A long body keeps a core busy for seconds: of a token one at a time."""
+    async with shares.LONG_WRITES.place(shares.asker.get()):
+        return await in_thread(write)()
 
 
 def _created(call: Call, body: bytes) -> int | Refusal:
