@@ -85,9 +85,15 @@ async def lifespan(receive: Any, send: Any) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await startup()
+            # What the start has made stays. Looking through it for garbage, as a long body makes the
+            # interpreter do, would stop the worker for 50 ms each time.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GARBAGE_THRESHOLD)
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await shutdown()
+            gc.unfreeze()
             await send({"type": "lifespan.shutdown.complete"})
             return
 
@@ -96,11 +102,6 @@ async def startup() -> None:
     """A database that is away does not stop the worker: requests are 503 until it answers."""
     # Threads that compute let the event loop go on sooner than after Python's 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
-    # What the start has made stays. Looking through it for garbage, as a long body makes the interpreter do,
-    # would stop the worker for 50 ms each time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
     shares.clear()
     await pools.open()
