@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What is compiled once need not be compiled by each of the many processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help run test coverage check lock packages pictures recording clean clients dev chromium node
+.PHONY: help run test quick coverage check lock packages pictures recording clean clients dev chromium node
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -22,6 +22,9 @@ run: $(VENV)/installed  ## start Apperate: database, server and background work 
 # Two at a time; the tests of one file stay together, because they share what they start.
 test: dev chromium clients  ## run every test (PYTEST_ARGS="-k …" for some)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+quick: dev  ## the tests that need neither a browser nor a running server, for the loop while working
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not browser and not server" $(PYTEST_ARGS)
 
 coverage: dev chromium clients  ## run every test and show what they cover, by module (slower)
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \
