@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.credit_race import LIMIT, Race, race  # noqa: E402  The path is set first.
-from tests.installation import started  # noqa: E402
+from tests.support.installation import started  # noqa: E402
+from tests.support.load.credit_race import LIMIT, Race, race  # noqa: E402  The path is set first.
 
 
 def main() -> None:

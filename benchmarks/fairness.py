@@ -13,7 +13,8 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.hostile import (
+from tests.support.installation import started
+from tests.support.load.hostile import (
     CLIENTS,
     Fair,
     Seen,
@@ -25,7 +26,6 @@ from tests.hostile import (
     slow,
     write,
 )
-from tests.installation import started
 
 WANTED_MILLISECONDS = 100
 TIMES_QUIET = 5

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.installation import Demo, started
+from tests.support.installation import Demo, started
 
 POLL_SECONDS = 0.05
 SAMPLED_LINES = 100_000

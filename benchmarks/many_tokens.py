@@ -18,8 +18,8 @@ import pytest  # noqa: E402  The models are ready first.
 from django.db import connection  # noqa: E402
 from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
-from tests.data_plane_client import DataPlaneClient  # noqa: E402
-from tests.many_tokens import Account, fill, statements  # noqa: E402
+from tests.support.data_plane_client import DataPlaneClient  # noqa: E402
+from tests.support.load.many_tokens import Account, fill, statements  # noqa: E402
 from tokens.gate.snapshots import LOAD  # noqa: E402
 from tokens.rules import token_format  # noqa: E402
 

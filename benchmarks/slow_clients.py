@@ -8,8 +8,8 @@ import statistics
 import sys
 import time
 
-from tests.installation import Demo, started
-from tests.slow_clients import CONNECTIONS, KINDS, held, probe
+from tests.support.installation import Demo, started
+from tests.support.load.slow_clients import CONNECTIONS, KINDS, held, probe
 
 WANTED_MILLISECONDS = 500
 

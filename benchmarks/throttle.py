@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.credit_race import Race  # noqa: E402  The path is set first.
-from tests.installation import started  # noqa: E402
-from tests.throttle_race import race  # noqa: E402
+from tests.support.installation import started  # noqa: E402
+from tests.support.load.credit_race import Race  # noqa: E402  The path is set first.
+from tests.support.load.throttle_race import race  # noqa: E402
 from tokens.gate.throttling import Rate  # noqa: E402
 
 RATES = (Rate(20, 20), Rate(50, 10), Rate(100, 100))

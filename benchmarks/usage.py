@@ -19,7 +19,7 @@ from django.test import Client  # noqa: E402
 from django.test.utils import setup_databases, teardown_databases  # noqa: E402
 
 from apperate.accounts.models import Role, Workspace  # noqa: E402
-from tests.factories import DatasetFactory, MembershipFactory, TokenFactory  # noqa: E402
+from tests.support.factories import DatasetFactory, MembershipFactory, TokenFactory  # noqa: E402
 from tokens.usage.periods import PERIODS  # noqa: E402
 
 TOKENS, DATASETS, TIMES = 50, 3, 5

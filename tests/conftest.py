@@ -14,11 +14,11 @@ from django.test import Client, TransactionTestCase
 from psycopg import sql
 
 from apperate.accounts.models import Membership, Role, User, Workspace
-from tests.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceFactory
+from tests.support.factories import PASSWORD, MembershipFactory, UserFactory, WorkspaceFactory
 
 if TYPE_CHECKING:
-    from tests.data_plane_client import DataPlaneClient
-    from tests.installation import Demo
+    from tests.support.data_plane_client import DataPlaneClient
+    from tests.support.installation import Demo
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = [
@@ -109,7 +109,7 @@ def empty_tables() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Where installations that were started once are kept, for all workers of a run; pytest tidies it up."""
-    from tests.installation import Installation
+    from tests.support.installation import Installation
 
     base = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
@@ -190,7 +190,7 @@ def membership(owner: User, workspace: Workspace) -> Iterator[Membership]:
 @pytest.fixture(scope="session")
 def demo() -> Iterator["Demo"]:
     """The server that `manage.py up` starts, with two workers, the demo, and a delay of five seconds."""
-    from tests.installation import Demo, started
+    from tests.support.installation import Demo, started
 
     with started(Demo) as demo:
         yield demo
@@ -199,7 +199,7 @@ def demo() -> Iterator["Demo"]:
 @pytest.fixture
 def api(transactional_db: None) -> Iterator["DataPlaneClient"]:
     """The data plane, with its background work, in this process."""
-    from tests.data_plane_client import DataPlaneClient  # It sets the whole application up.
+    from tests.support.data_plane_client import DataPlaneClient  # It sets the whole application up.
 
     client = DataPlaneClient()
     yield client

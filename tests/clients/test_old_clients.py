@@ -12,7 +12,7 @@ import pytest
 from tests.clients import installed, listed
 from tests.clients.listed import Row
 from tests.clients.recorder import Exchange, Recorder
-from tests.installation import Demo
+from tests.support.installation import Demo
 
 pytestmark = pytest.mark.server
 

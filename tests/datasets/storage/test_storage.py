@@ -1,0 +1,350 @@
+"""The storage of a plan: counted as it is written, never passed, and free again when data is erased."""
+# ruff: noqa: F811 - what takes a fixture names it as it is imported.
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+
+from apperate.accounts.models import Workspace
+from apperate.accounts.plans import PLANS
+from apperate.database.clock import database_now
+from apperate.kernel.json_text import dumps
+from apperate.kernel.refusals import Refusal
+from datasets.jobs import making, uploads
+from datasets.jobs import run as job_run
+from datasets.models import (
+    Dataset,
+    Deletion,
+    IngestJob,
+    StagedFile,
+    StorageReservation,
+)
+from datasets.services import editing, trash, writing
+from datasets.services.writing import IngestOptions
+from datasets.storage import job_files, limits, recount, writes
+from tests.datasets.api.test_data_api import ingest_dir  # noqa: F401  fixture
+from tests.support.factories import DatasetFactory, WorkspaceFactory
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir")]
+SCHEMA = {
+    "type": "object",
+    "properties": {"k": {"type": "string"}, "v": {"type": ["string", "null"]}},
+    "required": ["k"],
+}
+
+
+@pytest.fixture
+def things(workspace: Workspace) -> Dataset:
+    Workspace.objects.filter(pk=workspace.pk).update(plan="launch")
+    workspace.refresh_from_db()
+    return dataset_of(workspace)
+
+
+def dataset_of(workspace: Workspace, **facts: Any) -> Dataset:
+    return DatasetFactory(workspace=workspace, schema_json=SCHEMA, column_mapping={"key": "k"}, **facts)
+
+
+Limit = Callable[[int], None]
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
+    def of(size_bytes: int) -> None:
+        monkeypatch.setitem(PLANS, "launch", replace(PLANS["launch"], storage_bytes_max=size_bytes))
+
+    return of
+
+
+def record(key: object, chars: int = 10) -> dict[str, str]:
+    return {"k": str(key), "v": "é" * chars}
+
+
+def size_of(found: dict[str, str]) -> int:
+    return len(dumps(found).encode()) + len(found["k"].encode()) + limits.ROW_BYTES
+
+
+def write(dataset: Dataset, *records: dict[str, str], replaces: bool = False) -> int | Refusal:
+    return writing.write_records(
+        dataset_id=dataset.pk, body=dumps(list(records)).encode(), replaces=replaces, now=database_now()
+    )
+
+
+def send(dataset: Dataset, *records: dict[str, str], replaces: bool = False) -> IngestJob | Refusal:
+    body = "\n".join(map(dumps, records)).encode()
+    return making.create(
+        dataset_id=dataset.pk, file=BytesIO(body), options=IngestOptions(replaces), now=database_now()
+    )
+
+
+def run(job: IngestJob | Refusal) -> IngestJob:
+    assert isinstance(job, IngestJob), job
+    job_run.run(job)
+    job.refresh_from_db()
+    return job
+
+
+def used(workspace: Workspace) -> int:
+    return limits.usage_of(workspace.pk).used
+
+
+def delete(dataset: Dataset, key: str) -> None:
+    selection = writes.Selection(key)
+    making.delete_records(dataset_id=dataset.pk, selection=selection, token_id=None, now=database_now())
+
+
+def refused(found: object, *said: str) -> Refusal:
+    assert isinstance(found, Refusal), found
+    assert (found.status, found.code) == (507, "storage-limit")
+    words = f"{found.detail} {found.received} {found.needed}"
+    for part in said:
+        assert part in words
+    return found
+
+
+# --- what is counted --------------------------------------------------------------------------------------
+
+
+def test_a_record_counts_its_json_its_index_and_its_place(things: Dataset) -> None:
+    write(things, record("é", 7))
+
+    assert used(things.workspace) == len('{"k":"é","v":"ééééééé"}'.encode()) + len("é".encode()) + 100
+
+
+def test_only_what_was_stored_counts(things: Dataset) -> None:
+    write(things, record("a"), record("b"), record("a", 500))
+
+    write(things, record("a", 1), record("c"))
+
+    assert used(things.workspace) == 3 * size_of(record("a"))
+
+
+def test_what_is_replaced_counts_no_more(things: Dataset) -> None:
+    write(things, record("a"), record("b", 100))
+
+    write(things, record("b", 3), record("c"), record("c", 4), replaces=True)
+
+    expected = size_of(record("a")) + size_of(record("b", 3)) + size_of(record("c", 4))
+    assert used(things.workspace) == expected
+    assert recount.recount(things.workspace_id) == 0
+
+
+def test_a_job_counts_like_a_write(things: Dataset) -> None:
+    write(things, record("a", 9))
+
+    ended = run(send(things, record("a"), record("b"), record("b", 400), replaces=True))
+
+    assert (ended.status, ended.stored) == ("INGESTED", 2)
+    assert used(things.workspace) == size_of(record("a")) + size_of(record("b", 400))
+    assert not StagedFile.objects.exists() and not StorageReservation.objects.exists()
+
+
+def test_deleted_records_count_until_they_are_gone(things: Dataset) -> None:
+    write(things, record("a"), record("b"))
+    before = used(things.workspace)
+
+    delete(things, "a")
+    assert used(things.workspace) == before
+
+    Deletion.objects.update(deleted_at=database_now() - timedelta(days=1, seconds=1))
+    trash.purge(now=database_now())
+    assert used(things.workspace) == size_of(record("b"))
+
+
+def test_restored_records_count_once_and_those_that_stay_away_not_at_all(things: Dataset) -> None:
+    write(things, record("a", 50), record("b"))
+    delete(things, "a")
+    write(things, record("a", 2))
+
+    outcome = trash.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now())
+
+    assert outcome == trash.Restored(0, 1)
+    assert used(things.workspace) == size_of(record("a", 2)) + size_of(record("b"))
+
+
+def test_a_deleted_dataset_counts_until_it_is_erased(things: Dataset) -> None:
+    write(things, record("a"))
+    before = used(things.workspace)
+
+    editing.delete_dataset(dataset=things, by=None, now=database_now())
+    assert used(things.workspace) == before
+
+    trash.purge(now=database_now() + timedelta(days=1))
+    assert not Dataset.objects.filter(pk=things.pk).exists()
+    assert used(things.workspace) == 0
+
+
+def test_the_file_of_a_job_counts_until_its_records_do(things: Dataset) -> None:
+    job = send(things, record("a", 1_000))
+    assert isinstance(job, IngestJob)
+    assert used(things.workspace) == job_files.body_bytes(job) == job.size_bytes > 2_000
+
+    run(job)
+
+    assert used(things.workspace) == size_of(record("a", 1_000))
+    assert not job_files.body(job).exists()
+
+
+def test_the_file_of_a_failed_job_counts_as_long_as_it_is_kept(things: Dataset) -> None:
+    job = run(send(things, {"k": "a", "v": "x"}, {"wrong": "x" * 500}, {"wrong": "y"}))
+    assert job.status == "INGESTED"  # Two lines were not valid.
+    failed = run(send(things, {"wrong": "x" * 500}))
+    assert failed.status == "ERROR"
+    assert used(things.workspace) == size_of({"k": "a", "v": "x"}) + failed.size_bytes
+
+    long_ago = database_now() - timedelta(days=2)
+    IngestJob.objects.update(ended_at=long_ago)
+    os.utime(job_files.folder(failed), (long_ago.timestamp(), long_ago.timestamp()))
+    job_files.purge(now=database_now())
+
+    assert used(things.workspace) == size_of({"k": "a", "v": "x"})
+
+
+def upload(workspace: Workspace, body: bytes, name: str = "NEW") -> uploads.Upload | Refusal:
+    by = workspace.memberships.get().user
+    return uploads.keep(
+        workspace=workspace, by=by, name=name, file_name="new.csv", chunks=[body], now=database_now()
+    )
+
+
+def test_an_upload_counts_until_it_is_a_dataset(things: Dataset, admin: Any) -> None:
+    workspace = things.workspace
+    kept = upload(workspace, b"k,v\n" + b"".join(b"%d,x\n" % n for n in range(300)))
+    assert isinstance(kept, uploads.Upload)
+    assert used(workspace) == kept.size_bytes
+
+    job = uploads.finish(
+        upload=kept, workspace=workspace, mapping={"key": "k"}, title="", by=admin, now=database_now()
+    )
+
+    assert isinstance(job, IngestJob), job
+    assert used(workspace) == kept.size_bytes, "the job's copy counts in its place"
+    run(job)
+    assert recount.recount(workspace.pk) == 0
+    assert StagedFile.objects.count() == 0
+
+
+# --- the limit --------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_does_not_fit_is_refused_with_what_is_used(things: Dataset, limit: Limit) -> None:
+    write(things, record("a"))
+    one = size_of(record("a"))
+    limit(2 * one - 1)
+
+    refused(write(things, record("b")), f"{one:,} of {2 * one - 1:,} bytes", "Delete for good", "Launch plan")
+
+    assert used(things.workspace) == one
+    assert writes.sizes([things.pk])[things.pk].records == 1
+    limit(2 * one)
+    assert write(things, record("b")) == 1
+
+
+def test_at_the_limit_nothing_more_is_written_until_something_is_erased(
+    things: Dataset, limit: Limit
+) -> None:
+    write(things, record("a"), record("b"))
+    limit(used(things.workspace))
+
+    refused(write(things, record("c")))
+    refused(write(things, record("a", 1), replaces=True))
+    refused(send(things, record("c")))
+    delete(things, "a")
+    refused(write(things, record("c")))
+    outcome = trash.erase_deletion(deletion=Deletion.objects.get(), by=None, now=database_now())
+    assert outcome == trash.Erased(is_done=True)
+
+    assert write(things, record("c")) == 1
+    refused(write(things, record("d")))
+
+
+def test_a_restore_needs_no_more_room_than_the_trash(things: Dataset, limit: Limit) -> None:
+    write(things, record("a"))
+    delete(things, "a")
+    limit(used(things.workspace))
+
+    outcome = making.restore_deletion(deletion=Deletion.objects.get(), by=None, now=database_now())
+
+    assert outcome == trash.Restored(1, 0)
+
+
+def test_a_plan_without_limit_is_never_full(things: Dataset) -> None:
+    Workspace.objects.update(plan="business")
+
+    assert limits.Usage(10**18, None).refusal(10**18) is None
+    assert write(things, record("a")) == 1
+
+
+def test_another_workspace_is_not_concerned(things: Dataset, limit: Limit) -> None:
+    other = dataset_of(WorkspaceFactory(plan="launch"))
+    write(things, record("a"))
+    limit(size_of(record("a")))
+
+    assert write(other, record("a")) == 1
+    refused(write(things, record("b")))
+
+
+def together(work: Callable[[int], None], count: int = 8) -> None:
+    """Run at the same moment, each on a connection of its own."""
+    barrier, faults = threading.Barrier(count), []
+
+    def one(number: int) -> None:
+        try:
+            barrier.wait()
+            work(number)
+        except BaseException as error:
+            faults.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults, faults
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_eight_writers_one_byte_under_the_limit_never_pass_it(
+    things: Dataset, limit: Limit, replaces: bool
+) -> None:
+    """The room of five records, less a byte, and eight writers of forty: four are stored."""
+    one = size_of(record("0-00"))
+    limit(5 * one - 1)
+    outcomes: list[object] = []
+
+    def work(number: int) -> None:
+        for at in range(5):
+            outcomes.append(write(things, record(f"{number}-{at:02}"), replaces=replaces))
+
+    together(work)
+
+    assert outcomes.count(1) == 4
+    assert sum(isinstance(found, Refusal) and found.code == "storage-limit" for found in outcomes) == 36
+    assert used(things.workspace) == 4 * one
+    assert recount.recount(things.workspace_id) == 0
+
+
+def test_writers_of_the_same_records_count_them_once(things: Dataset) -> None:
+    def work(number: int) -> None:
+        for at in range(12):
+            write(things, *(record(key, number + at) for key in "cab"), replaces=bool(number % 2))
+
+    together(work)
+
+    # Rows that came between the look and the write count too much, never too little.
+    assert recount.recount(things.workspace_id) <= 0
+    assert used(things.workspace) == sum(size_of(record(key, length)) for key, length in kept(things))
+
+
+def kept(dataset: Dataset) -> list[tuple[str, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT key, length(data ->> 'v') FROM records WHERE dataset_id = %s", [dataset.pk])
+        return cursor.fetchall()

@@ -1,0 +1,74 @@
+"""The house: folders that can be overseen, files that can be read, and the map of README as the tree is."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+APPS = ("apperate", "datasets", "tokens")
+FILES_MAX = 16
+LINES_MAX = 400
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+NOT_ROOMS = {"migrations", "commands"}
+
+
+def python_of(*folders: str) -> list[Path]:
+    found = [path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return [path for path in found if "migrations" not in path.parts]
+
+
+def modules() -> list[Path]:
+    return python_of(*APPS)
+
+
+def test_no_folder_has_too_many_files_and_no_file_too_many_lines() -> None:
+    folders = Counter(path.parent for path in python_of(*APPS, "tests", "benchmarks", "docs"))
+    lengths = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in modules()}
+
+    assert {str(folder): count for folder, count in folders.items() if count > FILES_MAX} == {}
+    assert {str(path): lines for path, lines in lengths.items() if lines > LINES_MAX} == {}
+
+
+def test_each_room_says_what_lives_in_it_and_who_may_import_from_it() -> None:
+    rooms = {path.parent for path in modules()} - {Path("apperate/templatetags")}
+    silent = [
+        str(room)
+        for room in sorted(rooms)
+        if "management" not in room.parts
+        and "\n\n" not in (ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())) or "")
+    ]
+
+    assert silent == []
+
+
+def test_the_map_names_the_rooms_that_there_are() -> None:
+    table = README.split("## Map of the code")[1].split("## ")[0]
+    named = {name.rstrip("/") for line in table.splitlines() if line.startswith("| `")
+             for name in re.findall(r"`([a-z_/]+/)`", line.split("|")[1])}  # fmt: skip
+    rooms = {str(path.parent) for path in modules() if path.parent.name not in NOT_ROOMS}
+
+    assert rooms - named - {"datasets", "tokens"} == set(), "give each a line in README"
+    assert {name for name in named if not (ROOT / name).is_dir()} == set()
+
+
+@pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "architecture"])
+def test_every_path_that_is_named_leads_to_a_file(text: str) -> None:
+    paths = set(re.findall(r"`((?:apperate|datasets|tokens)/[\w/]+\.py)`", text))
+
+    assert len(paths) > 10
+    assert {path for path in paths if not (ROOT / path).is_file()} == set()
+
+
+def test_every_function_on_the_ways_is_where_it_is_said_to_be() -> None:
+    pairs = re.findall(r"`([\w/]+\.py)` `(\w+)(?:\(\))?`", ARCHITECTURE)
+    missing = [
+        (path, name)
+        for path, name in pairs
+        if not re.search(rf"^ *(?:async )?(?:def|class) {name}\b", (ROOT / path).read_text(), re.MULTILINE)
+    ]
+
+    assert len(pairs) > 30 and missing == []

@@ -1,0 +1,110 @@
+"""S30: in any t seconds at most 1.05 × (burst + rate × t) requests pass, over all workers."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.conf import settings
+
+from tests.support.data_plane_client import DataPlaneClient
+from tests.support.factories import DatasetFactory, TokenFactory
+from tokens.gate.throttling import Buckets, Rate, rate_of
+from tokens.models import Token
+from tokens.rules.permissions import Settings
+
+pytestmark = pytest.mark.django_db(transaction=True)
+START = datetime(2026, 5, 1, tzinfo=UTC)
+RATES = [Rate(10, 10), Rate(100, 100), Rate(1_000, 1_000), Rate(50, 5), Rate(2, 400)]
+
+
+async def ask(token: Token, rate: Rate, *, times_rate: float, seconds: float) -> tuple[int, int]:
+    """(asked, passed) by evenly spaced requests that reach two workers in turn."""
+    workers = [Buckets() for _ in range(settings.WORKERS)]
+    asked = int(rate.per_second * times_rate * seconds)
+    passed = 0
+    for number in range(asked):
+        bucket = workers[number % len(workers)]
+        now = START + timedelta(seconds=number / (rate.per_second * times_rate))
+        passed += (await bucket.take(token.pk, rate, now=now)).passes
+        for worker in workers:
+            for known in worker._buckets.values():
+                if known.draw is not None:
+                    await known.draw
+    return asked, passed
+
+
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_no_more_pass_than_the_bucket_holds(api: DataPlaneClient, rate: Rate) -> None:
+    seconds = 200 / rate.per_second
+
+    asked, passed = api.run(ask(TokenFactory(), rate, times_rate=10, seconds=seconds))
+
+    bound = rate.burst + rate.per_second * seconds
+    assert 0.9 * min(bound, asked) <= passed <= 1.05 * bound
+
+
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_a_caller_at_four_fifths_of_its_rate_is_never_refused(api: DataPlaneClient, rate: Rate) -> None:
+    asked, passed = api.run(ask(TokenFactory(), rate, times_rate=0.8, seconds=300 / rate.per_second))
+
+    assert passed == asked
+
+
+def test_a_bucket_fills_again(api: DataPlaneClient) -> None:
+    token, buckets, rate = TokenFactory(), Buckets(), Rate(2, 3)
+
+    async def passes(seconds: float) -> bool:
+        return (await buckets.take(token.pk, rate, now=START + timedelta(seconds=seconds))).passes
+
+    verdicts = [api.run(passes(second)) for second in (0, 0, 0, 0, 0.4, 0.5, 0.5, 1.6, 1.6, 1.6)]
+
+    assert verdicts == [True, True, True, False, False, True, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("versions", "plan_rate", "rate"),
+    [
+        ((), 100, Rate(100, 100)),
+        ((Settings(),), 5, Rate(5, 10)),
+        ((Settings(requests_per_second=3),), 100, Rate(3, 10)),
+        ((Settings(requests_per_second=30, burst=4), Settings(requests_per_second=20)), 100, Rate(20, 4)),
+    ],
+)
+def test_the_lowest_rate_of_both_versions_holds(
+    versions: tuple[Settings, ...], plan_rate: int, rate: Rate
+) -> None:
+    assert rate_of(versions, plan_rate) == rate
+
+
+@pytest.fixture
+def slow(db: None) -> Token:
+    """A token of two requests at once, and one more in a thousand seconds at most."""
+    return TokenFactory(settings={"requests_per_second": 1, "burst": 2, "all_datasets_read": True})
+
+
+def test_above_the_rate_is_429_and_says_when_to_return(api: DataPlaneClient, slow: Token) -> None:
+    dataset = DatasetFactory(workspace=slow.workspace)
+    path = f"/v1/data/{slow.workspace.name}/{dataset.name}?token={slow.test_value}"
+
+    replies = [api.get(path) for _ in range(6)]
+    refused = next(reply for reply in replies if reply.status == 429)
+
+    assert replies[0].headers["ratelimit-policy"] == '"token";q=2;w=2'
+    assert replies[0].headers["ratelimit"] == '"token";r=1;t=1'
+    assert (refused.code, refused.json()["check"]) == ("rate-limited", "rate")
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["ratelimit"] == '"token";r=0;t=1'
+
+
+def test_a_batch_counts_one(api: DataPlaneClient, slow: Token) -> None:
+    names = ",".join(dataset.name for dataset in DatasetFactory.create_batch(5, workspace=slow.workspace))
+
+    reply = api.get(f"/v1/data/{slow.workspace.name}/{names}?token={slow.test_value}")
+
+    assert (reply.status, reply.headers["ratelimit"]) == (200, '"token";r=1;t=1')
+
+
+def test_a_request_without_permission_takes_nothing(api: DataPlaneClient, slow: Token) -> None:
+    """Permission comes before the rate: the first "no" is the answer."""
+    path = f"/v1/data/{slow.workspace.name}/NONE?token={slow.test_value}"
+
+    assert {api.get(path).code for _ in range(5)} == {"dataset-not-granted"}
