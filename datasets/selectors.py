@@ -28,7 +28,6 @@ JOBS_SHOWN = 5
 DELETIONS_SHOWN = 10
 TOKENS_TRIED = 200
 EXAMPLE_CHARS_MAX = 4_000
-COUNT_MILLISECONDS = 1_500
 UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -82,7 +81,7 @@ def sizes(ids: Sequence[int]) -> dict[int, writes.Size] | None:
     """store.sizes(), or None when counting takes longer than a page may."""
     try:
         with transaction.atomic():
-            writes.limit_statement(milliseconds=COUNT_MILLISECONDS)
+            writes.limit_statement(milliseconds=writes.COUNTING_MILLISECONDS)
             return writes.sizes(ids)
     except OperationalError:
         return None
@@ -131,7 +130,7 @@ def reads_of(dataset: Dataset, *, now: datetime) -> Reads | None:
     )
     try:
         with transaction.atomic():
-            writes.limit_statement(milliseconds=COUNT_MILLISECONDS)
+            writes.limit_statement(milliseconds=writes.COUNTING_MILLISECONDS)
             counted = found.aggregate(
                 calls=Sum("calls"),
                 tokens=Count("token_id", distinct=True),

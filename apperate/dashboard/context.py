@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address
 from typing import Any
 
 from django.core.exceptions import DisallowedHost
@@ -12,6 +11,7 @@ from django.urls import NoReverseMatch, reverse
 
 from apperate.accounts.models import Workspace
 from apperate.accounts.sign_in import mail
+from apperate.kernel.hosts import is_loopback
 
 THEMES = {"light", "dark"}
 # (section, ((title, URL name, icon), …)). A page that does not exist is left out.
@@ -100,13 +100,6 @@ def address_of(url_name: str) -> str:
         return reverse(url_name)
     except NoReverseMatch:
         return ""
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:

@@ -12,21 +12,16 @@ from django.contrib.messages import get_messages
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
-from psycopg_pool import PoolTimeout
 
+from apperate.database import pool
 from apperate.database.shares import Busy
 from apperate.http.problems import internal_error, problem_response
 from apperate.kernel.refusals import Refusal, storage_full, unavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-UNAVAILABLE = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    PoolTimeout,
-    OperationalError,
-    InterfaceError,
-)
+# The same of the driver and of Django.
+UNAVAILABLE = (*pool.UNAVAILABLE, OperationalError, InterfaceError)
 # SQLSTATEs of a database that is away, starting, stopping, crowded, tired of waiting, or asks to try again.
 AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014", "25P03")
 DISK_FULL = "53100"

@@ -6,8 +6,10 @@ declared to be a date, or mapped as the date of the index, may also hold a year 
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ISO = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -50,3 +52,8 @@ def has_time(text: str) -> bool:
 def day_of(moment: datetime) -> datetime:
     """The first moment of the UTC day a moment lies in."""
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Whole milliseconds since 1970, as the API writes moments."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -25,10 +25,10 @@ from apperate.accounts.audit import chain
 from apperate.accounts.models import Workspace
 from apperate.accounts.plans import PLANS
 from apperate.accounts.sign_in.mail import can_send
-from apperate.dashboard.context import is_loopback
 from apperate.database import disk
 from apperate.database.clock import database_now
 from apperate.kernel import keyring
+from apperate.kernel.hosts import is_loopback
 from datasets.pages.storage import NEARLY_PERCENT, stored_by
 from tokens.models import Secret
 

@@ -18,13 +18,13 @@ from apperate.accounts.models import AuditEvent, Workspace
 from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.http.problems import JSON
+from apperate.kernel.dates import milliseconds
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.api.admission import Call, data_endpoint, workspace_endpoint
 from datasets.files import file_text, inference
 from datasets.models import IngestJob
 from datasets.query import parameters
 from datasets.records.schema import Schema
-from datasets.records.system_properties import milliseconds
 from datasets.storage import job_files
 from tokens.gate.access import Allowed
 from tokens.gate.answers import pairs

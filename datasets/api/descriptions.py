@@ -13,11 +13,9 @@ from typing import Any
 
 from django.db import OperationalError, connection, transaction
 
+from apperate.kernel.dates import milliseconds
 from datasets.models import Dataset
-from datasets.records.system_properties import milliseconds
 from datasets.storage import writes
-
-COUNTING_MILLISECONDS = 2_000
 
 
 def describe(datasets: Sequence[Dataset], *, owner_id: int | None) -> list[dict[str, Any]]:
@@ -75,7 +73,7 @@ def _counted(datasets: Sequence[Dataset], owner_id: int | None) -> Mapping[int, 
     ids = [one.pk for one in datasets if one.credits_per_record == 0 or one.workspace_id == owner_id]
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            writes.limit_statement(milliseconds=COUNTING_MILLISECONDS)
+            writes.limit_statement(milliseconds=writes.COUNTING_MILLISECONDS)
             cursor.execute(
                 """SELECT dataset_id, sum(n)::bigint, count(*), max(date), max(updated)
                      FROM (SELECT dataset_id, key, count(*) AS n, max(date) AS date, max(updated) AS updated

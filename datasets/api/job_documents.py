@@ -9,6 +9,7 @@ import simplejson
 
 from apperate.database import pool
 from apperate.http.problems import JSON
+from apperate.kernel.dates import milliseconds
 from apperate.kernel.refusals import Refusal
 from datasets.jobs.making import progress
 from datasets.models import IngestJob
@@ -59,7 +60,7 @@ def document(job: IngestJob) -> dict[str, Any]:
 
 
 def _milliseconds(at: datetime | None) -> int | None:
-    return None if at is None else int(at.timestamp() * 1000)
+    return None if at is None else milliseconds(at)
 
 
 def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[str, Any]:

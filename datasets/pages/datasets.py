@@ -5,12 +5,12 @@ from typing import Any
 from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
+from apperate.dashboard.redirects import go_to
 from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
 from datasets import selectors
@@ -148,10 +148,6 @@ def load(request: MemberRequest, name: str) -> Dataset:
     datasets = request.workspace.datasets.kept().select_related("workspace")
     dataset: Dataset = get_object_or_404(datasets, name=name.upper())
     return dataset
-
-
-def go_to(request: MemberRequest, address: str) -> HttpResponseBase:
-    return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
 
 
 def invalid(request: MemberRequest, template: str, context: dict[str, Any]) -> HttpResponseBase:

@@ -14,10 +14,11 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from apperate.accounts.decorators import MemberRequest, workspace_admin
+from apperate.dashboard.redirects import go_to
 from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset
-from datasets.pages.datasets import go_to, invalid
+from datasets.pages.datasets import invalid
 from datasets.pages.forms import DefineForm
 from datasets.records.schema import INDEX_ROLES, Property, PropertyType, Schema, parse_schema
 from datasets.services import creating

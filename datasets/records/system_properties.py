@@ -8,9 +8,10 @@ Dates are milliseconds since 1970. Source: http-api.md, Reading records.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
+from apperate.kernel.dates import milliseconds
 from apperate.kernel.json_text import dumps
 from datasets.records.schema import PropertyType
 
@@ -23,7 +24,6 @@ TYPES = {
     "updated": PropertyType.INTEGER,
 }
 INLINE = tuple(TYPES)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class System(NamedTuple):
@@ -33,11 +33,6 @@ class System(NamedTuple):
     subkey: str
     date: datetime
     updated: datetime
-
-
-def milliseconds(moment: datetime) -> int:
-    """Whole milliseconds since 1970, as the API writes moments."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def added(

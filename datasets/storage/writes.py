@@ -51,6 +51,10 @@ def lift_time_limits() -> None:
         cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
+# Counting the records of a large dataset is given up after so long.
+COUNTING_MILLISECONDS = 1_500
+
+
 def limit_statement(*, milliseconds: int) -> None:
     """Let each statement of this transaction take at most so long."""
     with connection.cursor() as cursor:

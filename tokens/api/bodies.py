@@ -15,14 +15,12 @@ from apperate.kernel.refusals import Refusal
 from tokens.models import Token
 from tokens.rules import domains
 from tokens.rules.domains import DomainRule
-from tokens.rules.permissions import Action, Settings
+from tokens.rules.permissions import CREDIT_LIMIT_MAX, RATE_MAX, Action, Settings
 
 READ_ONLY = frozenset(
     {"id", "type", "token", "status", "createdAt", "createdBy", "lastUsedAt", "pending", "usage"}
 )
 ERRORS_MAX = 100
-LIMIT_MAX = 10**15
-RATE_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +180,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "allDatasets": ("all_datasets", _actions),
     "allowedDomains": ("allowed_domains", _domains),
     "domainsReportOnly": ("domains_report_only", _flag),
-    "coreCreditLimit": ("core_credit_limit", _number(0, LIMIT_MAX)),
+    "coreCreditLimit": ("core_credit_limit", _number(0, CREDIT_LIMIT_MAX)),
     "requestsPerSecond": ("requests_per_second", _number(1, RATE_MAX)),
     "burst": ("burst", _number(1, RATE_MAX)),
 }

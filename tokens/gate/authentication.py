@@ -4,7 +4,6 @@ It sets request.token to the Snapshot, or request.token_refusal to the reason wh
 No session is looked at: a cookie never authorises the API. Source: http-api.md, Token and CORS.
 """
 
-import ipaddress
 import json
 import time
 
@@ -16,6 +15,7 @@ from apperate.accounts.addresses import client_address
 from apperate.database.changes import Stale
 from apperate.http.middleware import UNAVAILABLE, AsyncGetResponse
 from apperate.http.problems import JSON
+from apperate.kernel.hosts import is_loopback
 from apperate.kernel.refusals import Refusal, unavailable
 from tokens.gate import snapshots
 from tokens.gate.calls import ApiRequest
@@ -159,14 +159,7 @@ def stays_on_this_machine(request: ApiRequest) -> bool:
     if any(name.startswith("X-Forwarded-") or name == "Forwarded" for name in request.headers):
         return False
     host = request.headers.get("Host", "").rsplit(":", 1)[0].strip("[]")
-    return is_loopback(request.META.get("REMOTE_ADDR", "")) and (host == "localhost" or is_loopback(host))
-
-
-def is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(request.META.get("REMOTE_ADDR", "")) and is_loopback(host)
 
 
 def preflight(request: ApiRequest) -> HttpResponse:

@@ -10,17 +10,15 @@ from django.http import QueryDict
 from django.urls import reverse
 
 from apperate.dashboard.forms import Switch
-from tokens.api.bodies import RATE_MAX
 from tokens.models import Token
 from tokens.pages.widgets import EVERY, SHOWN_MAX, DomainList, PermissionPicker
 from tokens.rules import domains
 from tokens.rules.domains import DomainRule
-from tokens.rules.permissions import Action, Settings
+from tokens.rules.permissions import CREDIT_LIMIT_MAX, RATE_MAX, Action, Settings
 from tokens.services.lifecycle import Edit
 from tokens.services.saved_settings import of_revision
 
 NICKNAME_MAX = Token.NICKNAME_MAX
-LIMIT_MAX = 10**15
 RATE_ERRORS = dict.fromkeys(
     ("invalid", "min_value", "max_value"), f"Write a whole number from 1 to {RATE_MAX:,}, or leave it blank."
 )
@@ -51,9 +49,9 @@ class LimitField(forms.CharField):
             raise forms.ValidationError(
                 "Write a whole number of credits, such as 500,000, or leave the field blank for no limit."
             )
-        if int(digits) > LIMIT_MAX:
+        if int(digits) > CREDIT_LIMIT_MAX:
             raise forms.ValidationError(
-                f"Write at most {LIMIT_MAX:,}, or leave the field blank for no limit."
+                f"Write at most {CREDIT_LIMIT_MAX:,}, or leave the field blank for no limit."
             )
         return int(digits)
 

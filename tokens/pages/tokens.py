@@ -15,10 +15,11 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import HttpResponseClientRedirect, push_url, reswap, retarget
+from django_htmx.http import push_url, reswap, retarget
 
 from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
+from apperate.dashboard.redirects import go_to
 from apperate.database.clock import database_now
 from apperate.kernel.keyring import UnreadableSecret
 from apperate.kernel.refusals import Refusal
@@ -238,7 +239,7 @@ def token_reveal(request: MemberRequest, public_id: str) -> HttpResponseBase:
     token = get_object_or_404(request.workspace.tokens.filter(kind="secret"), public_id=public_id)
     page = reverse("tokens:edit", args=[public_id])
     if not did_recently_reauthenticate(request):
-        return go(request, f"{reverse('account_reauthenticate')}?{urlencode({'next': page})}")
+        return go_to(request, f"{reverse('account_reauthenticate')}?{urlencode({'next': page})}")
     try:
         value = lifecycle.reveal_secret(
             token=token, by=request.user, now=now, address=client_address(request)
@@ -246,7 +247,7 @@ def token_reveal(request: MemberRequest, public_id: str) -> HttpResponseBase:
     except UnreadableSecret:
         logger.exception("revealing a secret failed token=%s", public_id)
         messages.error(request, "The secret cannot be decrypted. Ask the operator to look at the key ring.")
-        return go(request, page)
+        return go_to(request, page)
     context = contexts.edit_context(request, token, now=now) | {"value": value, "seconds": HIDE_SECONDS}
     response = render(request, "tokens/_secret_value.html" if request.htmx else "tokens/secret.html", context)
     if not request.htmx:
@@ -276,8 +277,3 @@ def done_at_once(
     if request.POST.get("from") == "list":
         return redirect(f"{reverse('tokens:list')}#{public_id}")
     return redirect("tokens:edit", public_id=public_id)
-
-
-def go(request: MemberRequest, where: str) -> HttpResponseBase:
-    """Send the whole page elsewhere, from htmx too."""
-    return HttpResponseClientRedirect(where) if request.htmx else redirect(where)

@@ -13,6 +13,8 @@ from tokens.rules.domains import DomainRule
 from tokens.rules.token_format import TokenKind
 
 # Workspaces whose datasets are read by Core and Premium Data Access.
+CREDIT_LIMIT_MAX = 10**15  # credits a month
+RATE_MAX = 1_000_000  # requests a second, and at once
 CORE, PREMIUM = "CORE", "PREMIUM"
 
 

@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from apperate.accounts.audit import trail
 from apperate.accounts.models import Workspace
 from apperate.database.clock import month_of
+from apperate.kernel.dates import milliseconds
 from tokens.models import Token
 
 TOKENS_MAX = 10_000
@@ -51,7 +52,7 @@ def metadata(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
     return {
         "payAsYouGoEnabled": workspace.pays_as_it_goes,
         "overagesEnabled": False,
-        "effectiveDate": int(workspace.created_at.timestamp() * 1000),
+        "effectiveDate": milliseconds(workspace.created_at),
         "endDateEffective": None,
         "subscriptionTermType": "monthly",
         "tierName": workspace.plan,

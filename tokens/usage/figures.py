@@ -93,10 +93,6 @@ class Forecast:
     limit: int | None = None
     limit_at: datetime | None = None  # when the limit is met, if that is this month
 
-    @property
-    def percent_of_limit(self) -> int:
-        return self.credits * 100 // self.limit if self.limit else 0
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
