@@ -1,4 +1,4 @@
-"""CreditAlert: that a token reached a part of its limit in a month, and was told. Webhook: where to."""
+"""CreditAlert: a token used 50, 80 or 100 % of its limit, and its owners were notified. Webhook: where."""
 
 import uuid
 

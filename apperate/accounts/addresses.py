@@ -1,4 +1,4 @@
-"""From where a request comes: what audit rows and sign-in limits go by."""
+"""The client address, for audit rows and sign-in limits."""
 
 from django.conf import settings
 from django.http import HttpRequest

@@ -30,7 +30,7 @@ HEADER_BYTES_MAX = 32_768
 BODY_IN_MEMORY_MAX = 1_000_000
 PART_BYTES = 256 * 1024
 PART_SECONDS_MAX = 30.0
-# Two of these would leave open which one counts.
+# Repeating one of these is ambiguous.
 ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-date", b"content-length"}
 
 EXPOSED = (

@@ -43,7 +43,7 @@ def data_endpoint(action: Action) -> Callable[[View], Callable[..., Awaitable[Ht
         @wraps(view)
         async def endpoint(request: ApiRequest, workspace: str, name: str, **rest: str) -> HttpResponseBase:
             async def admitted(is_repeat: bool) -> Call | Refusal:
-                # What is cached serves reads alone: only they notice that it is no longer true.
+                # The cache serves reads only: they alone notice that it is stale.
                 fresh = is_repeat or action is not Action.READ
                 return await admit(request, action, workspace, name, rest, fresh=fresh)
 

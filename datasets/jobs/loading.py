@@ -1,4 +1,4 @@
-"""load_file(): a file of this machine becomes records at once, in one transaction with its dataset."""
+"""load_file(): loads a local file in one transaction, together with its dataset."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""What the world sees of a running job, and what it may say to it: progress out, cancel in.
+"""Publishes a job's progress and receives its cancellation.
 
 The job's records are one transaction that nobody sees, so a thread with a connection of its own writes
 how far it is, about every second. The same statement brings back whether the job is to stop; then the

@@ -1,4 +1,4 @@
-"""Every parameter of the query string that means something: ONE table for parsing and docs.
+"""Every parameter of the query string that the API understands: ONE table for parsing and docs.
 
     PARAMETERS                                  name, operations, meaning, example, what is accepted, parser
     of(operation) -> {name: Parameter}          those of one operation, in order

@@ -1,4 +1,4 @@
-"""send(): the message to those who manage a workspace that a token has reached a part of its limit."""
+"""send(): tells those who manage a workspace that a token has used 50, 80 or 100 % of its limit."""
 
 from datetime import UTC, datetime
 

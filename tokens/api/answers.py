@@ -1,4 +1,4 @@
-"""The Tokens API, but for HTTP: what each operation answers for the workspace whose secret token asks.
+"""The Tokens API without its HTTP layer: what each operation answers for the workspace that asks.
 
 Each function runs in a thread, takes the workspace and a parsed JSON body, and returns a document or a
 Refusal. Another workspace's token and a missing one are the same "no". Source: http-api.md, Tokens API.

@@ -29,7 +29,7 @@ from tokens.rules.signing import Fault, Presented
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a request is, as far as the checks go. target=None: no dataset is concerned."""
+    """The request facts the checks need. target=None: no dataset is concerned."""
 
     action: Action
     target: Target | None

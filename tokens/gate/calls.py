@@ -145,7 +145,7 @@ class Call:
 
 
 class Outdated:
-    """What a view returns when it saw that the call was admitted by metadata that is no longer true."""
+    """What a view returns when the call was admitted by stale metadata."""
 
 
 OUTDATED = Outdated()

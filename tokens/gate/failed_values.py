@@ -1,4 +1,4 @@
-"""FailedValues: how many token values that are none an address may send before the answer is 429.
+"""FailedValues: how many invalid token values one address may send before the answer is 429.
 
     failed_values.count(address, at=…)   → None, or the seconds until one more is answered
 

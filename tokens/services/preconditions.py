@@ -29,7 +29,7 @@ def beyond_plan(workspace: Workspace) -> Refusal | None:
 
 
 def settings(workspace: Workspace, old: Settings, new: Settings) -> Refusal | None:
-    """Refuse settings that the plan or the subscription does not include, or that cannot be meant."""
+    """Refuse settings that the plan or the subscription does not include, or that make no sense."""
     if new.signed_requests and not old.signed_requests and not workspace.may_require_signatures:
         return Refusal(
             "plan-required",

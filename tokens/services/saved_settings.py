@@ -45,7 +45,7 @@ def of_revision(revision: Revision) -> Settings:
 
 
 def normal(settings: Settings) -> Settings:
-    """The same settings in the one form in which two versions can be compared."""
+    """The same settings in canonical form, so that two versions can be compared."""
     return replace(
         settings,
         grants={dataset_id: actions for dataset_id, actions in settings.grants.items() if actions},

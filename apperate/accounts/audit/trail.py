@@ -1,4 +1,4 @@
-"""The audit log: rows are added beside the change they tell of, and go when the plan's days are over.
+"""The audit log: written in the change's transaction; deleted after the plan's retention.
 
 record(action, workspace=…, by=…, now=…)   one row, in the transaction of the change
 record_person(action, …)                   what a person did outside any workspace, for each of theirs

@@ -101,7 +101,7 @@ def test_without_script_the_link_puts_the_site_into_the_form_and_saves_nothing(
     html = page(as_owner, token, add="shop.example")
 
     assert "www.example.com\nshop.example</textarea>" in html
-    assert "shop.example stands in the list and is saved by “Done”" in html
+    assert "shop.example was added; choose Done to save" in html
     assert token.revisions.count() == before
 
 
