@@ -15,7 +15,9 @@ from apperate.kernel.refusals import Refusal
 from tokens.models import Token
 from tokens.rules import domains
 from tokens.rules.domains import DomainRule
-from tokens.rules.permissions import CREDIT_LIMIT_MAX, RATE_MAX, Action, Settings
+from tokens.rules.permissions import Action, Settings
+from tokens.rules.settings_table import BEFORE_PERMISSIONS, Kind, Setting
+from tokens.rules.settings_table import SETTINGS as SETTINGS_TABLE
 
 READ_ONLY = frozenset(
     {"id", "type", "token", "status", "createdAt", "createdBy", "lastUsedAt", "pending", "usage"}
@@ -172,18 +174,21 @@ def _domains(value: Any) -> tuple[DomainRule, ...] | Wrong:
     return tuple(dict.fromkeys(rule for rule in rules if isinstance(rule, DomainRule)))
 
 
+def _reader(setting: Setting) -> Callable[[Any], Any]:
+    match setting.kind:
+        case Kind.SWITCH:
+            return _flag
+        case Kind.DOMAINS:
+            return _domains
+        case Kind.COUNT:
+            return _number(setting.lowest, setting.highest)
+
+
 # name in the API → (name in Settings, how to read it)
-SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "signedRequests": ("signed_requests", _flag),
-    "coreDataAccess": ("core_data_access", _flag),
-    "premiumDataAccess": ("premium_data_access", _flag),
-    "allDatasets": ("all_datasets", _actions),
-    "allowedDomains": ("allowed_domains", _domains),
-    "domainsReportOnly": ("domains_report_only", _flag),
-    "coreCreditLimit": ("core_credit_limit", _number(0, CREDIT_LIMIT_MAX)),
-    "requestsPerSecond": ("requests_per_second", _number(1, RATE_MAX)),
-    "burst": ("burst", _number(1, RATE_MAX)),
-}
+_TABLE = [(setting.api_name, (setting.name, _reader(setting))) for setting in SETTINGS_TABLE]
+SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = dict(
+    [*_TABLE[:BEFORE_PERMISSIONS], ("allDatasets", ("all_datasets", _actions)), *_TABLE[BEFORE_PERMISSIONS:]]
+)
 
 
 def _settings(

@@ -12,8 +12,9 @@ from typing import Any
 from apperate.database.clock import next_month
 from tokens import selectors
 from tokens.models import Revision, Token
-from tokens.rules import domains
+from tokens.rules import settings_table
 from tokens.rules.permissions import Action, Settings
+from tokens.rules.settings_table import BEFORE_PERMISSIONS, SETTINGS
 from tokens.services import saved_settings
 
 
@@ -57,18 +58,13 @@ def own_document(token: Token, names: Mapping[int, str], *, now: datetime) -> di
 def settings_document(settings: Settings, names: Mapping[int, str]) -> dict[str, Any]:
     """One version of the settings. A grant on a dataset that is in the trash is not told."""
     granted = {names[pk]: _actions(actions) for pk, actions in settings.grants.items() if pk in names}
-    return {
-        "signedRequests": settings.signed_requests,
-        "coreDataAccess": settings.core_data_access,
-        "premiumDataAccess": settings.premium_data_access,
-        "datasets": dict(sorted(granted.items())),
-        "allDatasets": _actions(settings.all_datasets),
-        "allowedDomains": domains.store(settings.allowed_domains),
-        "domainsReportOnly": settings.domains_report_only,
-        "coreCreditLimit": settings.core_credit_limit,
-        "requestsPerSecond": settings.requests_per_second,
-        "burst": settings.burst,
-    }
+    columns = settings_table.stored(settings)
+    told = [(setting.api_name, columns[setting.name]) for setting in SETTINGS]
+    permissions = [
+        ("datasets", dict(sorted(granted.items()))),
+        ("allDatasets", _actions(settings.all_datasets)),
+    ]
+    return dict([*told[:BEFORE_PERMISSIONS], *permissions, *told[BEFORE_PERMISSIONS:]])
 
 
 def _versions(token: Token, names: Mapping[int, str], *, now: datetime) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from apperate.database.changes import Stale, changes
 from apperate.database.flights import Flights
 from apperate.kernel.keyring import UnreadableSecret
 from tokens.gate.credits import spent
-from tokens.rules import domains, token_format
+from tokens.rules import settings_table, token_format
 from tokens.rules.permissions import Action, Settings, SigningKey, Snapshot, WorkspaceFacts
 from tokens.rules.token_format import TokenKind
 
@@ -206,16 +206,9 @@ def _signing_key(key: dict[str, Any]) -> SigningKey:
 
 def _settings(revision: dict[str, Any]) -> Settings:
     return Settings(
-        signed_requests=revision["signed_requests"],
-        core_data_access=revision["core_data_access"],
-        premium_data_access=revision["premium_data_access"],
         grants={dataset_id: _actions(*flags) for dataset_id, *flags in revision["grants"]},
         all_datasets=_actions(*(revision[f"all_datasets_{action}"] for action in Action)),
-        allowed_domains=domains.load(revision["allowed_domains"]),
-        domains_report_only=revision["domains_report_only"],
-        core_credit_limit=revision["core_credit_limit"],
-        requests_per_second=revision["requests_per_second"],
-        burst=revision["burst"],
+        **settings_table.loaded(revision.__getitem__),
     )
 
 

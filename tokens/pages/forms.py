@@ -15,6 +15,7 @@ from tokens.pages.widgets import EVERY, SHOWN_MAX, DomainList, PermissionPicker
 from tokens.rules import domains
 from tokens.rules.domains import DomainRule
 from tokens.rules.permissions import CREDIT_LIMIT_MAX, RATE_MAX, Action, Settings
+from tokens.rules.settings_table import SETTINGS
 from tokens.services.lifecycle import Edit
 from tokens.services.saved_settings import of_revision
 
@@ -168,15 +169,10 @@ class TokenForm(forms.Form):
         saved, expires_at = self.saved, self.token.expires_at
         return {
             "nickname": self.token.nickname,
-            "signed_requests": saved.signed_requests,
-            "core_data_access": saved.core_data_access,
-            "premium_data_access": saved.premium_data_access,
+            **{setting.name: getattr(saved, setting.name) for setting in SETTINGS},
             "perm": self._checked(),
             "allowed_domains": "\n".join(domains.store(saved.allowed_domains)),
             "core_credit_limit": "" if saved.core_credit_limit is None else f"{saved.core_credit_limit:,}",
-            "requests_per_second": saved.requests_per_second,
-            "burst": saved.burst,
-            "domains_report_only": saved.domains_report_only,
             "expires_at": expires_at and expires_at.astimezone(UTC),
             **self._basis,
         }
@@ -265,18 +261,8 @@ class TokenForm(forms.Form):
     def settings(self) -> Settings:
         """The settings as typed."""
         every, grants = self.cleaned_data["perm"]
-        return Settings(
-            signed_requests=self.cleaned_data["signed_requests"],
-            core_data_access=self.cleaned_data["core_data_access"],
-            premium_data_access=self.cleaned_data["premium_data_access"],
-            grants=grants,
-            all_datasets=every,
-            allowed_domains=self.cleaned_data["allowed_domains"],
-            domains_report_only=self.cleaned_data["domains_report_only"],
-            core_credit_limit=self.cleaned_data["core_credit_limit"],
-            requests_per_second=self.cleaned_data["requests_per_second"],
-            burst=self.cleaned_data["burst"],
-        )
+        typed = {setting.name: self.cleaned_data[setting.name] for setting in SETTINGS}
+        return Settings(grants=grants, all_datasets=every, **typed)
 
     def nickname_edit(self) -> Edit | None:
         """The nickname, if it was edited."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from apperate.accounts.models import Workspace
 from tokens.models import Grant, Revision
-from tokens.rules import domains
+from tokens.rules import settings_table
 from tokens.rules.permissions import Action, Settings
+from tokens.rules.settings_table import BEFORE_PERMISSIONS, PERMISSIONS, SETTINGS
 
 ALL_DATASETS = "all datasets, including future ones"
 
@@ -24,24 +25,10 @@ class Difference:
 
 def of_revision(revision: Revision) -> Settings:
     """Return the settings of one saved version. Uses its prefetched grants when they are there."""
-    return normal(
-        Settings(
-            signed_requests=revision.signed_requests,
-            core_data_access=revision.core_data_access,
-            premium_data_access=revision.premium_data_access,
-            grants={
-                grant.dataset_id: frozenset(map(Action, grant.actions)) for grant in revision.grants.all()
-            },
-            all_datasets=frozenset(
-                action for action in Action if getattr(revision, f"all_datasets_{action}")
-            ),
-            allowed_domains=domains.load(revision.allowed_domains),
-            domains_report_only=revision.domains_report_only,
-            core_credit_limit=revision.core_credit_limit,
-            requests_per_second=revision.requests_per_second,
-            burst=revision.burst,
-        )
-    )
+    grants = {grant.dataset_id: frozenset(map(Action, grant.actions)) for grant in revision.grants.all()}
+    every = frozenset(action for action in Action if getattr(revision, f"all_datasets_{action}"))
+    fields = settings_table.loaded(lambda name: getattr(revision, name))
+    return normal(Settings(grants=grants, all_datasets=every, **fields))
 
 
 def normal(settings: Settings) -> Settings:
@@ -54,17 +41,8 @@ def normal(settings: Settings) -> Settings:
 
 def columns(settings: Settings) -> dict[str, Any]:
     """What to write into a Revision for these settings, but for its grants."""
-    return {
-        "signed_requests": settings.signed_requests,
-        "core_data_access": settings.core_data_access,
-        "premium_data_access": settings.premium_data_access,
-        **{f"all_datasets_{action}": action in settings.all_datasets for action in Action},
-        "allowed_domains": domains.store(settings.allowed_domains),
-        "domains_report_only": settings.domains_report_only,
-        "core_credit_limit": settings.core_credit_limit,
-        "requests_per_second": settings.requests_per_second,
-        "burst": settings.burst,
-    }
+    every = {f"all_datasets_{action}": action in settings.all_datasets for action in Action}
+    return settings_table.stored(settings) | every
 
 
 def grant_rows(settings: Settings, revision: Revision) -> list[Grant]:
@@ -94,39 +72,13 @@ def differences(before: Settings, after: Settings, names: Mapping[int, str]) -> 
     )
 
 
-LABELS = {
-    "signed_requests": "Signed Requests",
-    "core_data_access": "Core Data Access",
-    "premium_data_access": "Premium Data Access",
-    "permissions": "Dataset permissions",
-    "allowed_domains": "Allowed Domain(s)",
-    "core_credit_limit": "Core Credit Usage Limit",
-    "requests_per_second": "Requests per second",
-    "burst": "Burst",
-    "domains_report_only": "Report-only domains",
-}
+_LABELLED = [(setting.name, setting.label) for setting in SETTINGS]
+LABELS = dict([*_LABELLED[:BEFORE_PERMISSIONS], PERMISSIONS, *_LABELLED[BEFORE_PERMISSIONS:]])
 
 
 def _in_words(settings: Settings, names: Mapping[int, str]) -> dict[str, str]:
-    return {
-        "signed_requests": _switch(settings.signed_requests),
-        "core_data_access": _switch(settings.core_data_access),
-        "premium_data_access": _switch(settings.premium_data_access),
-        "permissions": _permissions(settings, names),
-        "allowed_domains": " ".join(domains.store(settings.allowed_domains)) or "any domain",
-        "core_credit_limit": _number(settings.core_credit_limit, "credits a month", "no limit"),
-        "requests_per_second": _number(settings.requests_per_second, "a second", "the plan's rate"),
-        "burst": _number(settings.burst, "requests", "the default"),
-        "domains_report_only": _switch(settings.domains_report_only),
-    }
-
-
-def _switch(is_on: bool) -> str:
-    return "Enabled" if is_on else "Disabled"
-
-
-def _number(value: int | None, unit: str, absent: str) -> str:
-    return absent if value is None else f"{value:,} {unit}"
+    words = {setting.name: setting.words(getattr(settings, setting.name)) for setting in SETTINGS}
+    return words | {PERMISSIONS[0]: _permissions(settings, names)}
 
 
 def _permissions(settings: Settings, names: Mapping[int, str]) -> str:
