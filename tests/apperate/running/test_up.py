@@ -162,17 +162,19 @@ def test_kill_9_of_up_and_of_the_main_server_process_leaves_no_process(installat
 @needs_proc
 def test_a_second_start_is_quick_and_collects_no_files_again(installation: Installation) -> None:
     installation.begins_new = True
+    began = time.monotonic()
     installation.start()
+    first_seconds = time.monotonic() - began
     stamp = installation.home / "static" / ".collected"
     collected_at = stamp.stat().st_mtime_ns
     installation.process.terminate()
     installation.process.wait()
     installation.log.write_text("")
-    started = time.monotonic()
+    began = time.monotonic()
 
     installation.start()
 
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - began < first_seconds
     assert stamp.stat().st_mtime_ns == collected_at
 
 

@@ -9,8 +9,8 @@ from django.http import QueryDict
 from apperate.accounts.models import Workspace
 from tests.support.factories import DatasetFactory, RevisionFactory, TokenFactory
 from tokens.models import Token
-from tokens.pages.forms import LIMIT_MAX, TokenForm
-from tokens.rules.permissions import Action
+from tokens.pages.forms import TokenForm
+from tokens.rules.permissions import CREDIT_LIMIT_MAX, Action
 from tokens.services.lifecycle import Edit
 
 NOW = datetime.fromisoformat("2026-11-23T14:05:32+00:00")
@@ -99,7 +99,10 @@ def test_limit_is_read_with_and_without_separators(token: Token, text: str, limi
         ("5,00", "Write a whole number of credits, such as 500,000, or leave the field blank for no limit."),
         ("٣٣", "Write a whole number of credits, such as 500,000, or leave the field blank for no limit."),
         ("-4", "A limit cannot be below 0. Write 0 to stop all CORE requests."),
-        (str(LIMIT_MAX + 1), f"Write at most {LIMIT_MAX:,}, or leave the field blank for no limit."),
+        (
+            str(CREDIT_LIMIT_MAX + 1),
+            f"Write at most {CREDIT_LIMIT_MAX:,}, or leave the field blank for no limit.",
+        ),
     ],
 )
 def test_limit_that_cannot_be_read_says_what_would_be_right(token: Token, text: str, message: str) -> None:
