@@ -11,6 +11,7 @@ from django.conf import LazySettings
 
 from apperate.accounts.models import Workspace
 from datasets.models import Dataset, IngestJob, Record
+from tests.datasets.api.test_data_api import call as call
 from tests.datasets.api.test_data_api import empty_queue, worker  # noqa: F401  pytest finds fixtures by name
 from tests.datasets.api.test_data_api import secret as secret
 from tests.support.data_plane_client import Reply
