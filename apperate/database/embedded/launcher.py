@@ -1,8 +1,8 @@
 """The embedded PostgreSQL: a real server below the data directory, shared by every process that needs it.
 
-It is started by the first user and stopped after the last one (embedded_backend/watcher.py). Its Unix
+It is started by the first user and stopped after the last one (watcher.py). Its Unix
 socket is in a folder of mode 0700, there is no TCP, and the roles have passwords in a key file beside the
-data (embedded_backend/access.py). Kernel locks count the users; the truth about "running" is the socket,
+data (access.py). Kernel locks count the users; the truth about "running" is the socket,
 never a process id in a file.
 """
 # ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
@@ -32,7 +32,8 @@ from apperate.database.embedded.binaries import Account, EmbeddedPostgresError
 DATABASE = "apperate"
 PORT = "5432"
 SUPERUSER = "postgres"
-WATCHER_NAME = b"/embedded_backend/watcher.py"
+# The second one is where it stood in earlier versions, whose watcher may still run.
+WATCHER_NAMES = (b"/embedded/watcher.py", b"/embedded_backend/watcher.py")
 # The address of a Unix socket holds 104 bytes on macOS and 108 on Linux.
 SOCKET_PATH_BYTES_MAX = 100
 START_SECONDS_MAX = 60
@@ -353,7 +354,8 @@ def _end_watcher(data: Path, number: signal.Signals, *, wait_seconds: float) -> 
         pid = int((data / ".watcher.lock").read_text())
         command = Path(f"/proc/{pid}/cmdline")
         is_checked = os.geteuid() == 0 and Path("/proc/self").exists()
-        if _is_watched(data) and (not is_checked or WATCHER_NAME in command.read_bytes()):
+        said = command.read_bytes() if is_checked else b""
+        if _is_watched(data) and (not is_checked or any(name in said for name in WATCHER_NAMES)):
             os.kill(pid, number)
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline and _is_watched(data):

@@ -217,3 +217,8 @@ def test_root_and_an_ordinary_account_share_one_key(home: Path) -> None:
     assert access.key_file(users.data).read_bytes() == key
     assert_row_is_kept(users.data)
     users.end()
+
+
+def test_the_watcher_is_known_by_the_file_it_runs() -> None:
+    """Of another program with its number nobody ends anything; a move of the file must not make it one."""
+    assert any(os.fsencode(watcher.__file__).endswith(name) for name in launcher.WATCHER_NAMES)
