@@ -16,8 +16,8 @@ from tokens.models import Token
 from tokens.rules import domains
 from tokens.rules.domains import DomainRule
 from tokens.rules.permissions import Action, Settings
-from tokens.rules.settings_table import BEFORE_PERMISSIONS, Kind, Setting
 from tokens.rules.settings_table import SETTINGS as SETTINGS_TABLE
+from tokens.rules.settings_table import Kind, Setting, with_permissions
 
 READ_ONLY = frozenset(
     {"id", "type", "token", "status", "createdAt", "createdBy", "lastUsedAt", "pending", "usage"}
@@ -187,7 +187,7 @@ def _reader(setting: Setting) -> Callable[[Any], Any]:
 # name in the API → (name in Settings, how to read it)
 _TABLE = [(setting.api_name, (setting.name, _reader(setting))) for setting in SETTINGS_TABLE]
 SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = dict(
-    [*_TABLE[:BEFORE_PERMISSIONS], ("allDatasets", ("all_datasets", _actions)), *_TABLE[BEFORE_PERMISSIONS:]]
+    with_permissions(_TABLE, ("allDatasets", ("all_datasets", _actions)))
 )
 
 

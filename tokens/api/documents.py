@@ -14,7 +14,7 @@ from tokens import selectors
 from tokens.models import Revision, Token
 from tokens.rules import settings_table
 from tokens.rules.permissions import Action, Settings
-from tokens.rules.settings_table import BEFORE_PERMISSIONS, SETTINGS
+from tokens.rules.settings_table import SETTINGS, with_permissions
 from tokens.services import saved_settings
 
 
@@ -64,7 +64,7 @@ def settings_document(settings: Settings, names: Mapping[int, str]) -> dict[str,
         ("datasets", dict(sorted(granted.items()))),
         ("allDatasets", _actions(settings.all_datasets)),
     ]
-    return dict([*told[:BEFORE_PERMISSIONS], *permissions, *told[BEFORE_PERMISSIONS:]])
+    return dict(with_permissions(told, *permissions))
 
 
 def _versions(token: Token, names: Mapping[int, str], *, now: datetime) -> dict[str, Any]:

@@ -9,13 +9,15 @@ A setting more is a field of Settings, an entry here, a column of Revision and a
 token may do with datasets is not in it: that is a table of its own, Grant. Pure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from tokens.rules import domains
 from tokens.rules.permissions import CREDIT_LIMIT_MAX, RATE_MAX, Settings
+
+T = TypeVar("T")
 
 
 class Kind(StrEnum):
@@ -81,6 +83,11 @@ SETTINGS: tuple[Setting, ...] = (
 )  # fmt: skip
 PERMISSIONS = ("permissions", "Dataset permissions")  # on the form after the switches of CORE and PREMIUM
 BEFORE_PERMISSIONS = 3
+
+
+def with_permissions(settings: Sequence[T], *permissions: T) -> list[T]:
+    """What is said of each setting, in their order, with what is said of the permissions in its place."""
+    return [*settings[:BEFORE_PERMISSIONS], *permissions, *settings[BEFORE_PERMISSIONS:]]
 
 
 def loaded(columns: Callable[[str], Any]) -> dict[str, Any]:

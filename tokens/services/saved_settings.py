@@ -8,7 +8,7 @@ from apperate.accounts.models import Workspace
 from tokens.models import Grant, Revision
 from tokens.rules import settings_table
 from tokens.rules.permissions import Action, Settings
-from tokens.rules.settings_table import BEFORE_PERMISSIONS, PERMISSIONS, SETTINGS
+from tokens.rules.settings_table import PERMISSIONS, SETTINGS, with_permissions
 
 ALL_DATASETS = "all datasets, including future ones"
 
@@ -72,8 +72,7 @@ def differences(before: Settings, after: Settings, names: Mapping[int, str]) -> 
     )
 
 
-_LABELLED = [(setting.name, setting.label) for setting in SETTINGS]
-LABELS = dict([*_LABELLED[:BEFORE_PERMISSIONS], PERMISSIONS, *_LABELLED[BEFORE_PERMISSIONS:]])
+LABELS = dict(with_permissions([(setting.name, setting.label) for setting in SETTINGS], PERMISSIONS))
 
 
 def _in_words(settings: Settings, names: Mapping[int, str]) -> dict[str, str]:

@@ -1,12 +1,9 @@
 """The embedded database is opened by its key file alone, whoever asks."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,28 +26,6 @@ from tests.support.embedded.embedded_users import (
     until,
     watcher_pid,
 )
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder that every account of the machine can enter, as /srv is."""
-    home = Path(tempfile.mkdtemp(prefix="apperate-test-"))
-    home.chmod(0o755)
-    yield home
-    shutil.rmtree(home)
-
-
-@pytest.fixture
-def users(home: Path) -> Iterator[Users]:
-    users = Users(home / "db")
-    yield users
-    users.end()
-
-
-@pytest.fixture
-def data(users: Users) -> Path:
-    return users.data
-
 
 # --- who gets in --------------------------------------------------------------------------------
 

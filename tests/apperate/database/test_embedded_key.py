@@ -3,9 +3,6 @@
 import fcntl
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -22,28 +19,6 @@ from tests.support.embedded.embedded_clusters import (
     start_old_server,
 )
 from tests.support.embedded.embedded_users import Users, connect, needs_root, ordinary_account, server_pid
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder that every account of the machine can enter, as /srv is."""
-    home = Path(tempfile.mkdtemp(prefix="apperate-test-"))
-    home.chmod(0o755)
-    yield home
-    shutil.rmtree(home)
-
-
-@pytest.fixture
-def users(home: Path) -> Iterator[Users]:
-    users = Users(home / "db")
-    yield users
-    users.end()
-
-
-@pytest.fixture
-def data(users: Users) -> Path:
-    return users.data
-
 
 # --- data of an earlier version -----------------------------------------------------------------
 
