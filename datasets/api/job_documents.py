@@ -20,6 +20,7 @@ from tokens.gate.calls import Answer
 WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05
 WAIT_POLL_SECONDS_MAX = 0.5
+WAIT_POLL_SHARE = 0.02  # of the time waited so far
 # A file that was right, and for which there was no room: told as such to whoever waits.
 NO_ROOM = ("storage-full", "storage-limit")
 
@@ -89,8 +90,8 @@ def size_text(size_bytes: int) -> str:
 async def wait_for(job: IngestJob) -> Answer | Refusal | None:
     """The answer of a job that has ended; None when it has not within a minute."""
     sql = "SELECT status, stored, message, refusal_code FROM datasets_ingestjob WHERE id = %(id)s"
-    deadline, pause = time.monotonic() + WAIT_SECONDS_MAX, WAIT_POLL_SECONDS
-    while time.monotonic() < deadline:
+    begun = time.monotonic()
+    while (waited := time.monotonic() - begun) < WAIT_SECONDS_MAX:
         found = await pool.fetch_all(sql, {"id": job.pk})
         if not found:
             return writing.dataset_gone()
@@ -102,6 +103,6 @@ async def wait_for(job: IngestJob) -> Answer | Refusal | None:
         if status in IngestJob.ENDED:
             code = code if code in NO_ROOM else "invalid-values"
             return Refusal(code, message or "The job was cancelled.", check="body")
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.2, WAIT_POLL_SECONDS_MAX)  # Many may wait, for long jobs.
+        # Many may wait for long jobs, and nobody should wait for much longer than the job took.
+        await asyncio.sleep(min(max(waited * WAIT_POLL_SHARE, WAIT_POLL_SECONDS), WAIT_POLL_SECONDS_MAX))
     return None

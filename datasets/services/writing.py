@@ -80,15 +80,15 @@ def check_records(dataset: Metadata, body: bytes, *, now: datetime) -> list[Row]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What check_records() found with a dataset's schema as of `version`."""
+    """What check_records() found with the schema of `dataset` as it was then."""
 
-    version: int
+    dataset: Metadata
     rows: list[Row] | Refusal
 
 
 def checked(dataset: Metadata, body: bytes, *, now: datetime) -> Checked:
     """The rows of a body, checked before a transaction is begun: that may take longer than one may idle."""
-    return Checked(dataset.version, check_records(dataset, body, now=now))
+    return Checked(dataset, check_records(dataset, body, now=now))
 
 
 def write_records(
@@ -100,11 +100,12 @@ def write_records(
     """
     if refusal := disk.shortage():
         return refusal
-    with writes.locked_with_plan(dataset_id) as (dataset, plan):
-        if dataset is None:
+    known = ready.dataset if ready else None
+    with writes.locked_with_usage(dataset_id, known=known) as found:
+        if found is None:
             return dataset_gone()
-        before = limits.usage_of(dataset.workspace_id, plan=plan)
-        if ready is None or ready.version != dataset.version:
+        dataset, before = found
+        if ready is None or ready.dataset.version != dataset.version:
             ready = checked(dataset, body, now=now)
         rows = before.refusal() or ready.rows
         if isinstance(rows, Refusal):

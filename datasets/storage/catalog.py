@@ -40,6 +40,14 @@ class Metadata:
     is_wide: bool
 
     @property
+    def facts(self) -> tuple[int, int, str, str, int, int, bool]:
+        """All but the schema, which does not change within a version."""
+        return (
+            self.id, self.workspace_id, self.workspace, self.name,
+            self.credits_per_record, self.version, self.is_wide,
+        )  # fmt: skip
+
+    @property
     def is_priced(self) -> bool:
         """Whether its data is paid for: then nothing that is free may tell anything of it."""
         return self.credits_per_record > 0
@@ -103,15 +111,22 @@ async def _load(workspace: str, name: str) -> Metadata | None:
     if not rows:
         catalog.forget((workspace, name))
         return None
-    found = metadata(rows[0])
+    found = metadata(rows[0], known=catalog.get((workspace, name)))
     if generation == changes.generation:
         catalog.put(found)
     return found
 
 
-def metadata(row: tuple[Any, ...]) -> Metadata:
-    """A row of COLUMNS as Metadata. Raises ValueError when its stored schema cannot be read."""
+def metadata(row: tuple[Any, ...], *, known: Metadata | None = None) -> Metadata:
+    """A row of COLUMNS as Metadata. Raises ValueError when its stored schema cannot be read.
+
+    `known`: what was read before; taken when nothing changed since, because a schema is dear to read.
+    """
     dataset_id, workspace_id, workspace, name, schema_json, mapping, price, version, is_wide = row
+    if known is not None and known.facts == (
+        dataset_id, workspace_id, workspace, name, price, version, is_wide,
+    ):  # fmt: skip
+        return known
     schema = parse_schema(json.loads(schema_json), json.loads(mapping))
     if not isinstance(schema, Schema):
         raise ValueError(f"dataset {dataset_id} has an unreadable schema: {schema.detail}")

@@ -35,11 +35,10 @@ FREES_ROOM = (
 
 # One row, or none. Indexes: the primary key, datasets_storagecounter_once (at most SLOTS rows), and that of
 # the reservations' workspace (one for each running job).
-USED = """
-SELECT w.plan,
+USAGE_COLUMNS = """w.plan,
        (SELECT coalesce(sum(c.bytes), 0) FROM datasets_storagecounter c WHERE c.workspace_id = w.id)
-       + (SELECT coalesce(sum(r.bytes), 0) FROM datasets_storagereservation r WHERE r.workspace_id = w.id)
-  FROM accounts_workspace w WHERE w.id = %(workspace)s"""
+       + (SELECT coalesce(sum(r.bytes), 0) FROM datasets_storagereservation r WHERE r.workspace_id = w.id)"""
+USED = f"SELECT {USAGE_COLUMNS} FROM accounts_workspace w WHERE w.id = %(workspace)s"  # noqa: S608  a constant
 
 # Adds the one row (bytes) of the part `change` to the slot of this connection; nothing for 0.
 ADD = f"""
@@ -90,10 +89,7 @@ class Usage:
         return Usage(self.used - some_bytes, self.limit, self.plan)
 
 
-def usage_of(workspace_id: int, *, plan: str = "") -> Usage:
-    """With a `plan` that is known to have no limit nothing is asked, and `used` is not told."""
-    if plan and PLANS[plan].storage_bytes_max is None:
-        return Usage(0, None)
+def usage_of(workspace_id: int) -> Usage:
     with connection.cursor() as cursor:
         cursor.execute(USED, {"workspace": workspace_id})
         return usage(cursor.fetchall())
@@ -103,7 +99,7 @@ def usage(rows: Sequence[tuple[Any, ...]]) -> Usage:
     """The answer to USED."""
     if not rows:
         return Usage(0, None)  # The workspace is gone, and what was to be written with it.
-    plan, used = rows[0]
+    plan, used = rows[0][:2]
     return Usage(int(used), PLANS[plan].storage_bytes_max, PLANS[plan].title)
 
 

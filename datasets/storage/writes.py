@@ -16,7 +16,7 @@ from django.db import connection, transaction
 
 from datasets.records.checking import Row
 from datasets.storage.catalog import COLUMNS, Metadata, metadata
-from datasets.storage.limits import ADD, add, record_bytes
+from datasets.storage.limits import ADD, USAGE_COLUMNS, Usage, add, record_bytes, usage
 
 SHARDS = 32
 
@@ -26,23 +26,30 @@ def shard_of(dataset_id: int, key: str, *, is_wide: bool) -> int:
     return crc32(f"{dataset_id}/{key}".encode()) % SHARDS if is_wide else dataset_id % SHARDS
 
 
+_HELD = "WHERE d.id = %s AND d.deleted_at IS NULL FOR SHARE OF d"
+
+
 @contextmanager
 def locked(dataset_id: int) -> Iterator[Metadata | None]:
     """A transaction that holds the dataset still: its metadata as it is now, or None when it is gone."""
-    with locked_with_plan(dataset_id) as (found, _):
-        yield found
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {COLUMNS} {_HELD}", [dataset_id])
+        row = cursor.fetchone()
+        yield metadata(row) if row else None
 
 
 @contextmanager
-def locked_with_plan(dataset_id: int) -> Iterator[tuple[Metadata | None, str]]:
-    """locked(), and the name of the plan that its workspace is on."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT w.plan, {COLUMNS} WHERE d.id = %s AND d.deleted_at IS NULL FOR SHARE OF d",  # noqa: S608
-            [dataset_id],
-        )
+def locked_with_usage(
+    dataset_id: int, *, known: Metadata | None = None
+) -> Iterator[tuple[Metadata, Usage] | None]:
+    """locked(), with what its workspace has stored; inside another transaction it is part of that.
+
+    `known`: the metadata as it was a moment ago; taken where no other version came since.
+    """
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {USAGE_COLUMNS}, {COLUMNS} {_HELD}", [dataset_id])
         row = cursor.fetchone()
-        yield (metadata(row[1:]), row[0]) if row else (None, "")
+        yield (metadata(row[2:], known=known), usage([row])) if row else None
 
 
 def lift_time_limits() -> None:

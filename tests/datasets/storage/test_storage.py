@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from apperate.accounts.models import Workspace
 from apperate.accounts.plans import PLANS
@@ -97,6 +98,24 @@ def used(workspace: Workspace) -> int:
 def delete(dataset: Dataset, key: str) -> None:
     selection = writes.Selection(key)
     making.delete_records(dataset_id=dataset.pk, selection=selection, token_id=None, now=database_now())
+
+
+def test_a_write_takes_two_statements_and_reads_no_schema_again(things: Dataset) -> None:
+    with writes.locked(things.pk) as known:
+        assert known is not None
+    now = database_now()
+    ready = writing.checked(known, dumps([record("a")]).encode(), now=now)
+    with CaptureQueriesContext(connection) as asked:
+        written = writing.write_records(dataset_id=things.pk, body=b"[]", replaces=True, now=now, ready=ready)
+    assert written == 1
+    assert [one["sql"].split()[0] for one in asked] == ["BEGIN", "SELECT", "WITH", "COMMIT"]
+    with writes.locked_with_usage(things.pk, known=known) as found:
+        assert found is not None
+        assert found[0] is known
+    Dataset.objects.filter(pk=things.pk).update(version=things.version + 1)
+    with writes.locked_with_usage(things.pk, known=known) as found:
+        assert found is not None
+        assert found[0] == replace(known, version=known.version + 1)
 
 
 def refused(found: object, *said: str) -> Refusal:
