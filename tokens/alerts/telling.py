@@ -139,7 +139,9 @@ async def post_alert(context: JobContext, alert_id: str) -> None:
     message = await in_thread(lambda: _message(alert_id))()
     if message is None:
         return
-    fault = await webhooks.post(message.url, message.body, secret=message.secret, at=message.at)
+    fault = await webhooks.post(
+        message.url, message.body, message_id=message.id, secret=message.secret, at=message.at
+    )
     await in_thread(lambda: _note(message, alert_id, fault))()
     if not fault:
         return
@@ -152,6 +154,7 @@ async def post_alert(context: JobContext, alert_id: str) -> None:
 class Message:
     """What is posted, where, and what signs it."""
 
+    id: uuid.UUID
     workspace_id: int
     url: str
     body: bytes
@@ -181,7 +184,7 @@ def _message(alert_id: str) -> Message | None:
         "resetsAt": mail.resets_at(alert).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     body = webhooks.document("credits.alert", alert.pk, alert.token.workspace.name, alert.reached_at, data)
-    return Message(webhook.workspace_id, webhook.url, body, secret, now)
+    return Message(alert.pk, webhook.workspace_id, webhook.url, body, secret, now)
 
 
 def _note(message: Message, alert_id: str, fault: str) -> None:

@@ -9,6 +9,7 @@ send_test(…) -> str | Refusal                                "" when it was ta
 import asyncio
 import secrets
 import uuid
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,10 +103,11 @@ def send_test(*, workspace: Workspace, by: User | None, now: datetime, address: 
     if webhook is None:
         return missing()
     secret = sealing.unseal_webhook_secret(webhook.ciphertext, workspace_id=workspace.pk)
-    body = webhooks.document("test", uuid.uuid4(), workspace.name, now, {})
+    message_id = uuid.uuid4()
+    body = webhooks.document("test", message_id, workspace.name, now, {})
 
     def run() -> str:
-        return asyncio.run(webhooks.post(webhook.url, body, secret=secret, at=now))
+        return asyncio.run(webhooks.post(webhook.url, body, message_id=message_id, secret=secret, at=now))
 
     with ThreadPoolExecutor(1) as pool:  # This thread may have an event loop of its own.
         fault = pool.submit(run).result()
@@ -125,7 +127,8 @@ def host_of(url: str) -> str:
 
 
 def new_secret() -> str:
-    return "whsec_" + secrets.token_hex(SECRET_BYTES)
+    """As Standard Webhooks writes them. Older ones are 64 hexadecimal digits, which base64 reads as well."""
+    return "whsec_" + b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def sealed(secret: str, workspace: Workspace) -> bytes:

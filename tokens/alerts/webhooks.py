@@ -1,7 +1,7 @@
 """post(): sends one signed message to an address that a workspace chose, and tells what came of it.
 
-    await post(url, body, secret=…, at=…)   → "" when it was taken, else what went wrong
-    signature(body, secret=…, at=…)         the header that it is signed with
+    await post(url, body, message_id=…, secret=…, at=…)   → "" when it was taken, else what went wrong
+    signatures(body, message_id=…, secret=…, at=…)        the headers that it is signed with
 
 The name is resolved once, every address that it has is checked, and the connection is made to one of
 those: a name whose answer changes in between is of no use. Redirects are not followed, of the answer only
@@ -19,11 +19,11 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from standardwebhooks import Webhook as StandardWebhook
 
 from apperate.kernel.version import VERSION
 from tokens.rules.webhook_target import Target, may_be_called, target_of
 
-HEADER = "Apperate-Signature"
 SECONDS_MAX = 10.0
 HEAD_BYTES_MAX = 16_384
 INTERIM_MAX = 5  # answers like "100 Continue" before the one that counts
@@ -34,11 +34,19 @@ class NotTaken(Exception):
     """What went wrong, in one sentence without anything that the other side wrote."""
 
 
-def signature(body: bytes, *, secret: str, at: datetime) -> str:
-    """t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "t.body" under the secret>."""
+def signatures(body: bytes, *, message_id: uuid.UUID, secret: str, at: datetime) -> dict[str, str]:
+    """The headers of Standard Webhooks, and the one that receivers knew before there were those.
+
+    Apperate-Signature is t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "t.body" under the secret's text>.
+    """
     seconds = int(at.timestamp())
     signed = hmac.new(secret.encode(), f"{seconds}.".encode() + body, hashlib.sha256)
-    return f"t={seconds},v1={signed.hexdigest()}"
+    return {
+        "webhook-id": str(message_id),
+        "webhook-timestamp": str(seconds),
+        "webhook-signature": StandardWebhook(secret).sign(str(message_id), at, body.decode()),
+        "Apperate-Signature": f"t={seconds},v1={signed.hexdigest()}",
+    }
 
 
 def document(kind: str, message_id: uuid.UUID, workspace: str, at: datetime, data: dict[str, Any]) -> bytes:
@@ -47,14 +55,15 @@ def document(kind: str, message_id: uuid.UUID, workspace: str, at: datetime, dat
     return json.dumps({**head, "workspace": workspace, **data}).encode()
 
 
-async def post(url: str, body: bytes, *, secret: str, at: datetime) -> str:
+async def post(url: str, body: bytes, *, message_id: uuid.UUID, secret: str, at: datetime) -> str:
     """POST a JSON body once. Any status of 200 to 299 means that it was taken."""
     target = target_of(url)
     if isinstance(target, str):
         return target
+    signed = signatures(body, message_id=message_id, secret=secret, at=at)
     try:
         async with asyncio.timeout(SECONDS_MAX):
-            status = await _exchange(target, _request(target, body, signature(body, secret=secret, at=at)))
+            status = await _exchange(target, _request(target, body, signed))
     except NotTaken as fault:
         return str(fault)
     except TimeoutError:
@@ -70,14 +79,14 @@ async def post(url: str, body: bytes, *, secret: str, at: datetime) -> str:
     return "" if 200 <= status < 300 else f"It answered {status}."
 
 
-def _request(target: Target, body: bytes, signed: str) -> bytes:
+def _request(target: Target, body: bytes, signed: dict[str, str]) -> bytes:
     lines = (
         f"POST {target.path} HTTP/1.1",
         f"Host: {target.authority}",
         f"User-Agent: Apperate/{VERSION}",
         "Content-Type: application/json; charset=utf-8",
         f"Content-Length: {len(body)}",
-        f"{HEADER}: {signed}",
+        *(f"{name}: {value}" for name, value in signed.items()),
         "Connection: close",
     )
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii") + body

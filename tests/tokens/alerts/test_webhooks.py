@@ -18,13 +18,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from standardwebhooks import Webhook as StandardWebhook
+from standardwebhooks import WebhookVerificationError
 
 from tests.support.receiver import OK, Receiver, receiving
-from tokens.alerts import webhooks
+from tokens.alerts import webhook_settings, webhooks
 from tokens.rules.webhook_target import may_be_called, target_of
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
-SECRET = "whsec_test"
+SECRET = "whsec_" + "0123456789abcdef" * 4
+MESSAGE_ID = uuid.UUID(int=1)
 BODY = b'{"id": "1"}'
 NOT_PUBLIC = "The host is not on the public internet, and the operator has not allowed it."
 
@@ -43,7 +46,7 @@ def allowed(settings: Any) -> None:
 
 def post(url: str) -> str:
     def run() -> str:
-        return asyncio.run(webhooks.post(url, BODY, secret=SECRET, at=NOW))
+        return asyncio.run(webhooks.post(url, BODY, message_id=MESSAGE_ID, secret=SECRET, at=NOW))
 
     with ThreadPoolExecutor(1) as pool:  # Playwright's event loop may run in this thread.
         return pool.submit(run).result(timeout=60)
@@ -185,10 +188,23 @@ def test_a_message_is_signed_with_its_time(receiver: Receiver, allowed: None) ->
     expected = hmac.new(SECRET.encode(), f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
     assert (head.split(b"\r\n")[0], body) == (b"POST /hook?a=b HTTP/1.1", BODY)
     assert receiver.header("Apperate-Signature") == f"t={seconds},v1={expected}"
+    assert receiver.header("webhook-id") == str(MESSAGE_ID)
+    assert receiver.header("webhook-timestamp") == str(seconds)
     assert receiver.header("Content-Type") == "application/json; charset=utf-8"
-    assert webhooks.signature(BODY, secret=SECRET, at=NOW + timedelta(seconds=1)) != receiver.header(
-        "Apperate-Signature"
-    )
+
+
+@pytest.mark.parametrize("secret", [SECRET, webhook_settings.new_secret()], ids=["older", "new"])
+def test_receivers_verify_a_message_with_their_library(secret: str) -> None:
+    def headers(body: bytes, at: datetime) -> dict[str, str]:
+        return webhooks.signatures(body, message_id=MESSAGE_ID, secret=secret, at=at)
+
+    now = datetime.now(UTC)
+    verifier = StandardWebhook(secret)
+
+    assert verifier.verify(BODY, headers(BODY, now)) == json.loads(BODY)
+    for body, at in ((BODY + b" ", now), (BODY, now - timedelta(minutes=6))):
+        with pytest.raises(WebhookVerificationError):
+            verifier.verify(BODY, headers(body, at))
 
 
 @pytest.mark.parametrize(
