@@ -1,28 +1,30 @@
 """The bodies of the Tokens API as JSON Schema, for the OpenAPI documents. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from datasets.openapi.schemas import COUNT, FLAG, TEXT, array, nullable, record, ref
 from tokens.rules.permissions import Action
+from tokens.rules.settings_table import SETTINGS as SETTINGS_TABLE
+from tokens.rules.settings_table import Kind, Setting, with_permissions
 from tokens.rules.vocabulary import OVERLAPS, USAGE_BY, Signature
 
 Json = dict[str, Any]
 TIME: Json = TEXT | {"format": "date-time", "description": "UTC, to the second."}
 ACTIONS = array({"enum": [action.value for action in Action]})
 STATUSES = ("activating", "active", "pending", "disabled", "expired", "deleted")
-SETTINGS: Json = {
-    "signedRequests": FLAG,
-    "coreDataAccess": FLAG,
-    "premiumDataAccess": FLAG,
-    "datasets": {"type": "object", "additionalProperties": ACTIONS},
-    "allDatasets": ACTIONS,
-    "allowedDomains": array(TEXT),
-    "domainsReportOnly": FLAG,
-    "coreCreditLimit": nullable(COUNT),
-    "requestsPerSecond": nullable(COUNT | {"minimum": 1}),
-    "burst": nullable(COUNT | {"minimum": 1}),
+_KINDS: Mapping[Kind, Callable[[Setting], Json]] = {
+    Kind.SWITCH: lambda _: FLAG,
+    Kind.COUNT: lambda setting: nullable(COUNT | ({"minimum": setting.lowest} if setting.lowest else {})),
+    Kind.DOMAINS: lambda _: array(TEXT),
 }
+SETTINGS: Json = dict(
+    with_permissions(
+        [(setting.api_name, _KINDS[setting.kind](setting)) for setting in SETTINGS_TABLE],
+        ("datasets", {"type": "object", "additionalProperties": ACTIONS}),
+        ("allDatasets", ACTIONS),
+    )
+)
 OWN: Json = {
     "id": TEXT,
     "type": {"enum": ["publishable", "secret"]},
