@@ -17,6 +17,7 @@ from apperate.accounts.decorators import public
 from apperate.dashboard.context import THEMES
 from apperate.guides import BY_SLUG, GUIDES
 from apperate.http.middleware import UNAVAILABLE
+from apperate.kernel.dates import seconds_in_words
 from apperate.kernel.refusals import REFUSALS
 from datasets.pages import start
 
@@ -69,8 +70,6 @@ def docs_guide(request: HttpRequest, slug: str) -> HttpResponse:
     guide = BY_SLUG.get(slug)
     if guide is None:
         raise Http404
-    seconds = settings.ACTIVATION_SECONDS
-    delay = f"{seconds // 60} minutes" if seconds >= 120 and seconds % 60 == 0 else f"{seconds} seconds"
     place = GUIDES.index(guide)
     context = {
         "guide": guide,
@@ -78,7 +77,7 @@ def docs_guide(request: HttpRequest, slug: str) -> HttpResponse:
         "before": GUIDES[place - 1] if place else None,
         "after": next(iter(GUIDES[place + 1 :]), None),
         "public_url": settings.PUBLIC_URL,
-        "delay": delay,
+        "delay": seconds_in_words(settings.ACTIVATION_SECONDS),
     }
     return render(request, guide.template, context)
 

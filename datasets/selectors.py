@@ -15,7 +15,7 @@ from apperate.database.clock import month_of
 from apperate.kernel.json_text import DECODER
 from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset, IngestJob
-from datasets.query import parsing as queries
+from datasets.query import parsing
 from datasets.storage import reads, writes
 from datasets.storage.catalog import Metadata
 from tokens.models import Status, Token, UsageCounter
@@ -152,7 +152,7 @@ def metadata_of(dataset: Dataset) -> Metadata:
 def last_record(dataset: Dataset, *, now: datetime) -> str | None:
     """The JSON text of the newest record; None for a dataset without records."""
     known = metadata_of(dataset)
-    query = queries.parse([("last", "1")], known.schema, now=now)
+    query = parsing.parse([("last", "1")], known.schema, now=now)
     if isinstance(query, Refusal):
         return None
     texts = reads.read_sync(known, query).texts

@@ -21,7 +21,7 @@ from django.db import OperationalError, connection, transaction
 from apperate.accounts.models import KeptAnswer
 from apperate.kernel.refusals import Refusal, invalid_value
 
-KEPT_HOURS = 24
+ANSWER_HOURS = 24
 KEY_CHARS_MAX = 255
 WAIT_MILLISECONDS = 500
 HEADER = "Idempotency-Key"
@@ -90,7 +90,7 @@ def _take(claim: Claim, *, now: datetime) -> int | None | Refusal:
     """The id of the claim's new row; None when the key was used before."""
     parameters: dict[str, Any] = {
         "workspace": claim.workspace_id, "route": claim.route, "key": claim.key,
-        "fingerprint": claim.fingerprint, "now": now, "old": now - timedelta(hours=KEPT_HOURS),
+        "fingerprint": claim.fingerprint, "now": now, "old": now - timedelta(hours=ANSWER_HOURS),
     }  # fmt: skip
     try:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -142,5 +142,5 @@ def already_done() -> Refusal:
 
 def purge(*, now: datetime) -> int:
     """Remove the answers that are a day old; how many."""
-    count, _ = KeptAnswer.objects.filter(kept_at__lte=now - timedelta(hours=KEPT_HOURS)).delete()
+    count, _ = KeptAnswer.objects.filter(kept_at__lte=now - timedelta(hours=ANSWER_HOURS)).delete()
     return count

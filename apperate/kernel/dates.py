@@ -54,6 +54,12 @@ def day_of(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
+def seconds_in_words(seconds: int) -> str:
+    """ "1 second", "90 seconds", "2 minutes": as people say how long something takes."""
+    count, unit = (seconds // 60, "minute") if seconds and seconds % 60 == 0 else (seconds, "second")
+    return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
+
+
 def milliseconds(moment: datetime) -> int:
     """Whole milliseconds since 1970, as the API writes moments."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -11,7 +11,7 @@ from apperate.kernel.json_text import dumps
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.answers import parquet_output, renderers
 from datasets.api.admission import Call, data_endpoint
-from datasets.query import parsing as queries
+from datasets.query import parsing
 from datasets.query.cursors import write_cursor
 from datasets.query.parsing import Query
 from datasets.records import system_properties
@@ -124,7 +124,7 @@ def parse(
     call: Call, dataset: Metadata, key: str | None, subkey: str | None, *, without: Sequence[str] = ()
 ) -> Query | Refusal:
     """What the request asks of a dataset; the parameters of `without` are left out."""
-    return queries.parse(
+    return parsing.parse(
         [(name, value) for name, value in pairs(call.request.GET) if name not in without],
         dataset.schema,
         now=call.now,

@@ -10,7 +10,7 @@ from apperate.http.data_plane import Segment
 from apperate.http.problems import problem_response
 from apperate.kernel.refusals import Refusal
 from datasets.api import account, batch, catalog, docs, jobs, status, trials, writing
-from tokens.api import endpoints as tokens
+from tokens.api import endpoints
 from tokens.api.answers import AT_ONCE
 from tokens.gate.calls import ApiRequest
 from tokens.rules.permissions import CORE
@@ -113,16 +113,16 @@ urlpatterns = [
     path("logs/<segment:workspace>", ByMethod(GET=account.read_logs)),
     path("generate-schema/<segment:workspace>", ByMethod(POST=account.generate_schema)),
     path(f"generate-schema/{DATASET}", ByMethod(GET=account.read_schema)),
-    path("token", ByMethod(GET=tokens.read_own)),
-    path("tokens", ByMethod(GET=tokens.read_tokens, POST=tokens.create_token)),
+    path("token", ByMethod(GET=endpoints.read_own)),
+    path("tokens", ByMethod(GET=endpoints.read_tokens, POST=endpoints.create_token)),
     path(
         ONE_TOKEN,
-        ByMethod(GET=tokens.read_token, PATCH=tokens.edit_token, DELETE=tokens.delete_token),
+        ByMethod(GET=endpoints.read_token, PATCH=endpoints.edit_token, DELETE=endpoints.delete_token),
     ),
-    *(path(f"{ONE_TOKEN}/{what}", ByMethod(POST=tokens.at_once(what))) for what in AT_ONCE),
-    path(f"{ONE_TOKEN}/rotate", ByMethod(POST=tokens.rotate_token)),
+    *(path(f"{ONE_TOKEN}/{what}", ByMethod(POST=endpoints.at_once(what))) for what in AT_ONCE),
+    path(f"{ONE_TOKEN}/rotate", ByMethod(POST=endpoints.rotate_token)),
     path(f"{ONE_TOKEN}/test", ByMethod(POST=trials.test_token)),
-    path(f"{ONE_TOKEN}/refusals", ByMethod(GET=tokens.read_refusals)),
-    path(f"{ONE_TOKEN}/usage", ByMethod(GET=tokens.read_usage)),
+    path(f"{ONE_TOKEN}/refusals", ByMethod(GET=endpoints.read_refusals)),
+    path(f"{ONE_TOKEN}/usage", ByMethod(GET=endpoints.read_usage)),
     re_path(r"^", status.no_such_route),
 ]

@@ -214,7 +214,7 @@ def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refu
             )
         if not _has_what_it_needs(job):
             return bad_body(
-                f"The file of this job was removed, {job_files.KEPT_HOURS} hours after it ended.",
+                f"The file of this job was removed, {job_files.FILE_HOURS} hours after it ended.",
                 needed="the file again",
             )
         _record("job.retry", job, by=by, now=now)

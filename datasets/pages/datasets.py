@@ -16,8 +16,7 @@ from apperate.kernel.refusals import Refusal
 from datasets import selectors
 from datasets.jobs import making, uploads
 from datasets.models import Dataset
-from datasets.pages import examples, operations_chart
-from datasets.pages import jobs as job_page
+from datasets.pages import examples, jobs, operations_chart
 from datasets.pages.forms import AddForm, IndexForm, UploadForm
 from datasets.pages.storage import stored_by
 from datasets.services import creating, editing, trash
@@ -109,7 +108,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
         "example": examples.of_dataset(
             dataset, language=request.GET.get("lang", ""), chosen=request.GET.get("token", ""), now=now
         ),
-        "jobs": job_page.with_states(job_page.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
+        "jobs": jobs.with_states(jobs.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
         "storage": stored_by(request.workspace).in_words,
         "page": deletions.get_page(request.GET.get("page")),
     }
@@ -163,6 +162,6 @@ def limits() -> dict[str, Any]:
 
 
 def create_context(request: MemberRequest, form: UploadForm) -> dict[str, Any]:
-    found = job_page.with_states(job_page.jobs_of(request.workspace)[: selectors.JOBS_SHOWN])
+    found = jobs.with_states(jobs.jobs_of(request.workspace)[: selectors.JOBS_SHOWN])
     context = {"form": form, "jobs": found, "api_base": f"{settings.PUBLIC_URL}/v1"}
     return context | {"no_room": creating.no_room(request.workspace)} | limits()

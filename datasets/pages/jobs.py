@@ -18,7 +18,6 @@ from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
 from datasets import selectors
 from datasets.jobs import making
-from datasets.jobs import making as jobs
 from datasets.models import Deletion, IngestJob
 from datasets.selectors import size_words
 from datasets.storage import deletes, job_files
@@ -92,7 +91,7 @@ def state_of(job: IngestJob) -> State:
         return State("Being cancelled", "badge-warn")
     text: str = job.get_status_display()
     if job.has_file and job.status in IngestJob.RUNNING:
-        text = f"{text}, {int(100 * jobs.progress(job))}%"
+        text = f"{text}, {int(100 * making.progress(job))}%"
     if job.status == Status.INGESTED and job.invalid:
         return State(f"{text}, {job.invalid:,} rejected", "badge-warn")
     return State(text, BADGES.get(Status(job.status), "badge-blue"))
@@ -133,7 +132,7 @@ def progress_of(job: IngestJob) -> Progress | None:
         note = "The file is being checked. Nothing of it is visible until all of it is stored."
     if not job.has_file:
         return Progress(None, note, _of_records(job), note)
-    percent = None if job.status == Status.CREATED else int(100 * jobs.progress(job))
+    percent = None if job.status == Status.CREATED else int(100 * making.progress(job))
     said = f"{note} {percent // SAID_STEP * SAID_STEP}% is done." if percent else note
     return Progress(percent, note, _of_file(job), said)
 

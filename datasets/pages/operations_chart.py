@@ -15,7 +15,7 @@ from apperate.dashboard import bar_chart
 from apperate.database.clock import month_of
 from apperate.kernel.ranges import add_months
 from datasets.models import Dataset
-from datasets.storage import writes as store
+from datasets.storage import writes
 from tokens.models import Token, UsageCounter
 from tokens.rules.permissions import Action
 
@@ -83,7 +83,7 @@ class Operations:
 def operations_of(dataset: Dataset, *, now: datetime) -> Operations | None:
     try:
         with transaction.atomic():
-            store.limit_statement(milliseconds=1_500)
+            writes.limit_statement(milliseconds=writes.COUNTING_MILLISECONDS)
             return _counted(dataset, now)
     except OperationalError:
         return None

@@ -27,7 +27,7 @@ from datasets import selectors
 from datasets.answers import renderers
 from datasets.models import Dataset
 from datasets.pages.datasets import load
-from datasets.query import parsing as queries
+from datasets.query import parsing
 from datasets.query.cursors import write_cursor
 from datasets.records.schema import PropertyType, Schema, is_storable
 from datasets.storage import reads, writes
@@ -95,7 +95,7 @@ def records_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> 
         return _with(page, fault="A filter holds a character that no record can hold.")
     asked = [(name, text) for name, text in first if name not in ("key", "subkey")]
     asked.append(("limit", str(ROWS)))
-    query = queries.parse(
+    query = parsing.parse(
         asked + ([("cursor", cursor)] if cursor else []),
         schema,
         now=now,

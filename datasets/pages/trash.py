@@ -29,7 +29,7 @@ def dataset_delete(request: MemberRequest, name: str) -> HttpResponseBase:
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.in_words)
     else:
-        hours = editing.KEPT_HOURS
+        hours = editing.TRASH_HOURS
         messages.success(request, f"{dataset.name} is deleted. It can be restored for {hours} hours.")
     return redirect("datasets:list")
 

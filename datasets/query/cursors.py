@@ -10,22 +10,15 @@ page, which nobody has paid for yet, so the cursor of a priced dataset is encryp
 The same place gives the same text, because an answer's ETag depends on it.
 """
 
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-
+from apperate.kernel import cursors
 from datasets.records.schema import is_storable
 
-CURSOR_CHARS_MAX = 8_000
-# An encrypted cursor is filled up to a multiple of this, so that its length tells little.
-BLOCK_BYTES = 128
 SHARD_MAX = 32_767
 TAKEN_MAX = 10**12
 
@@ -50,22 +43,14 @@ def question_of(dataset: str, path: Iterable[str | None], pairs: Iterable[tuple[
 
 def write_cursor(place: Place, question: str, *, key: bytes = b"") -> str:
     parts = [question, place.key_number, place.taken, place.date.isoformat()]
-    written = json.dumps([*parts, place.key, place.subkey, place.shard]).encode()
-    if key:
-        written = AESSIV(key).encrypt(written.ljust(-(-len(written) // BLOCK_BYTES) * BLOCK_BYTES), None)
-    return base64.urlsafe_b64encode(written).decode().rstrip("=")
+    return cursors.write([*parts, place.key, place.subkey, place.shard], key=key)
 
 
 def read_cursor(text: str, question: str, *, key: bytes = b"") -> Place | None:
-    if len(text) > CURSOR_CHARS_MAX:
-        return None
     try:
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        written = base64.b64decode(padded, altchars=b"-_", validate=True)
-        parts = json.loads(AESSIV(key).decrypt(written, None) if key else written)
-        asked, key_number, taken, date, name, subkey, shard = parts
+        asked, key_number, taken, date, name, subkey, shard = cursors.read(text, key=key) or []
         place = Place(key_number, taken, datetime.fromisoformat(date), name, subkey, shard)
-    except (binascii.Error, InvalidTag, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
     if asked != question or not all(type(n) is int for n in (key_number, taken, shard)):
         return None

@@ -22,7 +22,7 @@ from datasets.records.schema import Schema, dataset_id, parse_schema
 from datasets.services.creating import TEXT_MAX, checked_details, name_taken
 from datasets.storage.stored_checks import Rule, count_breaking, rules_of
 
-KEPT_HOURS = 24
+TRASH_HOURS = 24
 CHECK_SECONDS = 4.0
 RETRY_SECONDS = 5
 EDITABLE = (*TEXT_MAX, "schema", "columnMapping", "smartLinkAttributes", "datasetId")
@@ -168,7 +168,7 @@ def restore_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Data
         current = restorable.filter(pk=dataset.pk).first()
         if current is None:
             return invalid_value(
-                "dataset", dataset.name, f"one that was deleted within the last {KEPT_HOURS} hours"
+                "dataset", dataset.name, f"one that was deleted within the last {TRASH_HOURS} hours"
             )
         workspace = Workspace.objects.select_for_update().get(pk=current.workspace_id)
         if workspace.datasets.kept().count() >= workspace.limits.datasets_max:
@@ -184,7 +184,7 @@ def restore_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Data
 
 def deleted_datasets(workspace: Workspace, *, now: datetime) -> Any:
     """The datasets that restore_dataset() can still bring back, the newest deletion first."""
-    since = now - timedelta(hours=KEPT_HOURS)
+    since = now - timedelta(hours=TRASH_HOURS)
     return workspace.datasets.filter(deleted_at__gt=since).order_by("-deleted_at")
 
 

@@ -14,7 +14,7 @@ from apperate.kernel.json_text import DECODER
 from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.models import Dataset, Deletion, IngestJob, QueryMark
 from datasets.records.checking import RecordChecker, Row
-from datasets.services.editing import KEPT_HOURS
+from datasets.services.editing import TRASH_HOURS
 from datasets.storage import deletes, job_files, limits, writes
 from datasets.storage.catalog import Metadata
 from datasets.storage.reservations import staged_name
@@ -37,7 +37,7 @@ class Erased:
 
 def deletions_of(dataset: Dataset, *, now: datetime) -> QuerySet[Deletion]:
     """The deletes whose records can still be put back, newest first."""
-    since = now - timedelta(hours=KEPT_HOURS)
+    since = now - timedelta(hours=TRASH_HOURS)
     return dataset.deletions.filter(deleted_at__gt=since).order_by("-deleted_at", "-pk")
 
 
@@ -52,8 +52,8 @@ def put_back(
 ) -> Restored | Refusal:
     """Put the records of a delete back, if that could be asked for then. Inside store.locked()."""
     found = Deletion.objects.select_for_update().filter(pk=deletion_id).first()
-    if dataset is None or found is None or found.deleted_at <= asked_at - timedelta(hours=KEPT_HOURS):
-        needed = f"a delete of the last {KEPT_HOURS} hours that was not restored yet"
+    if dataset is None or found is None or found.deleted_at <= asked_at - timedelta(hours=TRASH_HOURS):
+        needed = f"a delete of the last {TRASH_HOURS} hours that was not restored yet"
         return invalid_value("deletion", deletion_id, needed)
     misfits, reason = _misfits(dataset, found, now)
     if misfits:
@@ -80,7 +80,7 @@ def put_back(
 
 def purge(*, now: datetime) -> int:
     """Remove what was deleted a day ago or earlier, and how far each queryId had read; how many."""
-    before = now - timedelta(hours=KEPT_HOURS)
+    before = now - timedelta(hours=TRASH_HOURS)
     count, _ = QueryMark.objects.filter(used_at__lte=before).delete()
     for dataset in Dataset.objects.filter(deleted_at__lte=before):
         with transaction.atomic():
@@ -141,7 +141,7 @@ def erase_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Erased
 
 def _beyond_restoring(now: datetime) -> datetime:
     """When something was deleted that the next purge() removes."""
-    return now - timedelta(hours=KEPT_HOURS)
+    return now - timedelta(hours=TRASH_HOURS)
 
 
 def _erase(dataset: Dataset) -> None:

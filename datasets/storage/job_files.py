@@ -20,7 +20,7 @@ from datasets.storage import limits
 
 BODY, PACKED, INVALID = "body", "body.gz", "invalid.csv"
 UPLOADS = "uploads"
-KEPT_HOURS = 24
+FILE_HOURS = 24
 CHUNK_BYTES = 1 << 20
 STEP_BYTES = 8_000_000
 INVALID_SHOWN_MAX = 20
@@ -125,7 +125,7 @@ def first_invalid(job: IngestJob) -> list[tuple[str, str]]:
 
 def purge(*, now: datetime) -> int:
     """Remove what was sent for jobs that ended badly a day ago, and folders no job knows; how many."""
-    before = now - timedelta(hours=KEPT_HOURS)
+    before = now - timedelta(hours=FILE_HOURS)
     count = 0
     for place in _old_folders(before):
         job = IngestJob.objects.filter(public_id=place.name).first()

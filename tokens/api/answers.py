@@ -4,9 +4,6 @@ Each function runs in a thread, takes the workspace and a parsed JSON body, and 
 Refusal. Another workspace's token and a missing one are the same "no". Source: http-api.md, Tokens API.
 """
 
-import base64
-import binascii
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -15,19 +12,18 @@ from django.db import transaction
 from django.db.models import Q
 
 from apperate.accounts.models import Workspace
+from apperate.kernel import cursors
 from apperate.kernel.refusals import REFUSALS, Refusal
 from tokens import selectors
 from tokens.api import bodies, documents
 from tokens.gate import refusal_log
 from tokens.models import Token
 from tokens.rules.vocabulary import OVERLAP_SECONDS, OVERLAPS
-from tokens.services import lifecycle, preconditions, rotation, saved_settings
-from tokens.services import rows as writing
+from tokens.services import lifecycle, preconditions, rotation, rows, saved_settings
 from tokens.services.lifecycle import Edit
 from tokens.usage import series
 
 LIMIT_MAX = 500
-CURSOR_CHARS_MAX = 400
 CREATED = ("nickname", "settings", "expiresAt", "importValue")
 EDITED = ("nickname", "settings", "expiresAt")
 Document = dict[str, Any]
@@ -99,8 +95,8 @@ def last_refusals(workspace: Workspace, public_id: str, *, now: datetime) -> lis
     token = find(workspace, public_id, now=now)
     if isinstance(token, Refusal):
         return token
-    rows = refusal_log.last(token)
-    names = series.dataset_names([row.dataset_id for row in rows])
+    refusals = refusal_log.last(token)
+    names = series.dataset_names([row.dataset_id for row in refusals])
     return [
         {
             "code": row.code,
@@ -112,7 +108,7 @@ def last_refusals(workspace: Workspace, public_id: str, *, now: datetime) -> lis
             "lastAt": documents.moment(row.last_at),
             "docs": f"/docs/errors/#{row.code}",
         }
-        for row in rows
+        for row in refusals
         if row.code in REFUSALS
     ]
 
@@ -153,7 +149,7 @@ def edit(
     if isinstance(changes, Refusal):
         return changes
     with transaction.atomic():
-        locked = writing.lock(token)
+        locked = rows.lock(token)
         outcome = (
             preconditions.not_editable(locked)
             if locked.deleted_at
@@ -277,19 +273,15 @@ def _ids_of(workspace: Workspace) -> Callable[[list[str]], dict[str, int]]:
 
 
 def _cursor(token: Token, kind: str) -> str:
-    place = json.dumps([kind, token.created_at.isoformat(), token.pk])
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    return cursors.write([kind, token.created_at.isoformat(), token.pk])
 
 
 def _place(cursor: str, kind: str) -> tuple[datetime, int] | None:
     """After which token a page begins; None when the cursor is damaged or of another list."""
-    if len(cursor) > CURSOR_CHARS_MAX:
-        return None
     try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        asked, at, pk = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        asked, at, pk = cursors.read(cursor) or []
         created_at = datetime.fromisoformat(at)
-    except (binascii.Error, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
     is_one = asked == kind and type(pk) is int and 0 < pk < 2**63 and created_at.tzinfo is not None
     return (created_at, pk) if is_one else None

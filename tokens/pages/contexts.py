@@ -11,6 +11,7 @@ from django.urls import reverse
 from apperate.accounts.decorators import MemberRequest
 from apperate.accounts.models import Workspace
 from apperate.database.clock import next_month
+from apperate.kernel.dates import seconds_in_words
 from tokens import selectors
 from tokens.gate.refusal_log import SITE_CHARS_MAX
 from tokens.models import Token
@@ -156,7 +157,4 @@ def saved_message(outcome: Saved, form: TokenForm, *, now: datetime) -> str:
 
 def delay_in_words() -> str:
     """How long a saved version waits, as people say it."""
-    seconds = django_settings.ACTIVATION_SECONDS
-    if seconds and seconds % 60 == 0:
-        return "1 minute" if seconds == 60 else f"{seconds // 60:,} minutes"
-    return "1 second" if seconds == 1 else f"{seconds:,} seconds"
+    return seconds_in_words(django_settings.ACTIVATION_SECONDS)

@@ -19,8 +19,7 @@ from tokens.models import Token, TokenRefusal
 from tokens.rules import domains
 from tokens.rules.domains import DomainRule
 from tokens.rules.permissions import Action, Settings
-from tokens.services import lifecycle, saved_settings
-from tokens.services import rows as writing
+from tokens.services import lifecycle, rows, saved_settings
 
 SHOWN_MAX = 12
 
@@ -50,11 +49,11 @@ class Group:
 
 def groups(token: Token, settings: Settings, *, may_edit: bool) -> list[Group]:
     """The last refusals by reason, that of the newest one first. `settings`: as they were last saved."""
-    rows = [row for row in refusal_log.last(token) if row.code in REFUSALS][:SHOWN_MAX]
-    names = saved_settings.dataset_names(token.workspace) if any(row.dataset_id for row in rows) else {}
+    refusals = [row for row in refusal_log.last(token) if row.code in REFUSALS][:SHOWN_MAX]
+    names = saved_settings.dataset_names(token.workspace) if any(row.dataset_id for row in refusals) else {}
     may_fix = may_edit and not token.is_secret
     found: dict[str, Group] = {}
-    for row in rows:
+    for row in refusals:
         group = found.setdefault(row.code, Group(row.code, REFUSALS[row.code][1], []))
         group.lines.append(
             Line(
@@ -123,7 +122,7 @@ def _saved(
     address: str,
 ) -> Token | Refusal:
     """Save the last saved settings with one thing more, under the lock of the token."""
-    locked = writing.lock(token)
+    locked = rows.lock(token)
     settings, _ = lifecycle.saved(locked, now=now)
     changes = added(settings)
     if isinstance(changes, Refusal):
