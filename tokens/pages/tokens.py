@@ -160,18 +160,23 @@ def token_datasets(request: MemberRequest, public_id: str) -> HttpResponseBase:
     return render(request, "tokens/widgets/_box_rows.html", context)
 
 
-@require_POST
-@fragments
-@workspace_admin
-def token_undo(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    return done_at_once(request, public_id, lifecycle.undo_pending, "The pending change is undone")
+def at_once(service: Callable[..., Token | Refusal], message: str) -> Callable[..., HttpResponseBase]:
+    """The view of a button that changes a token at once; {} in the message is the token's name."""
+
+    @require_POST
+    @fragments
+    @workspace_admin
+    def view(request: MemberRequest, public_id: str) -> HttpResponseBase:
+        return done_at_once(request, public_id, service, message)
+
+    return view
 
 
-@require_POST
-@fragments
-@workspace_admin
-def token_apply_now(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    return done_at_once(request, public_id, lifecycle.apply_now, "The change is in force")
+token_undo = at_once(lifecycle.undo_pending, "The pending change is undone")
+token_apply_now = at_once(lifecycle.apply_now, "The change is in force")
+token_disable = at_once(lifecycle.disable, "{} is disabled: every request is refused")
+token_enable = at_once(lifecycle.enable, "{} is enabled")
+token_restore = at_once(lifecycle.restore_token, "{} is restored")
 
 
 @require_POST
@@ -187,27 +192,6 @@ def token_fix(request: MemberRequest, public_id: str) -> HttpResponseBase:
     )
     message = f"Saved. The new settings of {{}} take effect after {contexts.delay_in_words()}."
     return done_at_once(request, public_id, fix, message)
-
-
-@require_POST
-@fragments
-@workspace_admin
-def token_disable(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    return done_at_once(request, public_id, lifecycle.disable, "{} is disabled: every request is refused")
-
-
-@require_POST
-@fragments
-@workspace_admin
-def token_enable(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    return done_at_once(request, public_id, lifecycle.enable, "{} is enabled")
-
-
-@require_POST
-@fragments
-@workspace_admin
-def token_restore(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    return done_at_once(request, public_id, lifecycle.restore_token, "{} is restored")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
