@@ -23,8 +23,9 @@ run: $(VENV)/installed  ## start Apperate: database, server and background work 
 test: dev chromium clients  ## run every test (PYTEST_ARGS="-k …" for some)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-quick: dev  ## the tests that need neither a browser nor a running server, for the loop while working
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not browser and not server" $(PYTEST_ARGS)
+quick: dev  ## the tests without browser, server and database, in a minute, for the loop while working
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	-m "not browser and not server and not database and not slow" $(PYTEST_ARGS)
 
 coverage: dev chromium clients  ## run every test and show what they cover, by module (slower)
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \

@@ -20,6 +20,8 @@ from tests.support.embedded.embedded_clusters import (
 )
 from tests.support.embedded.embedded_users import Users, connect, needs_root, ordinary_account, server_pid
 
+pytestmark = pytest.mark.slow("each starts a database server of its own: 3 to 13 s")
+
 # --- data of an earlier version -----------------------------------------------------------------
 
 

@@ -29,6 +29,8 @@ from tests.support.embedded.embedded_users import (
     watcher_pid,
 )
 
+pytestmark = pytest.mark.slow("each starts a database server of its own: 3 to 13 s")
+
 
 @pytest.fixture
 def users(tmp_path: Path) -> Iterator[Users]:

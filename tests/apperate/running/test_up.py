@@ -18,6 +18,8 @@ from apperate.running.server import DEATHS_MAX, RespawnTimes
 from apperate.running.supervisor import Child, ChildFailed
 from tests.support.installation import ROOT, Demo, Installation, free_port, started, until
 
+pytestmark = pytest.mark.slow("each starts `manage.py up`: 2 to 10 s")
+
 EVERYWHERE = str(ipaddress.ip_address(0))
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux has /proc")
 

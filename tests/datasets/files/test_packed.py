@@ -57,6 +57,7 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow("each unpacks hundreds of megabytes: 2 to 6 s")
 @pytest.mark.parametrize(
     ("select", "options", "said"),
     [
@@ -135,6 +136,7 @@ def varint(number: int) -> bytes:
     return bytes([number]) if number < 128 else bytes([number % 128 + 128]) + varint(number // 128)
 
 
+@pytest.mark.slow("makes files with very long heads: 3 s")
 @pytest.mark.parametrize(
     ("columns", "said"),
     [(59_000, "59,001 columns; needed at most 10,000"), (61_000, "bytes; needed at most 300,000")],

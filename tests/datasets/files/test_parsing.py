@@ -283,6 +283,7 @@ def test_records_across_the_chunks_of_a_json_file(save: Save) -> None:
     assert datas(save(f"[{','.join(texts)}]".encode())) == texts
 
 
+@pytest.mark.slow("each reads a file of 30 MB: 1 to 5 s")
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl", "line", "element", "quote"])
 def test_memory_stays_bounded(save: Save, form: str) -> None:
     row = b'{"k":"' + b"A" * 1_000 + b'"}'
