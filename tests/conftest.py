@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from tests.support.data_plane_client import DataPlaneClient
     from tests.support.installation import Demo
 
+# Fixtures that several folders share; pytest finds them by name.
+pytest_plugins = [
+    "tests.support.counting_proxy",
+    "tests.support.records_api",
+    "tests.support.served",
+    "tests.support.stored",
+]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_ARGUMENTS = [
     "--no-sandbox",

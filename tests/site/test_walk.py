@@ -23,7 +23,7 @@ def call(demo: Demo, value: str) -> tuple[int, dict[str, str], Any]:
     """GET /v1/data/DEMO/STOCKS/AAPL?last=3 with a token."""
     url = f"http://127.0.0.1:{demo.port}/v1/data/DEMO/STOCKS/AAPL?last=3&token={value}"
     try:
-        with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=10) as reply:
             return reply.status, lower(reply.headers), json.load(reply)
     except urllib.error.HTTPError as refused:
         with refused:

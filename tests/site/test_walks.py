@@ -17,7 +17,7 @@ from tests.support.installation import Demo, until
 
 pytestmark = [pytest.mark.server, pytest.mark.database]
 CSV = "Ticker,Date,Close\nAAPL,2024-01-02,185.64\nAAPL,2024-01-03,184.25\nMSFT,2024-01-02,370.87\n"
-PASSWORD = "a long enough sentence"  # noqa: S105
+PASSWORD = "a long enough sentence"
 WITHOUT_SCRIPT = pytest.param(False, marks=pytest.mark.browser_context_args(java_script_enabled=False))
 
 

@@ -81,7 +81,7 @@ class TokenFactory(DjangoModelFactory):
     created_at = LONG_AGO
 
     @factory.post_generation
-    def secret(token: Token, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: N805
+    def secret(token: Token, create: bool, extracted: Any, **kwargs: Any) -> None:
         value = extracted or token_format.make(TokenKind(token.kind))
         sealed = token.kind == TokenKind.SECRET
         Secret.objects.create(
@@ -95,7 +95,7 @@ class TokenFactory(DjangoModelFactory):
         token.test_value = value  # type: ignore[attr-defined]
 
     @factory.post_generation
-    def settings(token: Token, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: N805
+    def settings(token: Token, create: bool, extracted: Any, **kwargs: Any) -> None:
         if extracted is not False:
             RevisionFactory(
                 token=token, number=1, saved_at=LONG_AGO, effective_at=LONG_AGO, **(extracted or {}), **kwargs
@@ -115,7 +115,7 @@ class RevisionFactory(DjangoModelFactory):
     effective_at = factory.LazyAttribute(lambda r: r.saved_at + timedelta(seconds=120))
 
     @factory.post_generation
-    def grants(revision: Revision, create: bool, extracted: Any, **kwargs: Any) -> None:  # noqa: N805
+    def grants(revision: Revision, create: bool, extracted: Any, **kwargs: Any) -> None:
         for dataset, actions in (extracted or {}).items():
             flags = {f"can_{action}": True for action in actions.split()}
             Grant.objects.create(revision=revision, dataset=dataset, **flags)

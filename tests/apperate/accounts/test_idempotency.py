@@ -16,21 +16,12 @@ from apperate.database.clock import database_now
 from apperate.database.pool import connection_arguments
 from datasets.models import Dataset, IngestJob
 from datasets.services import creating
-from tests.datasets.api.test_data_api import (  # noqa: F401  pytest finds fixtures by name
-    Caller,
-    call,
-    count,
-    empty_queue,
-    ingest_dir,
-    prices,
-    refused,
-    secret,
-)
 from tests.support.data_plane_client import DataPlaneClient, Reply
 from tests.support.factories import TokenFactory, WorkspaceFactory
+from tests.support.records_api import Caller, count, refused
 from tokens.rules.token_format import TokenKind
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir", "empty_queue")]
 
 RECORD = {"ticker": "AAPL", "date": "2024-01-02", "close": 1.5}
 OTHER = {"ticker": "MSFT", "date": "2024-01-02", "close": 2.5}
@@ -38,13 +29,13 @@ KEY = {"Idempotency-Key": "order-17"}
 CSV = b"ticker,date,close\nAAPL,2024-01-02,1.5\n"
 
 
-def write(call: Caller, body: Any = RECORD, query: str = "", **headers: str) -> Reply:  # noqa: F811
+def write(call: Caller, body: Any = RECORD, query: str = "", **headers: str) -> Reply:
     return call.api.post(call.url("record/ACME/PRICES", query), body, headers=KEY | headers)
 
 
 def test_a_repeated_write_is_answered_as_the_first_and_not_done_again(
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
 ) -> None:
     first = write(call, query="duplicateKeyHandling=replace")
     before = prices.refresh_from_db() or AuditEvent.objects.count()
@@ -58,8 +49,8 @@ def test_a_repeated_write_is_answered_as_the_first_and_not_done_again(
 
 
 def test_the_token_and_the_order_of_parameters_do_not_make_another_request(
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
 ) -> None:
     write(call, query="overwrite=true&duplicateKeyHandling=replace")
     token = {"X-API-Key": call.value}
@@ -75,8 +66,8 @@ def test_the_token_and_the_order_of_parameters_do_not_make_another_request(
     ("body", "query"), [(OTHER, ""), (RECORD, "overwrite=true")], ids=["body", "parameters"]
 )
 def test_another_request_under_the_same_key_is_422_and_writes_nothing(
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
     body: Any,
     query: str,
 ) -> None:
@@ -88,14 +79,14 @@ def test_another_request_under_the_same_key_is_422_and_writes_nothing(
     assert count(prices) == 1
 
 
-def test_a_refused_request_does_not_use_its_key_up(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_a_refused_request_does_not_use_its_key_up(call: Caller, prices: Dataset) -> None:
     refused(write(call, {"ticker": "AAPL", "date": "soon"}))
 
     assert write(call).status == 200
     assert count(prices) == 1
 
 
-def test_a_key_is_forgotten_after_24_hours(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_a_key_is_forgotten_after_24_hours(call: Caller, prices: Dataset) -> None:
     write(call)
     KeptAnswer.objects.update(kept_at=database_now() - timedelta(hours=24, seconds=1))
 
@@ -105,7 +96,7 @@ def test_a_key_is_forgotten_after_24_hours(call: Caller, prices: Dataset) -> Non
     assert count(prices) == 2
 
 
-def test_purge_removes_what_is_a_day_old_and_nothing_else(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_purge_removes_what_is_a_day_old_and_nothing_else(call: Caller, prices: Dataset) -> None:
     write(call)
     now = KeptAnswer.objects.get().kept_at
 
@@ -114,7 +105,7 @@ def test_purge_removes_what_is_a_day_old_and_nothing_else(call: Caller, prices: 
 
 
 @pytest.mark.parametrize("key", ["two words", "ü", "a" * 256, "tab\there"])
-def test_a_key_that_is_none_is_named(call: Caller, prices: Dataset, key: str) -> None:  # noqa: F811
+def test_a_key_that_is_none_is_named(call: Caller, prices: Dataset, key: str) -> None:
     reply = call.api.post(
         call.url("record/ACME/PRICES"), RECORD, headers={"Idempotency-Key": key.encode().decode("latin-1")}
     )
@@ -123,7 +114,7 @@ def test_a_key_that_is_none_is_named(call: Caller, prices: Dataset, key: str) ->
     assert count(prices) == 0
 
 
-def test_an_empty_key_is_no_key(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_an_empty_key_is_no_key(call: Caller, prices: Dataset) -> None:
     assert write(call, **{"Idempotency-Key": " "}).status == 200
     assert not KeptAnswer.objects.exists()
 
@@ -144,8 +135,8 @@ def another_process_at(workspace: Workspace) -> Iterator[psycopg.Connection[Any]
 
 
 def test_the_second_of_two_at_once_is_409_while_the_first_runs(
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
     workspace: Workspace,
 ) -> None:
     with another_process_at(workspace) as other:
@@ -158,8 +149,8 @@ def test_the_second_of_two_at_once_is_409_while_the_first_runs(
 
 
 def test_a_key_whose_process_was_killed_is_free_again(
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
     workspace: Workspace,
 ) -> None:
     with another_process_at(workspace) as other:
@@ -172,7 +163,7 @@ def test_a_key_whose_process_was_killed_is_free_again(
     assert count(prices) == 1
 
 
-def test_many_at_once_write_once(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_many_at_once_write_once(call: Caller, prices: Dataset) -> None:
     replies: list[Reply] = []
     threads = [threading.Thread(target=lambda: replies.append(write(call))) for _ in range(8)]
 
@@ -189,7 +180,7 @@ def test_many_at_once_write_once(call: Caller, prices: Dataset) -> None:  # noqa
 # --- every kind of POST --------------------------------------------------------------------------
 
 
-def test_a_repeated_upload_names_the_first_job(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_a_repeated_upload_names_the_first_job(call: Caller, prices: Dataset) -> None:
     first, second = (call.api.post(call.url("data/ACME/PRICES"), CSV, headers=KEY) for _ in range(2))
 
     assert second.json() == first.json()
@@ -197,9 +188,9 @@ def test_a_repeated_upload_names_the_first_job(call: Caller, prices: Dataset) ->
 
 
 def test_a_repeated_upload_leaves_no_file_behind(
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
-    ingest_dir: Any,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
+    ingest_dir: Any,
 ) -> None:
     for _ in range(2):
         call.api.post(call.url("data/ACME/PRICES"), CSV, headers=KEY)
@@ -207,14 +198,14 @@ def test_a_repeated_upload_leaves_no_file_behind(
     assert [place.name for place in ingest_dir.iterdir()] == [IngestJob.objects.get().public_id]
 
 
-def test_a_repeated_upload_whose_job_is_gone_is_already_done(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_a_repeated_upload_whose_job_is_gone_is_already_done(call: Caller, prices: Dataset) -> None:
     call.api.post(call.url("data/ACME/PRICES"), CSV, headers=KEY)
     IngestJob.objects.all().delete()
 
     refused(call.api.post(call.url("data/ACME/PRICES"), CSV, headers=KEY), 409, "already-done")
 
 
-def test_a_repeated_creation_makes_one_dataset(call: Caller) -> None:  # noqa: F811
+def test_a_repeated_creation_makes_one_dataset(call: Caller) -> None:
     body = {"dataset": {"datasetId": "NEW", "schema": {"properties": {"a": {"type": "string"}}}}}
 
     first, second = (call.api.post(call.url("datasets/ACME"), body, headers=KEY) for _ in range(2))
@@ -223,7 +214,7 @@ def test_a_repeated_creation_makes_one_dataset(call: Caller) -> None:  # noqa: F
     assert (second.status, second.body) == (200, first.body)
 
 
-def test_a_repeated_edit_is_made_once(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_a_repeated_edit_is_made_once(call: Caller, prices: Dataset) -> None:
     body = {"dataset": {"title": "Prices"}}
 
     replies = [call.api.post(call.url("datasets/ACME/PRICES"), body, headers=KEY) for _ in range(2)]
@@ -232,7 +223,7 @@ def test_a_repeated_edit_is_made_once(call: Caller, prices: Dataset) -> None:  #
     assert AuditEvent.objects.filter(action="dataset.edit").count() == 1
 
 
-def test_a_repeated_account_call_is_made_once(call: Caller) -> None:  # noqa: F811
+def test_a_repeated_account_call_is_made_once(call: Caller) -> None:
     url = call.url("account/messagebudget", "totalMessages=5")
 
     replies = [call.api.post(url, {"anything": 1}, headers=KEY) for _ in range(2)]
@@ -241,7 +232,7 @@ def test_a_repeated_account_call_is_made_once(call: Caller) -> None:  # noqa: F8
     assert AuditEvent.objects.filter(action="account.edit").count() == 1
 
 
-def test_a_token_in_the_body_goes_with_a_key(call: Caller) -> None:  # noqa: F811
+def test_a_token_in_the_body_goes_with_a_key(call: Caller) -> None:
     body = {"token": call.value}
 
     reply = call.api.post("/v1/account/messagebudget?totalMessages=5", body, headers=KEY)
@@ -249,7 +240,7 @@ def test_a_token_in_the_body_goes_with_a_key(call: Caller) -> None:  # noqa: F81
     assert (reply.status, reply.json()) == (200, "SUCCESS")
 
 
-def test_keys_of_two_workspaces_are_two_keys(call: Caller, api: DataPlaneClient) -> None:  # noqa: F811
+def test_keys_of_two_workspaces_are_two_keys(call: Caller, api: DataPlaneClient) -> None:
     other = TokenFactory(workspace=WorkspaceFactory(name="OTHER"), kind=TokenKind.SECRET)
     url = "/v1/account/messagebudget?totalMessages={}&token={}"
 
@@ -281,7 +272,7 @@ def test_an_answer_that_holds_a_secret_is_not_kept(workspace: Workspace) -> None
 # --- createDatasetOnDemand -----------------------------------------------------------------------
 
 
-def test_records_for_a_missing_dataset_make_it(call: Caller) -> None:  # noqa: F811
+def test_records_for_a_missing_dataset_make_it(call: Caller) -> None:
     reply = call.api.post(call.url("record/ACME/FRESH"), [RECORD, OTHER])
 
     assert reply.json() == {"success": True, "message": "wrote 2 messages"}
@@ -291,14 +282,14 @@ def test_records_for_a_missing_dataset_make_it(call: Caller) -> None:  # noqa: F
 
 
 @pytest.mark.parametrize("value", ["false", "0", "False"])
-def test_create_dataset_on_demand_false_makes_nothing(call: Caller, value: str) -> None:  # noqa: F811
+def test_create_dataset_on_demand_false_makes_nothing(call: Caller, value: str) -> None:
     reply = call.api.post(call.url("record/ACME/FRESH", f"createDatasetOnDemand={value}"), RECORD)
 
     refused(reply, 404, "not-found")
     assert not Dataset.objects.exists()
 
 
-def test_create_dataset_on_demand_has_a_value_to_understand(call: Caller) -> None:  # noqa: F811
+def test_create_dataset_on_demand_has_a_value_to_understand(call: Caller) -> None:
     reply = call.api.post(call.url("record/ACME/FRESH", "createDatasetOnDemand=maybe"), RECORD)
 
     assert "createDatasetOnDemand" in refused(reply)["detail"]
@@ -321,13 +312,13 @@ def test_a_publishable_token_makes_no_dataset(api: DataPlaneClient, workspace: W
 @pytest.mark.parametrize(
     "body", ["[object Object]", "[]", [{"a": "x\x00"}], [{"": 1}], [1]], ids=lambda body: repr(body)[:20]
 )
-def test_records_that_cannot_be_stored_make_no_dataset(call: Caller, body: Any) -> None:  # noqa: F811
+def test_records_that_cannot_be_stored_make_no_dataset(call: Caller, body: Any) -> None:
     refused(call.api.post(call.url("record/ACME/FRESH"), body))
 
     assert not Dataset.objects.exists()
 
 
-def test_a_dataset_in_the_trash_is_not_made_anew(call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_a_dataset_in_the_trash_is_not_made_anew(call: Caller, prices: Dataset) -> None:
     call.api.delete(call.url("datasets/ACME/PRICES"))
 
     reply = write(call)
@@ -342,7 +333,7 @@ def in_thread_closed(create: Any, facts: dict[str, Any]) -> None:
 
 
 def test_a_dataset_that_somebody_else_makes_meanwhile_takes_the_records(
-    call: Caller,  # noqa: F811
+    call: Caller,
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

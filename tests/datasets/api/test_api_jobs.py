@@ -9,38 +9,29 @@ from apperate.accounts.models import AuditEvent
 from apperate.database.clock import database_now
 from datasets.jobs.run import run
 from datasets.models import Dataset, IngestJob
-from tests.datasets.api.test_data_api import (  # noqa: F401  pytest finds fixtures by name
-    Caller,
-    call,
-    empty_queue,
-    ingest_dir,
-    prices,
-    refused,
-    secret,
-    worker,
-)
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import DatasetFactory, TokenFactory
+from tests.support.records_api import Caller, refused
 from tokens.rules.token_format import TokenKind
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir", "empty_queue")]
 
 CSV = b"ticker,date,close\nAAPL,2024-01-02,1.5\n"
 JOBS = "jobs/ACME/ingest"
 
 
-def upload(call: Caller, dataset: str = "PRICES") -> str:  # noqa: F811
+def upload(call: Caller, dataset: str = "PRICES") -> str:
     return str(call.post(f"data/ACME/{dataset}", CSV).json()["jobId"])
 
 
-def listed(call: Caller, query: str = "") -> list[str]:  # noqa: F811
+def listed(call: Caller, query: str = "") -> list[str]:
     reply = call.api.get(call.url(JOBS, query))
     assert reply.status == 200, reply.body
     return [job["jobId"] for job in reply.json()]
 
 
 @pytest.fixture
-def three(call: Caller, prices: Dataset) -> list[str]:  # noqa: F811
+def three(call: Caller, prices: Dataset) -> list[str]:
     """Three jobs, oldest first, made on three days."""
     ids = [upload(call) for _ in range(3)]
     now = database_now()
@@ -49,7 +40,7 @@ def three(call: Caller, prices: Dataset) -> list[str]:  # noqa: F811
     return ids
 
 
-def test_jobs_are_listed_newest_first_as_documents(call: Caller, three: list[str]) -> None:  # noqa: F811
+def test_jobs_are_listed_newest_first_as_documents(call: Caller, three: list[str]) -> None:
     reply = call.api.get(call.url(JOBS))
 
     assert [job["jobId"] for job in reply.json()] == three[::-1]
@@ -74,7 +65,7 @@ def test_jobs_are_listed_newest_first_as_documents(call: Caller, three: list[str
     ],
 )
 def test_a_list_of_jobs_knows_its_parameters(
-    call: Caller,  # noqa: F811
+    call: Caller,
     three: list[str],
     query: str,
     expected: list[int],
@@ -82,7 +73,7 @@ def test_a_list_of_jobs_knows_its_parameters(
     assert listed(call, query) == [three[at] for at in expected]
 
 
-def test_a_list_of_jobs_knows_from_and_to(call: Caller, three: list[str]) -> None:  # noqa: F811
+def test_a_list_of_jobs_knows_from_and_to(call: Caller, three: list[str]) -> None:
     day = IngestJob.objects.get(public_id=three[1]).created_at.date()
 
     assert listed(call, f"from={day}") == [three[2], three[1]]
@@ -91,14 +82,14 @@ def test_a_list_of_jobs_knows_from_and_to(call: Caller, three: list[str]) -> Non
 
 
 @pytest.mark.parametrize("query", ["limit=x", "from=yesterday", "sort=up", "last=0"])
-def test_a_bad_parameter_of_a_list_of_jobs_is_named(call: Caller, three: list[str], query: str) -> None:  # noqa: F811
+def test_a_bad_parameter_of_a_list_of_jobs_is_named(call: Caller, three: list[str], query: str) -> None:
     assert query in refused(call.api.get(call.url(JOBS, query)))["received"]
 
 
 def test_the_jobs_of_a_list_are_those_of_datasets_the_token_may_write(
     api: DataPlaneClient,
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
 ) -> None:
     other = DatasetFactory(workspace=prices.workspace, name="OTHER")
     mine, others = upload(call), upload(call, "OTHER")
@@ -116,7 +107,7 @@ def test_the_jobs_of_a_list_are_those_of_datasets_the_token_may_write(
     refused(api.get(f"/v1/{JOBS}"), 401, "token-missing")
 
 
-def test_the_old_address_cancels_a_job(api: DataPlaneClient, call: Caller, prices: Dataset) -> None:  # noqa: F811
+def test_the_old_address_cancels_a_job(api: DataPlaneClient, call: Caller, prices: Dataset) -> None:
     job = upload(call)
     writer = TokenFactory(workspace=prices.workspace, settings={"all_datasets_write": True})
 
@@ -137,7 +128,7 @@ def test_the_old_address_cancels_a_job(api: DataPlaneClient, call: Caller, price
     ["ticker,date\nAAPL,2024-01-02\n", [{"ticker": "AAPL", "date": "2024-01-02"}]],
     ids=["text", "records"],
 )
-def test_a_document_is_an_upload_too(call: Caller, prices: Dataset, data: Any) -> None:  # noqa: F811
+def test_a_document_is_an_upload_too(call: Caller, prices: Dataset, data: Any) -> None:
     reply = call.post(
         JOBS, {"datasetId": "prices", "data": data, "maximumValidationErrors": 3, "overwrite": True}
     )
@@ -162,8 +153,8 @@ def test_a_document_is_an_upload_too(call: Caller, prices: Dataset, data: Any) -
     ],
 )
 def test_a_document_without_what_it_needs_is_refused(
-    call: Caller,  # noqa: F811
-    prices: Dataset,  # noqa: F811
+    call: Caller,
+    prices: Dataset,
     body: bytes,
     received: str | None,
 ) -> None:

@@ -1,13 +1,8 @@
 """The HTTP API on records: reading with every parameter, writing, deleting, uploading, and refusals."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,33 +21,17 @@ from datasets.storage import writes
 from datasets.storage.catalog import catalog
 from tests.support.data_plane_client import DataPlaneClient, Reply
 from tests.support.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
+from tests.support.records_api import Caller, count, refused
 from tokens.models import Token
 from tokens.rules.token_format import TokenKind
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir", "empty_queue")]
 
 RECORDS = [
     {"ticker": ticker, "date": f"2024-01-0{day}", "close": close, "volume": day * 100}
     for ticker, close in (("AAPL", 185.64), ("MSFT", 370.87))
     for day in (2, 3, 4)
 ]
-
-
-@pytest.fixture(autouse=True)
-def ingest_dir(settings: LazySettings, tmp_path: Path) -> Path:
-    settings.INGEST_DIR = tmp_path
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def empty_queue(transactional_db: None) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM procrastinate_jobs")
-
-
-@pytest.fixture
-def prices(workspace: Workspace) -> Dataset:
-    return DatasetFactory(workspace=workspace, name="PRICES")
 
 
 @pytest.fixture
@@ -77,83 +56,15 @@ def options(workspace: Workspace) -> Dataset:
 
 
 @pytest.fixture
-def secret(workspace: Workspace) -> Token:
-    return TokenFactory(workspace=workspace, kind=TokenKind.SECRET)
-
-
-class Caller:
-    """Requests of the workspace ACME with its secret token."""
-
-    def __init__(self, api: DataPlaneClient, token: Token) -> None:
-        self.api, self.value = api, token.test_value
-
-    def url(self, path: str, query: str = "") -> str:
-        return f"/v1/{path}?token={self.value}{'&' if query else ''}{query}"
-
-    def get(self, path: str, query: str = "", **kwargs: Any) -> Reply:
-        return self.api.get(self.url(f"data/ACME/{path}", query), **kwargs)
-
-    def post(self, path: str, body: Any, query: str = "", **kwargs: Any) -> Reply:
-        return self.api.post(self.url(path, query), body, **kwargs)
-
-    def delete(self, path: str, query: str = "") -> Reply:
-        return self.api.delete(self.url(f"data/ACME/{path}", query))
-
-    def fill(self, records: list[dict[str, Any]], path: str = "record/ACME/PRICES") -> None:
-        reply = self.post(path, records)
-        assert reply.status == 200, reply.body
-
-
-@pytest.fixture
-def call(api: DataPlaneClient, secret: Token) -> Caller:
-    return Caller(api, secret)
-
-
-@pytest.fixture
 def filled(call: Caller, prices: Dataset) -> Caller:
     call.fill(RECORDS)
     return call
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from django.conf import settings
-settings.DATABASES["default"]["NAME"], settings.INGEST_DIR = sys.argv[1], Path(sys.argv[2])
-import django
-django.setup()
-from apperate.running.supervisor import die_with_parent
-die_with_parent()
-from django.core.management import call_command
-call_command("procrastinate", "worker", "--no-listen-notify", "--fetch-job-polling-interval", "0.1")
-"""
-
-
-@pytest.fixture
-def worker(call: "Caller", ingest_dir: Path) -> Iterator[None]:
-    """The worker of the queue, in a process of its own as under `manage.py up`, until the test ends."""
-    arguments = [str(connection.settings_dict["NAME"]), str(ingest_dir)]
-    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}
-    process = subprocess.Popen([sys.executable, "-c", WORKER, *arguments], env=environment)
-    yield
-    process.send_signal(signal.SIGKILL)
-    process.wait()
 
 
 def short(reply: Reply) -> list[str]:
     """The records of an answer as TICKER-day."""
     assert reply.status == 200, reply.body
     return [f"{record['ticker']}-{record['date'][-1]}" for record in reply.json()]
-
-
-def refused(reply: Reply, status: int = 400, code: str = "invalid-values") -> dict[str, Any]:
-    assert (reply.status, reply.code) == (status, code), reply.body
-    return dict(reply.json())
-
-
-def count(dataset: Dataset) -> int:
-    found = writes.sizes([dataset.pk]).get(dataset.pk)
-    return found.records if found else 0
 
 
 # --- reading ------------------------------------------------------------------------------------------

@@ -1,5 +1,4 @@
 """507 by the API and the pages: a plan's storage that is used up, and a disk that is nearly full."""
-# ruff: noqa: F811 - what takes a fixture names it as it is imported.
 
 import asyncio
 import gzip
@@ -29,11 +28,10 @@ from datasets.jobs.run import run
 from datasets.models import Dataset, Deletion, IngestJob
 from datasets.services import trash, writing
 from datasets.storage import deletes, job_files, limits, writes
-from tests.datasets.api.test_data_api import Caller, call, ingest_dir, prices, secret, worker  # noqa: F401  fixtures
-from tests.datasets.storage.test_storage import limit  # noqa: F401  fixture
 from tests.support.data_plane_client import Reply
+from tests.support.records_api import Caller
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir")]
 RECORD = {"ticker": "AAPL", "date": "2024-01-01", "close": 1}
 LINE = b"ticker,date,close\nMSFT,2024-01-01,1\n"
 FILE = LINE + b"".join(b"MSFT,2024-01-%02d,%d\n" % (1 + n % 28, n) for n in range(50))

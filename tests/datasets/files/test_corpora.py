@@ -11,13 +11,10 @@ from django.conf import LazySettings
 
 from apperate.accounts.models import Workspace
 from datasets.models import Dataset, IngestJob, Record
-from tests.datasets.api.test_data_api import call as call
-from tests.datasets.api.test_data_api import empty_queue, worker  # noqa: F401  pytest finds fixtures by name
-from tests.datasets.api.test_data_api import secret as secret
 from tests.support.data_plane_client import Reply
 from tests.support.factories import DatasetFactory
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queue")]
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +101,7 @@ def test_s34_json_written_as_records_is_refused(call: Any, things: Dataset, case
         assert "serialise" in problem["detail"], "the client forgot to serialise it"
 
 
-def test_s34_json_sent_as_a_file_is_refused(call: Any, things: Dataset, worker: None) -> None:  # noqa: F811
+def test_s34_json_sent_as_a_file_is_refused(call: Any, things: Dataset, worker: None) -> None:
     """All of it in one worker's life; what does not begin as JSON is a table with a wrong header."""
     for case, body in JSON_CORPUS.items():
         reply = call.post("data/ACME/THINGS", body, "wait=true")
@@ -171,7 +168,7 @@ CSV_CORPUS: dict[str, bytes] = {
 }
 
 
-def test_s41_csv_is_refused_and_nothing_written(call: Any, things: Dataset, worker: None) -> None:  # noqa: F811
+def test_s41_csv_is_refused_and_nothing_written(call: Any, things: Dataset, worker: None) -> None:
     for case, body in CSV_CORPUS.items():
         reply = call.post("data/ACME/THINGS", body, "wait=true")
         assert reply.status == 400, (case, reply.status, reply.body[:500])
@@ -188,7 +185,7 @@ HARMLESS_CSV = {
 }
 
 
-def test_s41_harmless_oddities_of_csv_are_read(call: Any, things: Dataset, worker: None) -> None:  # noqa: F811
+def test_s41_harmless_oddities_of_csv_are_read(call: Any, things: Dataset, worker: None) -> None:
     for case, body in HARMLESS_CSV.items():
         reply = call.post("data/ACME/THINGS", body, "wait=true&overwrite=true")
         assert reply.json()["message"] == "Ingestion job successful, 1 records ingested", (case, reply.body)
@@ -223,7 +220,7 @@ def test_s36_a_bomb_is_refused_before_it_is_unpacked(
 # --- nothing in a file is a place to read from ------------------------------------------------------------
 
 
-def test_a_path_or_address_in_data_is_text(call: Any, things: Dataset, worker: None) -> None:  # noqa: F811
+def test_a_path_or_address_in_data_is_text(call: Any, things: Dataset, worker: None) -> None:
     for place in ("/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/", "s3://a/b", "*"):
         body = json.dumps([{"name": "a", "more": place}]).encode()
 

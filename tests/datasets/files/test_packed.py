@@ -20,7 +20,6 @@ from apperate.kernel.refusals import Refusal
 from datasets.files import packed, parquet_file
 from datasets.files.csv_file import InvalidLine
 from datasets.models import Dataset
-from tests.datasets.api.test_data_api import ingest_dir  # noqa: F401  fixture
 from tests.support.installation import ROOT
 
 MEMORY_BYTES_MAX = 200_000_000
@@ -182,7 +181,7 @@ def test_a_gzip_body_names_what_came_out_and_what_may() -> None:
     ids=["ratio", "size"],
 )
 def test_a_gzip_file_of_this_machine_is_bounded_too(
-    workspace: Workspace, tmp_path: Path, settings: LazySettings, ingest_dir: Path, body: bytes, said: str  # noqa: F811
+    workspace: Workspace, tmp_path: Path, settings: LazySettings, ingest_dir: Path, body: bytes, said: str
 ) -> None:  # fmt: skip
     settings.UPLOAD_BYTES_MAX = 1_000 if len(body) < 1_000 else settings.UPLOAD_BYTES_MAX
     path = tmp_path / "rows.csv.gz"

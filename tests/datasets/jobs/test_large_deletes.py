@@ -16,12 +16,12 @@ from datasets.jobs import making
 from datasets.jobs import run as job_run
 from datasets.models import Dataset, Deletion, IngestJob
 from datasets.storage import deletes, writes
-from tests.datasets.api.test_data_api import count, ingest_dir, prices, secret, worker  # noqa: F401  fixtures
-from tests.datasets.api.test_dataset_api import Caller, call, refused  # noqa: F401
+from tests.datasets.api.test_dataset_api import Caller, call, refused  # noqa: F401  a fixture
 from tests.support.factories import TokenFactory
 from tests.support.installation import until
+from tests.support.records_api import count
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir")]
 MANY = 100_001
 KEY = "data/ACME/PRICES/BIG"
 

@@ -1,25 +1,19 @@
 """The storage of a plan: counted as it is written, never passed, and free again when data is erased."""
-# ruff: noqa: F811 - what takes a fixture names it as it is imported.
 
 import os
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from io import BytesIO
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from apperate.accounts.models import Workspace
-from apperate.accounts.plans import PLANS
 from apperate.database.clock import database_now
 from apperate.kernel.json_text import dumps
 from apperate.kernel.refusals import Refusal
 from datasets.jobs import making, uploads
-from datasets.jobs import run as job_run
 from datasets.models import (
     Dataset,
     Deletion,
@@ -28,76 +22,24 @@ from datasets.models import (
     StorageReservation,
 )
 from datasets.services import editing, trash, writing
-from datasets.services.writing import IngestOptions
 from datasets.storage import job_files, limits, recount, writes
-from tests.datasets.api.test_data_api import ingest_dir  # noqa: F401  fixture
-from tests.support.factories import DatasetFactory, WorkspaceFactory
+from tests.support.factories import WorkspaceFactory
+from tests.support.stored import (
+    Limit,
+    dataset_of,
+    delete,
+    record,
+    refused,
+    run,
+    send,
+    size_of,
+    together,
+    upload,
+    used,
+    write,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir")]
-SCHEMA = {
-    "type": "object",
-    "properties": {"k": {"type": "string"}, "v": {"type": ["string", "null"]}},
-    "required": ["k"],
-}
-
-
-@pytest.fixture
-def things(workspace: Workspace) -> Dataset:
-    Workspace.objects.filter(pk=workspace.pk).update(plan="launch")
-    workspace.refresh_from_db()
-    return dataset_of(workspace)
-
-
-def dataset_of(workspace: Workspace, **facts: Any) -> Dataset:
-    return DatasetFactory(workspace=workspace, schema_json=SCHEMA, column_mapping={"key": "k"}, **facts)
-
-
-Limit = Callable[[int], None]
-
-
-@pytest.fixture
-def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
-    def of(size_bytes: int) -> None:
-        monkeypatch.setitem(PLANS, "launch", replace(PLANS["launch"], storage_bytes_max=size_bytes))
-
-    return of
-
-
-def record(key: object, chars: int = 10) -> dict[str, str]:
-    return {"k": str(key), "v": "é" * chars}
-
-
-def size_of(found: dict[str, str]) -> int:
-    return len(dumps(found).encode()) + len(found["k"].encode()) + limits.ROW_BYTES
-
-
-def write(dataset: Dataset, *records: dict[str, str], replaces: bool = False) -> int | Refusal:
-    return writing.write_records(
-        dataset_id=dataset.pk, body=dumps(list(records)).encode(), replaces=replaces, now=database_now()
-    )
-
-
-def send(dataset: Dataset, *records: dict[str, str], replaces: bool = False) -> IngestJob | Refusal:
-    body = "\n".join(map(dumps, records)).encode()
-    return making.create(
-        dataset_id=dataset.pk, file=BytesIO(body), options=IngestOptions(replaces), now=database_now()
-    )
-
-
-def run(job: IngestJob | Refusal) -> IngestJob:
-    assert isinstance(job, IngestJob), job
-    job_run.run(job)
-    job.refresh_from_db()
-    return job
-
-
-def used(workspace: Workspace) -> int:
-    return limits.usage_of(workspace.pk).used
-
-
-def delete(dataset: Dataset, key: str) -> None:
-    selection = writes.Selection(key)
-    making.delete_records(dataset_id=dataset.pk, selection=selection, token_id=None, now=database_now())
 
 
 def test_a_write_takes_two_statements_and_reads_no_schema_again(things: Dataset) -> None:
@@ -116,15 +58,6 @@ def test_a_write_takes_two_statements_and_reads_no_schema_again(things: Dataset)
     with writes.locked_with_usage(things.pk, known=known) as found:
         assert found is not None
         assert found[0] == replace(known, version=known.version + 1)
-
-
-def refused(found: object, *said: str) -> Refusal:
-    assert isinstance(found, Refusal), found
-    assert (found.status, found.code) == (507, "storage-limit")
-    words = f"{found.detail} {found.received} {found.needed}"
-    for part in said:
-        assert part in words
-    return found
 
 
 # --- what is counted --------------------------------------------------------------------------------------
@@ -225,13 +158,6 @@ def test_the_file_of_a_failed_job_counts_as_long_as_it_is_kept(things: Dataset) 
     assert used(things.workspace) == size_of({"k": "a", "v": "x"})
 
 
-def upload(workspace: Workspace, body: bytes, name: str = "NEW") -> uploads.Upload | Refusal:
-    by = workspace.memberships.get().user
-    return uploads.keep(
-        workspace=workspace, by=by, name=name, file_name="new.csv", chunks=[body], now=database_now()
-    )
-
-
 def test_an_upload_counts_until_it_is_a_dataset(things: Dataset, admin: Any) -> None:
     workspace = things.workspace
     kept = upload(workspace, b"k,v\n" + b"".join(b"%d,x\n" % n for n in range(300)))
@@ -307,27 +233,6 @@ def test_another_workspace_is_not_concerned(things: Dataset, limit: Limit) -> No
 
     assert write(other, record("a")) == 1
     refused(write(things, record("b")))
-
-
-def together(work: Callable[[int], None], count: int = 8) -> None:
-    """Run at the same moment, each on a connection of its own."""
-    barrier, faults = threading.Barrier(count), []
-
-    def one(number: int) -> None:
-        try:
-            barrier.wait()
-            work(number)
-        except BaseException as error:
-            faults.append(error)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not faults, faults
 
 
 @pytest.mark.parametrize("replaces", [False, True])

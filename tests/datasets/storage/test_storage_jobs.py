@@ -1,5 +1,4 @@
 """The storage of a plan beside requests: running jobs, files on disk, and the upkeep of the counters."""
-# ruff: noqa: F811 - what takes a fixture names it as it is imported.
 
 import random
 from datetime import timedelta
@@ -22,24 +21,21 @@ from datasets.models import (
 )
 from datasets.services import editing, trash
 from datasets.storage import job_files, limits, recount, reservations, writes
-from tests.datasets.api.test_data_api import ingest_dir  # noqa: F401  fixture
-from tests.datasets.storage.test_storage import (  # noqa: F401  fixtures among them
+from tests.support.factories import WorkspaceFactory
+from tests.support.stored import (
     Limit,
     dataset_of,
     delete,
-    limit,
     record,
     refused,
     run,
     send,
     size_of,
-    things,
     together,
     upload,
     used,
     write,
 )
-from tests.support.factories import WorkspaceFactory
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("ingest_dir")]
 

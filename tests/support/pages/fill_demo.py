@@ -10,7 +10,7 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-PASSWORD = "a long enough sentence"  # noqa: S105
+PASSWORD = "a long enough sentence"
 OWNER, MEMBER, ROSA = "owner@demo.example", "teammate@demo.example", "rosa@demo.example"
 CSV = b"ticker,date,close\nIBM,2024-01-02,4\nIBM,never,1\n"
 SCHEMA = {

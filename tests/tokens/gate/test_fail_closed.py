@@ -9,9 +9,9 @@ import pytest
 from apperate.database import pool
 from apperate.database.changes import changes
 from datasets.models import Dataset
+from tests.support.counting_proxy import rest
 from tests.support.data_plane_client import DataPlaneClient, Reply
 from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tests.tokens.gate.test_round_trips import rest
 from tokens.gate import access
 from tokens.gate.credits import spent
 from tokens.models import Token

@@ -7,9 +7,9 @@ import pytest
 from django.db import connection
 
 from apperate.database.changes import changes
+from tests.support.counting_proxy import CountingProxy
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.load.many_tokens import fill, statements
-from tests.tokens.gate.test_round_trips import CountingProxy, proxy  # noqa: F401  A fixture is found by its name.
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +26,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def test_a_cold_authorisation_in_a_large_account_is_three_statements_by_indexes(
     api: DataPlaneClient,
-    proxy: CountingProxy,  # noqa: F811
+    proxy: CountingProxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """E-P1 in small: token and dataset are new to the worker; no statement reads more than its own rows."""
