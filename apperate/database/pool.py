@@ -1,8 +1,8 @@
-"""The data plane's pools: asynchronous connections without health checks, for each kind of work its own.
+"""The data plane's pools: asynchronous connections, for each kind of work its own.
 
-A check would be a second round trip; instead a read whose connection turns out dead is repeated once,
-a write never. What keeps the worker itself going (changes, usage, leases) waits for no request, and what
-admits a request waits for no other's question. Source: architecture.md, The data path.
+A connection that the server closed is not handed out (live.py). When one dies under a statement, a read is
+repeated once, a write never. What keeps the worker itself going (changes, usage, leases) waits for no
+request, and what admits a request waits for no other's question. Source: architecture.md, The data path.
 """
 
 import asyncio
@@ -13,7 +13,9 @@ from typing import Any
 
 import psycopg
 from django.db import connections
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
+
+from apperate.database.live import LiveAsyncPool
 
 WAIT_SECONDS_MAX = 1.0
 ROWS_AT_ONCE = 500
@@ -47,9 +49,9 @@ class Pools:
     """The pools of each event loop (a server worker has one loop; tests have one per client)."""
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[asyncio.AbstractEventLoop, Kind], AsyncConnectionPool] = {}
+        self._pools: dict[tuple[asyncio.AbstractEventLoop, Kind], LiveAsyncPool] = {}
 
-    async def get(self, kind: Kind) -> AsyncConnectionPool:
+    async def get(self, kind: Kind) -> LiveAsyncPool:
         """The open pool of this loop. Raises PoolTimeout when the database does not answer in a second."""
         place = asyncio.get_running_loop(), kind
         if (pool := self._pools.get(place)) is not None:
@@ -57,7 +59,7 @@ class Pools:
         arguments = connection_arguments()
         limit = f"-c statement_timeout={int(kind.statement_seconds_max * 1_000)}"
         arguments["options"] = f"{arguments.get('options', '')} {limit}"
-        pool = AsyncConnectionPool(
+        pool = LiveAsyncPool(
             kwargs=arguments, min_size=1, max_size=kind.connections_max, open=False,
             timeout=WAIT_SECONDS_MAX, reconnect_timeout=1.0, max_idle=60.0, name=kind.name,
         )  # fmt: skip
@@ -139,5 +141,4 @@ async def _fetch_all(
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if last or isinstance(error, PoolTimeout):
                 raise
-            await pool.check()  # Others of the pool are likely dead too.
     raise AssertionError("unreachable")

@@ -95,7 +95,7 @@ def _from_url(variable: str, url: str) -> dict[str, Any]:
             f"{variable} has sslmode {given['sslmode']!r}. Needed: one of {', '.join(SSL_MODES)}."
         )
     settings: dict[str, Any] = {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "apperate.database.pooled",
         "PASSWORD": "",
         "USER": "",
         "PORT": "",
@@ -130,5 +130,5 @@ def _with_limits(settings: dict[str, Any], *, as_owner: bool, pooled: bool) -> d
     }
     if pooled:
         options["pool"] = dict(POOL)
-    # A pool keeps its own connections and checks them; otherwise each request opens and closes one.
-    return {**settings, "OPTIONS": options, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": pooled}
+    # A pool keeps its own connections and drops those that died; otherwise each request opens and closes one.
+    return {**settings, "OPTIONS": options, "CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": False}

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from django.db.backends.postgresql import base
 from django.db.backends.postgresql.client import DatabaseClient as PostgresClient
 
 from apperate.database.embedded import binaries, launcher
+from apperate.database.pooled import base
 
 
 class DatabaseClient(PostgresClient):

@@ -1,0 +1,60 @@
+"""Pools that hand out no connection the server has closed.
+
+    is_alive(connection) -> bool     without a round trip: a closed connection has something to read
+    LivePool, LiveAsyncPool          psycopg's pools, which drop what is not alive and take the next
+
+psycopg's own check is a query for each use, and after the second dead connection its pool sleeps for a
+second; when the server ends all connections at once, that refuses requests although it is up again. What
+breaks without a word, such as a network that drops packets, is found by the time limits of the connection.
+"""
+
+import select
+import time
+from typing import Any
+
+import psycopg
+from psycopg.pq import ConnStatus
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+# The server says why it ends a connection and then closes it: two reads, and one to spare.
+READS_MAX = 3
+
+
+def is_alive(connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]") -> bool:
+    """Whether an idle connection is still open at the other end."""
+    try:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        for _ in range(READS_MAX):
+            if not waiting.poll(0):
+                return True
+            connection.pgconn.consume_input()
+    except (psycopg.Error, OSError, ValueError):
+        return False
+    return connection.pgconn.status == ConnStatus.OK
+
+
+class LivePool(ConnectionPool["psycopg.Connection[Any]"]):
+    """A pool for threads."""
+
+    def getconn(self, timeout: float | None = None) -> "psycopg.Connection[Any]":
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            connection = super().getconn(max(0.0, deadline - time.monotonic()))
+            if is_alive(connection):
+                return connection
+            connection.close()
+            self.putconn(connection)
+
+
+class LiveAsyncPool(AsyncConnectionPool["psycopg.AsyncConnection[Any]"]):
+    """A pool for an event loop."""
+
+    async def getconn(self, timeout: float | None = None) -> "psycopg.AsyncConnection[Any]":
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            connection = await super().getconn(max(0.0, deadline - time.monotonic()))
+            if is_alive(connection):
+                return connection
+            await connection.close()
+            await self.putconn(connection)
