@@ -1,4 +1,4 @@
-"""Apperate: settings, URLs and the ASGI entry; its folders are the rooms that both apps stand on.
+"""Apperate: settings, URLs and the ASGI entry. Both apps stand on its folders, but for those of whole pages.
 
-See README.md for the way of a request through them.
+README.md has the path of a request through them; team, demo and running stand on both apps.
 """

@@ -1,4 +1,4 @@
-"""Every address. The dashboard and the data plane share this list; asgi.py chooses the chain by path."""
+"""Every page's address. The API's routes are in datasets/api/urls.py; asgi.py chooses by path."""
 
 from allauth.account import views as account_views
 from allauth.mfa.recovery_codes import views as recovery_views

@@ -11,13 +11,15 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from apperate.accounts.models import Workspace
 from apperate.database.clock import month_of
 from apperate.kernel.json_text import DECODER
 from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset, IngestJob
 from datasets.query import parsing
-from datasets.storage import reads, writes
+from datasets.storage import limits, reads, writes
 from datasets.storage.catalog import Metadata
+from datasets.storage.limits import Usage
 from tokens.models import Status, Token, UsageCounter
 from tokens.rules.permissions import Action, Target, WorkspaceFacts, allows
 from tokens.rules.token_format import TokenKind
@@ -28,6 +30,7 @@ JOBS_SHOWN = 5
 DELETIONS_SHOWN = 10
 TOKENS_TRIED = 200
 EXAMPLE_CHARS_MAX = 4_000
+NEARLY_PERCENT = 90
 UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -200,3 +203,42 @@ def reads_freely(token: Token, dataset: Dataset, *, now: datetime) -> bool:
         and allows(settings, facts, Action.READ, target)
         for settings in map(saved_settings.of_revision, filter(None, (versions.in_force, versions.pending)))
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The storage of a workspace in words. Without a limit there is no part of it."""
+
+    usage: Usage
+
+    @property
+    def used(self) -> str:
+        return size_words(self.usage.used)
+
+    @property
+    def limit(self) -> str:
+        return size_words(self.usage.limit) if self.usage.limit else ""
+
+    @property
+    def percent(self) -> int:
+        """How much of the limit is used, rounded down, so that 100 is full."""
+        return min(self.usage.used * 100 // self.usage.limit, 100) if self.usage.limit else 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.usage.is_full
+
+    @property
+    def is_nearly_full(self) -> bool:
+        return self.percent >= NEARLY_PERCENT
+
+    @property
+    def in_words(self) -> str:
+        """As it stands beside the size of one dataset."""
+        if not self.limit:
+            return f"{self.used} in all, no limit in your plan"
+        return f"{self.used} in all, of {self.limit} in your plan"
+
+
+def stored_by(workspace: Workspace) -> Stored:
+    return Stored(limits.usage_of(workspace.pk))

@@ -29,7 +29,7 @@ from apperate.database import disk
 from apperate.database.clock import database_now
 from apperate.kernel import keyring
 from apperate.kernel.hosts import is_loopback
-from datasets.pages.storage import NEARLY_PERCENT, stored_by
+from datasets.selectors import NEARLY_PERCENT, stored_by
 from tokens.models import Secret
 
 OK, WARN, FAIL = "ok", "warn", "fail"

@@ -1,4 +1,4 @@
 """The pages of a workspace: people, invitations, audit log, settings; and the operator's admin.
 
-It stands on everything below; nothing imports from here but the URLs.
+It stands on everything below; the URLs and the commands import from here.
 """

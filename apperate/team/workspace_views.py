@@ -1,21 +1,22 @@
 """The page of a workspace as a whole: its plan, who is kept out, and where its alerts go."""
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
+from apperate.kernel.dates import seconds_in_words
 from apperate.kernel.keyring import UnreadableSecret
 from apperate.kernel.refusals import Refusal
 from apperate.team import workspace_settings
 from apperate.team.forms import SecurityForm, WebhookForm
 from apperate.team.views import acting
-from datasets.pages.storage import stored_by
+from datasets.selectors import stored_by
 from tokens.alert_models import Webhook
 from tokens.alerts import webhook_settings
 from tokens.alerts.webhook_settings import Saved
-from tokens.pages.contexts import delay_in_words
 
 
 def page(
@@ -42,7 +43,7 @@ def page(
         "tokens": workspace.tokens.kept().count(),
         "datasets": workspace.datasets.filter(deleted_at=None).count(),
         "storage": stored_by(workspace),
-        "delay": delay_in_words(),
+        "delay": seconds_in_words(settings.ACTIVATION_SECONDS),
         "security": security,
         "webhook": webhook,
         "form": form or WebhookForm(initial={"url": webhook.url if webhook else ""}),

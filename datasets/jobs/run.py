@@ -1,8 +1,8 @@
-"""One run of a job: its file becomes records, or its delete or restore is done, whole or not at all.
+"""One run of a job: its file becomes records, or its delete or restore is done.
 
-The records and the job's final counts are committed in one transaction. Each run takes the job's next
-number first, and its last statement holds only while that number is still its own: a worker that was
-taken for dead, and a job that was cancelled, end without a trace.
+Every valid record and the job's final counts are committed in one transaction, or none of them. Each run
+takes the job's next number first, and its last statement holds only while that number is still its own: a
+worker that was taken for dead, and a job that was cancelled, end without a trace.
 """
 
 import csv

@@ -73,7 +73,8 @@ INGEST = Operation(
     "POST", "/data/{workspace}/{dataset}", "ingestData", "Send a file", WRITING, WRITE,
     {JSON: ref("JobSuccess")},
     "The body is a CSV, JSON, JSON-lines or Parquet file, plain or in gzip, and becomes an ingestion job. "
-    "What it is, is read from its bytes. Stored whole or not at all.",
+    "What it is, is read from its bytes. All valid lines are stored together, or none; invalid ones are "
+    "listed.",
     parameters="ingest", body=FILE, more_codes=("storage-limit",),
 )  # fmt: skip
 WRITE_RECORDS = Operation(

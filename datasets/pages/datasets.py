@@ -18,7 +18,6 @@ from datasets.jobs import making, uploads
 from datasets.models import Dataset
 from datasets.pages import examples, jobs, operations_chart
 from datasets.pages.forms import AddForm, IndexForm, UploadForm
-from datasets.pages.storage import stored_by
 from datasets.services import creating, editing, trash
 from datasets.services.writing import IngestOptions
 
@@ -33,7 +32,7 @@ def dataset_list(request: MemberRequest) -> HttpResponseBase:
         "page": page,
         "rows": selectors.rows_of(page),
         "words": words,
-        "storage": stored_by(request.workspace),
+        "storage": selectors.stored_by(request.workspace),
         "deleted": editing.deleted_datasets(request.workspace, now=database_now()),
     }
     return render(request, "datasets/list.html", context)
@@ -109,7 +108,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
             dataset, language=request.GET.get("lang", ""), chosen=request.GET.get("token", ""), now=now
         ),
         "jobs": jobs.with_states(jobs.jobs_of(request.workspace).filter(dataset=dataset)[:5]),
-        "storage": stored_by(request.workspace).in_words,
+        "storage": selectors.stored_by(request.workspace).in_words,
         "page": deletions.get_page(request.GET.get("page")),
     }
     return render(request, "datasets/detail.html", context)

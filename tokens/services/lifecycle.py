@@ -78,8 +78,8 @@ def create_publishable_token(
     settings = saved_settings.normal(settings or Settings())
     refusal = (
         preconditions.beyond_plan(workspace)
-        or preconditions.settings(workspace, Settings(core_data_access=True), settings)
-        or preconditions.import_value(import_value)
+        or preconditions.refused_settings(workspace, Settings(core_data_access=True), settings)
+        or preconditions.refused_import(import_value)
     )
     if refusal:
         return refusal
@@ -150,7 +150,7 @@ def save_settings(
     old = saved_settings.of_revision(versions.saved) if versions.saved else Settings()
     if based_on is not None and (versions.saved is None or versions.saved.number != based_on):
         return preconditions.overtaken(token, versions.saved, based_on)
-    if refusal := preconditions.settings(token.workspace, old, changes):
+    if refusal := preconditions.refused_settings(token.workspace, old, changes):
         return refusal
     if versions.saved and changes == old:
         return Saved(token, None)

@@ -28,7 +28,7 @@ def beyond_plan(workspace: Workspace) -> Refusal | None:
     )
 
 
-def settings(workspace: Workspace, old: Settings, new: Settings) -> Refusal | None:
+def refused_settings(workspace: Workspace, old: Settings, new: Settings) -> Refusal | None:
     """Refuse settings that the plan or the subscription does not include, or that make no sense."""
     if new.signed_requests and not old.signed_requests and not workspace.may_require_signatures:
         return Refusal(
@@ -67,7 +67,7 @@ def _datasets(workspace: Workspace, old: Settings, new: Settings) -> Refusal | N
     return None
 
 
-def import_value(value: str | None) -> Refusal | None:
+def refused_import(value: str | None) -> Refusal | None:
     """Refuse an imported value that is not a publishable one, or that a token has already."""
     if value is None:
         return None

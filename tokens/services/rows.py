@@ -1,6 +1,6 @@
 """The rows behind a change of a token: lock, write, and leave the audit row beside it.
 
-Only services.py uses this; each function runs inside its transaction.
+Each function runs inside the transaction of the service that calls it.
 """
 
 from collections.abc import Mapping
@@ -35,6 +35,7 @@ def lock_workspace(workspace: Workspace) -> None:
 
 
 def touch(token: Token) -> None:
+    """Write the token's row though nothing in it changed: a trigger stamps it, and changes.py finds it."""
     token.save(update_fields=["nickname"])
 
 
