@@ -15,8 +15,8 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from apperate.accounts.decorators import public
 from apperate.dashboard.context import THEMES
+from apperate.database.outage import UNAVAILABLE, outage
 from apperate.guides import BY_SLUG, GUIDES
-from apperate.http.middleware import UNAVAILABLE
 from apperate.kernel.dates import seconds_in_words
 from apperate.kernel.refusals import REFUSALS
 from datasets.pages import start
@@ -104,9 +104,13 @@ def readyz(request: HttpRequest) -> HttpResponse:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except UNAVAILABLE:
+    except UNAVAILABLE as error:
+        outage.note(error)
         return HttpResponse(
-            "The database does not answer.\n", status=503, content_type="text/plain; charset=utf-8"
+            "The database does not answer.\n",
+            status=503,
+            content_type="text/plain; charset=utf-8",
+            headers={"Retry-After": "2"},
         )
     return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
 
@@ -123,7 +127,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     request_id = getattr(request, "request_id", "")
     error: Any = sys.exc_info()[1]
     if isinstance(error, UNAVAILABLE):
-        logger.warning("database unavailable request_id=%s error=%s", request_id, type(error).__name__)
+        outage.note(error)
         response = HttpResponse(render_to_string("503.html", {"request_id": request_id}), status=503)
         response.headers["Retry-After"] = "2"
         return response

@@ -10,9 +10,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from apperate.database.outage import UNAVAILABLE, outage
+
 
 class Background:
-    """One piece of work. It outlives any fault; of faults in a row the first is logged, or each one."""
+    """One piece of work. It outlives any fault; of faults in a row the first is logged, or each one.
+
+    A database that is away is logged by outage.py, for all work together.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,9 @@ class Background:
             try:
                 await self._work()
                 failing = False
+            except UNAVAILABLE as error:
+                outage.note(error)
+                failing = True
             except Exception:
                 if self.logs_each or not failing:
                     self.logger.exception(self.fault)

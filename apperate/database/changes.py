@@ -16,6 +16,7 @@ from psycopg import sql
 
 from apperate.database import pool
 from apperate.database.background import Background
+from apperate.database.outage import UNAVAILABLE, outage
 
 POLL_SECONDS = 0.5
 STALE_SECONDS_MAX = 5.0
@@ -85,6 +86,7 @@ class Changes:
         self._xmin = xmin
         self._clock = (at.astimezone(UTC), time.monotonic())
         self.generation += 1
+        outage.over()
 
     async def ensure_started(self) -> None:
         """Start polling in this event loop unless it runs already; with a clock if the database answers."""
@@ -92,8 +94,10 @@ class Changes:
             self.forget()
             try:
                 await self.poll()
-            except Exception:  # Requests are refused until a poll succeeds.
-                logger.exception("the database does not answer yet; still trying")
+            except UNAVAILABLE as error:  # Requests are refused until a poll succeeds.
+                outage.note(error)
+            except Exception:
+                logger.exception("the database cannot be asked yet; still trying")
             self._work.start()
 
     async def stop(self) -> None:

@@ -16,12 +16,10 @@ from django.db import connections
 from psycopg_pool import PoolTimeout
 
 from apperate.database.live import LiveAsyncPool
+from apperate.database.outage import UNAVAILABLE
 
 WAIT_SECONDS_MAX = 1.0
 ROWS_AT_ONCE = 500
-
-# What a lost or overloaded database raises; every one of these becomes 503 with Retry-After.
-UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)

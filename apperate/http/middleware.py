@@ -4,27 +4,30 @@ import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 from django.conf import settings
 from django.contrib.messages import get_messages
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
-from apperate.database import pool
+from apperate.database.outage import UNAVAILABLE, outage
 from apperate.database.shares import Busy
 from apperate.http.problems import internal_error, problem_response
 from apperate.kernel.refusals import Refusal, storage_full, unavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-# The same of the driver and of Django.
-UNAVAILABLE = (*pool.UNAVAILABLE, OperationalError, InterfaceError)
 # SQLSTATEs of a database that is away, starting, stopping, crowded, tired of waiting, or asks to try again.
 AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014", "25P03")
 DISK_FULL = "53100"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+UNKNOWN_OUTCOME = (
+    "The database stopped answering, so this may or may not have been done. Look before you send it again, "
+    "or send it with an Idempotency-Key."
+)
 logger = logging.getLogger("apperate.requests")
 
 
@@ -65,6 +68,10 @@ def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
     refusal = failure_refusal(error)
     if refusal.status == 500:
         logger.error("request failed request_id=%s", request_id, exc_info=error)
+    elif refusal.code == "unavailable" and not isinstance(error, Busy):
+        outage.note(error)
+        if request.method not in SAFE_METHODS:
+            refusal = replace(refusal, detail=UNKNOWN_OUTCOME)
     else:
         logger.warning("%s request_id=%s error=%s", refusal.code, request_id, type(error).__name__)
     return problem_response(refusal, request)

@@ -21,8 +21,6 @@ WAIT_SECONDS_MAX = 60
 WAIT_POLL_SECONDS = 0.05
 WAIT_POLL_SECONDS_MAX = 0.5
 WAIT_POLL_SHARE = 0.02  # of the time waited so far
-# A file that was right, and for which there was no room: told as such to whoever waits.
-NO_ROOM = ("storage-full", "storage-limit")
 
 
 def job_url(job: IngestJob) -> str:
@@ -101,8 +99,8 @@ async def wait_for(job: IngestJob) -> Answer | Refusal | None:
             document = {"success": True, "message": text, "jobId": job.public_id}
             return Answer(simplejson.dumps(document).encode(), JSON, records=stored, is_free=True)
         if status in IngestJob.ENDED:
-            code = code if code in NO_ROOM else "invalid-values"
-            return Refusal(code, message or "The job was cancelled.", check="body")
+            check = "" if code == "internal-error" else "body"  # A fault of ours is not one of the file.
+            return Refusal(code or "invalid-values", message or "The job was cancelled.", check=check)
         # Many may wait for long jobs, and nobody should wait for much longer than the job took.
         await asyncio.sleep(min(max(waited * WAIT_POLL_SHARE, WAIT_POLL_SECONDS), WAIT_POLL_SECONDS_MAX))
     return None

@@ -8,6 +8,7 @@ from procrastinate.contrib.django import app
 from apperate.accounts import idempotency
 from apperate.accounts.audit import chain, trail
 from apperate.database.clock import database_now
+from apperate.database.outage import UNAVAILABLE
 from apperate.database.threads import in_thread
 from datasets.jobs import run
 from datasets.models import IngestJob
@@ -28,7 +29,7 @@ logger = logging.getLogger("apperate.audit")
     name="ingest",
     queue="ingest",
     pass_context=True,
-    retry=RetryStrategy(max_attempts=RETRIES_MAX, wait=RETRY_SECONDS, retry_exceptions=run.AWAY),
+    retry=RetryStrategy(max_attempts=RETRIES_MAX, wait=RETRY_SECONDS, retry_exceptions=UNAVAILABLE),
 )
 def ingest(context: JobContext, job_id: int) -> None:
     """The queue's entry: run one job, unless its dataset was removed meanwhile."""

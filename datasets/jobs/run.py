@@ -15,11 +15,12 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import F
 
 from apperate.accounts.audit import trail
 from apperate.database.clock import database_now
+from apperate.database.outage import UNAVAILABLE
 from apperate.kernel.json_text import bad_body
 from apperate.kernel.refusals import Refusal, storage_full
 from datasets.files import parsing
@@ -38,8 +39,6 @@ FAULT_CHARS_MAX = 300
 CHECK_ROWS = 256
 Kind = IngestJob.Kind
 Status = IngestJob.Status
-# What the database says when it is away or busy: the file is still there, so the job can wait.
-AWAY = (OperationalError, InterfaceError)
 logger = logging.getLogger("apperate.jobs")
 
 
@@ -84,7 +83,7 @@ def _work(job: IngestJob, *, now: datetime, may_retry: bool, is_watched: bool) -
         if watch.is_stopped or isinstance(error, Stopped):
             _end_cancelled(job)
             return
-        if may_retry and isinstance(error, AWAY) and not is_full(error):
+        if may_retry and isinstance(error, UNAVAILABLE) and not is_full(error):
             raise
         logger.exception("ingestion job failed job=%s", job.public_id)
         refusal = storage_full() if is_full(error) else _our_fault()

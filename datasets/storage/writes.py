@@ -189,7 +189,11 @@ def copy_in(
                key text COLLATE "C", subkey text COLLATE "C", date timestamptz, data json) ON COMMIT DROP"""
         )
         count = 0
-        with cursor.copy("COPY incoming (shard, key, subkey, date, data) FROM STDIN") as copy:
+        # What the driver raises in between becomes Django's class, as for every statement.
+        with (
+            connection.wrap_database_errors,
+            cursor.copy("COPY incoming (shard, key, subkey, date, data) FROM STDIN") as copy,
+        ):
             for row in rows:
                 shard = shard_of(dataset.id, row.key, is_wide=dataset.is_wide)
                 copy.write_row((shard, row.key, row.subkey, row.date, row.data))

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db import connection, connections, transaction
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from apperate.database import sealing
 from apperate.database.clock import database_now, month_of
+from apperate.database.outage import UNAVAILABLE
 from apperate.database.threads import in_thread
 from apperate.kernel.keyring import UnreadableSecret
 from tokens.alert_models import FAULT_MAX, PERCENTS, CreditAlert, Webhook
@@ -29,7 +30,6 @@ from tokens.alerts import mail, webhooks
 LATE_SECONDS = 120  # What was reached just before the month ended is told just after.
 ATTEMPTS_MAX = 7  # with the waits between them about six hours
 WAIT_BASE_SECONDS = 4
-AWAY = (OperationalError, InterfaceError)
 logger = logging.getLogger("apperate.alerts")
 
 # A row for each alert that is new, at most three for a token. The limit is the lowest of the versions that
@@ -100,7 +100,7 @@ async def look(timestamp: int) -> None:
     retry=RetryStrategy(
         max_attempts=ATTEMPTS_MAX,
         exponential_wait=WAIT_BASE_SECONDS,
-        retry_exceptions=(OSError, smtplib.SMTPException, *AWAY),
+        retry_exceptions=(OSError, smtplib.SMTPException, *UNAVAILABLE),
     ),
 )
 def mail_alert(alert_id: str) -> None:
@@ -128,7 +128,9 @@ class NotPosted(Exception):
     queue="alerts",
     pass_context=True,
     retry=RetryStrategy(
-        max_attempts=ATTEMPTS_MAX, exponential_wait=WAIT_BASE_SECONDS, retry_exceptions=(NotPosted, *AWAY)
+        max_attempts=ATTEMPTS_MAX,
+        exponential_wait=WAIT_BASE_SECONDS,
+        retry_exceptions=(NotPosted, *UNAVAILABLE),
     ),
 )
 async def post_alert(context: JobContext, alert_id: str) -> None:

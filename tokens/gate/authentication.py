@@ -13,7 +13,8 @@ from django.http import HttpResponse, HttpResponseBase
 
 from apperate.accounts.addresses import client_address
 from apperate.database.changes import Stale
-from apperate.http.middleware import UNAVAILABLE, AsyncGetResponse
+from apperate.database.outage import UNAVAILABLE
+from apperate.http.middleware import AsyncGetResponse
 from apperate.http.problems import JSON
 from apperate.kernel.hosts import is_loopback
 from apperate.kernel.refusals import Refusal, unavailable

@@ -166,7 +166,8 @@ def test_readiness_asks_the_database(client: Client, monkeypatch: pytest.MonkeyP
             raise psycopg.OperationalError("connection refused")
 
     monkeypatch.setattr(views, "connection", Away())
-    assert (ready.status_code, client.get("/readyz").status_code) == (200, 503)
+    away = client.get("/readyz")
+    assert (ready.status_code, away.status_code, away.headers["Retry-After"]) == (200, 503, "2")
 
 
 # --- the frame ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 from apperate.accounts.models import AuditEvent
 from apperate.database.clock import database_now
+from datasets.api import job_documents
 from datasets.jobs.run import run
 from datasets.models import Dataset, IngestJob
 from tests.support.data_plane_client import DataPlaneClient
@@ -162,3 +163,24 @@ def test_a_document_without_what_it_needs_is_refused(
 
     assert received is None or received in problem["received"]
     assert not IngestJob.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "code", "check"),
+    [
+        ("", "invalid-values", "body"),
+        ("invalid-values", "invalid-values", "body"),
+        ("storage-limit", "storage-limit", "body"),
+        ("storage-full", "storage-full", "body"),
+        ("internal-error", "internal-error", ""),
+    ],
+)
+def test_who_waits_for_a_job_is_told_whose_fault_it_was(
+    call: Caller, prices: Dataset, stored: str, code: str, check: str
+) -> None:
+    upload(call)
+    IngestJob.objects.update(status=IngestJob.Status.ERROR, refusal_code=stored, message="Why.")
+
+    told = call.api.run(job_documents.wait_for(IngestJob.objects.get()))
+
+    assert (told.code, told.check, told.detail) == (code, check, "Why.")

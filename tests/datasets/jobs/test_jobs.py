@@ -25,6 +25,8 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from apperate.database.clock import database_now
+from apperate.database.outage import UNAVAILABLE
+from apperate.database.pool import connection_arguments
 from apperate.kernel.refusals import Refusal
 from datasets.api import job_documents
 from datasets.jobs import making, queue
@@ -297,6 +299,30 @@ def test_a_database_that_is_away_delays_a_job_and_does_not_fail_it(
     assert counts(ended(job)) == ("INGESTED", 1, 1, 0, 0)
 
 
+def test_a_connection_that_is_lost_while_records_are_copied_delays_a_job(
+    prices: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = create(prices, HEADER + "".join(f"A{n},2024-01-02,1,\n" for n in range(5_000)))
+    real, pids = writes.shard_of, [connection.connection.info.backend_pid]
+
+    def end_the_connection_once(*args: Any, **kwargs: Any) -> int:
+        if pids:
+            with psycopg.connect(**connection_arguments()) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [pids.pop()])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(writes, "shard_of", end_the_connection_once)
+    with pytest.raises(UNAVAILABLE):
+        run(job, may_retry=True)
+    connection.close()
+    job.refresh_from_db()
+    assert job.status in IngestJob.RUNNING and records(prices) == 0
+
+    work()
+
+    assert counts(ended(job))[:2] == ("INGESTED", 5_000)
+
+
 def test_the_queue_tries_again_when_the_database_was_away(
     prices: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,6 +427,8 @@ settings.DATABASES["default"]["NAME"], settings.INGEST_DIR = sys.argv[1], Path(s
 import django
 django.setup()
 from django.core.management import call_command
+from apperate.database.outage import UNAVAILABLE
+from apperate.database.pool import connection_arguments
 from datasets.storage import writes
 copy_in = writes.copy_in
 def copy_in_and_die(*args, **kwargs):
