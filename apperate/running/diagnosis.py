@@ -31,6 +31,7 @@ from apperate.kernel import keyring
 from apperate.kernel.hosts import is_loopback
 from datasets.selectors import NEARLY_PERCENT, stored_by
 from tokens.models import Secret
+from tokens.usage import rollup
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 SERVER_MIN = 150_000
@@ -319,6 +320,15 @@ def background_work() -> Finding:
     return Finding(OK, subject, detail)
 
 
+def usage_counters() -> Finding:
+    """Do old counters become hours and days, as they should every hour?"""
+    oldest = rollup.behind(now=database_now())
+    if oldest is None:
+        return Finding(OK, "Usage counters", "Old ones were made coarser.")
+    detail = f"Those of {oldest:%Y-%m-%d} still count by the minute: pages that sum them become slow."
+    return Finding(WARN, "Usage counters", detail, "The log of the worker says why roll_up_usage fails.")
+
+
 WITHOUT_DATABASE: tuple[Callable[[], Finding], ...] = (
     data_directory,
     disk_space,
@@ -334,4 +344,5 @@ ON_DATABASE: tuple[Callable[[], Finding], ...] = (
     secrets_at_rest,
     storage,
     background_work,
+    usage_counters,
 )

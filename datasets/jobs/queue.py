@@ -1,12 +1,16 @@
 """What the queue runs: jobs, and the upkeep that takes up what a dead worker left."""
 
 import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
+from django.db import connections
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from apperate.accounts import idempotency
 from apperate.accounts.audit import chain, trail
+from apperate.accounts.sign_in import ended_sessions
 from apperate.database.clock import database_now
 from apperate.database.outage import UNAVAILABLE
 from apperate.database.threads import in_thread
@@ -51,18 +55,39 @@ async def retry_stalled(timestamp: int) -> None:
 @app.periodic(cron="17 * * * *")
 @app.task(name="purge_files", queue="upkeep", queueing_lock="purge_files")
 async def purge_files(timestamp: int) -> None:
-    """Every hour: what was kept for a time goes: files of failed jobs, deleted data, old audit rows."""
+    """Every hour: remove what was kept for a time, such as files of failed jobs and deleted data."""
     await in_thread(purge)()
 
 
+class NotPurged(Exception):
+    """Makes the queue's entry a failed one, which `manage.py doctor` counts."""
+
+
+PURGES: Mapping[str, Callable[[datetime], object]] = {
+    "files of jobs": lambda now: job_files.purge(now=now),
+    "old jobs": lambda now: job_files.purge_jobs(now=now),
+    "deleted data": lambda now: trash.purge(now=now),
+    "kept answers": lambda now: idempotency.purge(now=now),
+    "signed requests": lambda now: signed_requests.purge(now=now),
+    "usage of flushes": lambda now: meter.purge(now=now),
+    "refusals": lambda now: refusal_log.purge(now=now),
+    "sessions": lambda now: ended_sessions.purge(now=now),
+    "audit log": lambda _: trail.purge(),
+}
+
+
 def purge() -> None:
-    job_files.purge(now=database_now())
-    trash.purge(now=database_now())
-    idempotency.purge(now=database_now())
-    signed_requests.purge(now=database_now())
-    meter.purge(now=database_now())
-    refusal_log.purge(now=database_now())
-    trail.purge()
+    """Run each, whatever becomes of those before it. Raises NotPurged with the names of those that failed."""
+    failed = []
+    for name, step in PURGES.items():
+        try:
+            step(database_now())
+        except Exception:
+            logger.exception("not purged: %s", name)
+            failed.append(name)
+            connections.close_all()  # It may be in a transaction that cannot go on.
+    if failed:
+        raise NotPurged(", ".join(failed))
 
 
 @app.periodic(cron="29 * * * *")

@@ -21,6 +21,8 @@ from datasets.storage import limits
 BODY, PACKED, INVALID = "body", "body.gz", "invalid.csv"
 UPLOADS = "uploads"
 FILE_HOURS = 24
+JOB_DAYS = 90
+JOBS_PURGED_MAX = 10_000
 CHUNK_BYTES = 1 << 20
 STEP_BYTES = 8_000_000
 INVALID_SHOWN_MAX = 20
@@ -139,6 +141,13 @@ def purge(*, now: datetime) -> int:
             sent.unlink(missing_ok=True)
             limits.unstage(f"job/{place.name}")
     return count
+
+
+def purge_jobs(*, now: datetime) -> int:
+    """Forget jobs that ended JOB_DAYS ago, at most JOBS_PURGED_MAX; how many. Their folders go later."""
+    ended = IngestJob.objects.filter(status__in=IngestJob.ENDED, ended_at__lt=now - timedelta(days=JOB_DAYS))
+    oldest = list(ended.order_by("ended_at").values_list("pk", flat=True)[:JOBS_PURGED_MAX])
+    return IngestJob.objects.filter(pk__in=oldest).delete()[0]
 
 
 def _old_folders(before: datetime) -> Iterator[Path]:

@@ -23,6 +23,7 @@ from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFacto
 from tokens.gate.meter import meter
 from tokens.models import CreditWindow, Token, UsageCounter
 from tokens.rules.token_format import TokenKind
+from tokens.usage import rollup
 from tokens.usage.periods import PERIODS, span_of
 from tokens.usage.report import report
 from tokens.usage.rollup import roll_up
@@ -316,6 +317,30 @@ def test_old_counters_become_hours_and_days_and_no_sum_changes(workspace: Worksp
     assert roll_up(now=NOW + timedelta(hours=2)) == 1
     assert (today + timedelta(hours=10), 2) in rows.all()
     assert sums(token) == before
+
+
+@pytest.mark.django_db
+def test_a_day_of_many_rows_is_rolled_up_in_bounded_steps(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = TokenFactory(workspace=workspace)
+    midnight = (NOW - 3 * DAY).replace(hour=0)
+    for minute in range(1, 24):
+        used(token, midnight + timedelta(minutes=5 * minute), calls=1, credits=2)
+    before = sums(token)
+    monkeypatch.setattr(rollup, "ROWS_EACH_STEP", 5)
+    monkeypatch.setattr(rollup, "STEPS_EACH_TIME_MAX", 3)
+
+    assert rollup.behind(now=NOW) == midnight + timedelta(minutes=5)
+    assert roll_up(now=NOW) == 3
+    assert sums(token) == before
+    assert rollup.behind(now=NOW) == midnight + timedelta(minutes=85)
+    assert roll_up(now=NOW) == 2
+    assert (sums(token), rollup.behind(now=NOW)) == (before, None)
+    assert list(UsageCounter.objects.order_by("minute").values_list("minute", "calls")) == [
+        (midnight, 11),
+        (midnight + timedelta(hours=1), 12),
+    ]
 
 
 @pytest.mark.django_db
