@@ -1,4 +1,4 @@
-"""Workspaces, their people, plans and permissions, and what both apps ask about them.
+"""Workspaces, their people, plans and permissions, and what both apps need to know about them.
 
-It knows neither tokens nor datasets. Anybody above may import models, services, audit.trail and decorators.
+It knows nothing of tokens or datasets. Code above may import models, services, audit.trail and decorators.
 """

@@ -5,9 +5,9 @@ from django.http import HttpRequest
 
 
 def client_address(request: HttpRequest) -> str:
-    """The address of the client, behind as many proxies as APPERATE_TRUSTED_PROXIES says.
+    """The client's address, looking past as many proxies as APPERATE_TRUSTED_PROXIES says.
 
-    A client can write anything into X-Forwarded-For; only the entries that trusted proxies appended count.
+    A client can write anything into X-Forwarded-For; only entries appended by trusted proxies count.
     """
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
     if settings.TRUSTED_PROXIES and len(hops) >= settings.TRUSTED_PROXIES:

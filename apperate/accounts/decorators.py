@@ -32,17 +32,17 @@ def public(view: View) -> View:
 
 
 def any_member(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """As workspace_member, also for who still lacks the second factor that this workspace requires."""
+    """Like workspace_member, but also for members who still lack the second factor the workspace requires."""
     return _guarded(view, policy="member", needs_manager=False, needs_factor=False)
 
 
 def workspace_member(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """For people who are a member of the current workspace; the others sign in, or read why not."""
+    """For members of the current workspace; others sign in, or read why they may not."""
     return _guarded(view, policy="member", needs_manager=False)
 
 
 def workspace_admin(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """For admins and the primary of the current workspace; others read who can."""
+    """For admins and the primary of the current workspace; others read whom to ask."""
     return _guarded(view, policy="admin", needs_manager=True)
 
 
@@ -52,7 +52,7 @@ def _guarded(
     @wraps(view)
     def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
-            # A POST's address is no page to come back to.
+            # The URL of a POST is not a page to return to.
             return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
         if not request.membership:
             return render(request, "accounts/no_workspace.html", status=403)
@@ -69,7 +69,7 @@ def _guarded(
 
 
 def has_second_factor(user: User) -> bool:
-    """Whether signing in asks this person for a code besides the password."""
+    """Whether signing in requires a code from this person besides the password."""
     return Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists()
 
 

@@ -1,11 +1,11 @@
-"""Idempotency-Key: a POST that is sent again is answered as the first time, and changes nothing twice.
+"""Idempotency-Key: a repeated POST gets the first answer again and changes nothing twice.
 
     key_of(header) -> str | None | Refusal
     once(claim, work, now=…) -> Document | Refusal
 
-The key's row is written in the transaction of the change it stands for: both are there, or neither, also
-when the process or the server dies in between. Two requests at once meet at the row's unique index, so the
-second one waits for the first, for half a second. Only what succeeded is kept, for 24 hours.
+The key's row is written in the transaction of the change it stands for: both exist or neither does, even
+when the process or the server dies in between. Of two concurrent requests the second waits at the row's
+unique index, for at most half a second. Only successful answers are stored, for 24 hours.
 Source: http-api.md, Tokens API (last paragraph).
 """
 
@@ -28,7 +28,7 @@ HEADER = "Idempotency-Key"
 
 Document = dict[str, Any]
 
-# One row when the key is new or a day old, none when somebody had it before. Index: accounts_keptanswer_once.
+# One row when the key is new or a day old, none when it is already in use. Index: accounts_keptanswer_once.
 TAKE = """
 INSERT INTO accounts_keptanswer AS kept (workspace_id, route, key, fingerprint, answer, kept_at)
 VALUES (%(workspace)s, %(route)s, %(key)s, %(fingerprint)s, '', %(now)s)
@@ -40,7 +40,7 @@ RETURNING kept.id"""
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What makes a request the same as an earlier one. `fingerprint`: SHA-256 of its query and body."""
+    """What identifies a repeat of an earlier request. `fingerprint`: SHA-256 of its query and body."""
 
     workspace_id: int
     route: str
@@ -49,7 +49,7 @@ class Claim:
 
 
 def key_of(header: str) -> str | None | Refusal:
-    """The key of a request; None without one."""
+    """The request's key; None without one."""
     key = header.strip()
     if not key:
         return None
@@ -66,9 +66,9 @@ def once(
     now: datetime,
     holds_secret: bool = False,
 ) -> Document | Refusal:
-    """What `work` answers, or answered the first time; it runs in a transaction with the claim.
+    """The answer of `work`, or its first answer to this claim; it runs in a transaction with the claim.
 
-    An answer that holds a secret is not kept: its repeat is refused. Without a claim `work` just runs.
+    An answer that holds a secret is not stored: its repeat is refused. Without a claim `work` just runs.
     """
     if claim is None:
         return work()
@@ -141,6 +141,6 @@ def already_done() -> Refusal:
 
 
 def purge(*, now: datetime) -> int:
-    """Remove the answers that are a day old; how many."""
+    """Delete the answers that are a day old and return how many."""
     count, _ = KeptAnswer.objects.filter(kept_at__lte=now - timedelta(hours=ANSWER_HOURS)).delete()
     return count

@@ -1,4 +1,4 @@
-"""CurrentWorkspace: which workspace a person looks at, always by a membership. AuditAddress: from where."""
+"""CurrentWorkspace: the workspace a person is looking at. AuditAddress: the client address for audit rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +14,10 @@ SESSION_KEY = "workspace"
 
 
 class CurrentWorkspace:
-    """Sets request.membership, request.workspace and request.workspaces; one query, and only when asked.
+    """Sets request.membership, request.workspace and request.workspaces; one query, on first use.
 
-    The session names a workspace, a membership decides: after a removal the name in the session is worth
-    nothing. Without a name the first workspace by title is taken; without any membership all are empty.
+    The session names a workspace, but a membership decides: once removed, a person cannot open it by its name
+    in the session. Without a name the first workspace by title is taken; without memberships all are empty.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -33,7 +33,7 @@ class CurrentWorkspace:
 
 
 class AuditAddress:
-    """Lets audit rows tell the address of the request that wrote them."""
+    """Gives audit rows the address of the request that wrote them."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -59,5 +59,5 @@ def current(request: Any, memberships: Any) -> Membership | None:
 
 
 def look_at(request: Any, workspace: Workspace) -> None:
-    """Make this the workspace of the session. The caller has checked the membership."""
+    """Make this the session's workspace. The caller has checked the membership."""
     request.session[SESSION_KEY] = workspace.pk

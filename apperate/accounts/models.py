@@ -81,11 +81,11 @@ class Workspace(models.Model):
         default=False, help_text="Members without a second factor see nothing but how to add one."
     )
     is_system = models.BooleanField(default=False, help_text="Filled by operators: CORE and PREMIUM.")
-    # What older clients set through /v1/account/…: told again, and without effect on what a token may spend.
+    # Set by older clients through /v1/account/…: returned to them, without effect on what a token may spend.
     pays_as_it_goes = models.BooleanField(default=False)
     message_budget = models.BigIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
-    # Stamped by a database trigger with the transaction that last wrote the row (snapshots.py polls it).
+    # Set by a database trigger to the transaction that last wrote the row (database/changes.py polls it).
     changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)
 
     objects = WorkspaceQuerySet.as_manager()
@@ -117,7 +117,7 @@ class Role(models.TextChoices):
 
 
 class Membership(models.Model):
-    """A person in a workspace, with a status. Admins and the primary manage; users look and call."""
+    """A person's membership of a workspace. Admins and the primary manage; users look and call."""
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
@@ -150,7 +150,7 @@ class InvitationQuerySet(models.QuerySet["Invitation"]):
 
 
 class Invitation(models.Model):
-    """An e-mailed link that makes its address a member. Only the link's digest is kept."""
+    """An e-mailed link that makes its recipient a member. Only the link's digest is stored."""
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="invitations")
     email = models.EmailField(max_length=254)
@@ -169,7 +169,7 @@ class Invitation(models.Model):
 
 
 class KeptAnswer(models.Model):
-    """What a POST with an Idempotency-Key was answered with, for 24 hours; "" for one that held a secret."""
+    """The answer to a POST with an Idempotency-Key, kept for 24 hours; "" for one that held a secret."""
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
     route = models.CharField(max_length=600)  # method and path below the version
@@ -188,14 +188,14 @@ class KeptAnswer(models.Model):
 
 
 class AuditEvent(models.Model):
-    """Who did what, when and from where, with what was before and after. Never a secret.
+    """Who did what, when and from where, with the values before and after. Never a secret.
 
-    Rows are only added: the database refuses the rest, but for those past the plan's days (audit.purge).
+    Append-only: the database refuses anything else, but for deleting rows past the retention (trail.purge).
     """
 
     workspace = models.ForeignKey(Workspace, null=True, on_delete=models.PROTECT, related_name="audit_events")
     at = models.DateTimeField(default=timezone.now, db_index=True)
-    # Who goes leaves the row as it is; `actor` still says who it was.
+    # Deleting the user leaves the row unchanged; `actor` still says who it was.
     user = models.ForeignKey(
         User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
     )
@@ -205,8 +205,8 @@ class AuditEvent(models.Model):
     target = models.CharField(max_length=254, blank=True)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
-    # The event's place among those of its workspace, the digest of the one before it, and its own. The
-    # database fills them in at the end of the transaction (audit_chain.py).
+    # The event's position among those of its workspace, the digest of the one before it, and its own. The
+    # database fills them in at the end of the transaction (audit/chain.py).
     position = models.BigIntegerField(null=True, editable=False)
     previous = models.BinaryField(null=True)
     digest = models.BinaryField(null=True)
@@ -222,7 +222,7 @@ class AuditEvent(models.Model):
 
 
 class AuditHead(models.Model):
-    """The end of a chain of audit events, and how far it has been purged. Written by the database alone."""
+    """The end of a chain of audit events, and how far it has been purged. Written only by the database."""
 
     # The id of the workspace; 0 for events without one.
     chain = models.BigIntegerField(primary_key=True)

@@ -29,6 +29,6 @@ PLANS = {
 
 
 def may_require_signatures(plan: str, *, is_legacy: bool) -> bool:
-    """Whether tokens of a workspace on this plan may be set to require signed requests."""
+    """Whether tokens on this plan may be set to require signed requests."""
     signs = PLANS[plan].signs
     return signs == "yes" or (signs == "legacy" and is_legacy)

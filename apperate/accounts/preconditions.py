@@ -1,4 +1,4 @@
-"""What stops a change of workspaces' people: each answers with a Refusal, or None."""
+"""Preconditions for changing a workspace's people: each returns a Refusal, or None."""
 
 import re
 from datetime import datetime
@@ -13,12 +13,12 @@ NAME_FORM = re.compile(r"[A-Z0-9_]{1,63}")
 
 
 def operates(by: User | None) -> bool:
-    """Whether it is the system or an operator who acts; the admin has asked for the permission itself."""
+    """Whether the system or an operator acts; the admin has already checked its own permissions."""
     return by is None or by.is_staff
 
 
 def workspace_name(name: str, by: User | None) -> Refusal | None:
-    """Why no workspace may be made under this name, which is upper-case already."""
+    """Why a workspace may not have this name, which is already upper-case."""
     if not NAME_FORM.fullmatch(name) or name.startswith("_SYSTEM"):
         return invalid_value(
             "name", name, "1 to 63 of A–Z, 0–9 and _, without _SYSTEM in front", check="body"
@@ -31,7 +31,7 @@ def workspace_name(name: str, by: User | None) -> Refusal | None:
 
 
 def may_manage(workspace: Workspace, by: User | None) -> Refusal | None:
-    """Whether a person may change the team: asked again where the change is made."""
+    """Whether a person may change the team; checked again at the change itself."""
     if operates(by):
         return None
     membership = workspace.memberships.filter(user=by).first()
@@ -51,7 +51,7 @@ def may_be_invited(workspace: Workspace, email: str, role: str) -> Refusal | Non
 
 
 def unusable(invitation: Invitation, *, now: datetime | None) -> Refusal | None:
-    """Why an invitation can no longer be accepted; with now=None its age does not count."""
+    """Why an invitation can no longer be accepted; with now=None its age is ignored."""
     workspace = invitation.workspace
     if invitation.accepted_at:
         return Refusal("invalid-values", f"This invitation to {workspace} was used already.")
@@ -63,7 +63,7 @@ def unusable(invitation: Invitation, *, now: datetime | None) -> Refusal | None:
 
 
 def owns(user: User, email: str) -> bool:
-    """Whether an address is the person's own: the one they sign in with, or one they confirmed."""
+    """Whether an address belongs to this person: the one they sign in with, or one they confirmed."""
     if user.email.lower() == email.lower():
         return True
     return EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists()

@@ -1,6 +1,6 @@
-"""Every change of workspaces' people: made whole, audited beside the change. A "no" is a Refusal.
+"""Every change to a workspace's people, atomic and audited in its transaction. A "no" is a Refusal.
 
-`by` is the person who acts; None is the system, for example a command.
+`by` is the person who acts; None means the system, for example a command.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from apperate.kernel.refusals import Refusal, invalid_value
 
 @dataclass(frozen=True, slots=True)
 class Invited:
-    """An invitation and its link. The link is known only now: the row keeps its digest."""
+    """An invitation and its link. The link is available only now: the row stores its digest."""
 
     invitation: Invitation
     url: str
@@ -36,10 +36,10 @@ class Invited:
 def create_workspace_row(
     *, name: str, title: str, plan: str | None, by: User | None, now: datetime, address: str = ""
 ) -> Workspace | Refusal:
-    """Make a workspace without members or tokens; team.services.create_workspace makes a whole one.
+    """Make a workspace without members or tokens; team.services.create_workspace makes a complete one.
 
-    The name becomes upper-case. CORE and PREMIUM are made by operators alone. Without a plan the first
-    workspace of the installation is on business and others are on launch.
+    The name becomes upper-case. Only operators make CORE and PREMIUM. The default plan is business for the
+    installation's first workspace and launch for the others.
     """
     name = name.strip().upper()
     if refusal := preconditions.workspace_name(name, by):
@@ -66,7 +66,7 @@ def create_workspace_row(
 
 
 def digest_of(token: str) -> bytes:
-    """What a link is found by; 256 random bits need no salt."""
+    """The digest that a link is looked up by; 256 random bits need no salt."""
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -76,8 +76,8 @@ def invite(
 ) -> Invited | Refusal:
     """Make an invitation and send its link once the transaction is committed.
 
-    An earlier pending one to the same address is withdrawn, so that only the last link works. Raises
-    OSError at the commit when the message cannot be sent; the invitation is saved then.
+    An earlier pending invitation to the address is withdrawn, so only the latest link works. Raises
+    OSError at the commit when the message cannot be sent; by then the invitation is saved.
     """
     email = email.strip().lower()
     if refusal := preconditions.may_manage(workspace, by) or preconditions.may_be_invited(
@@ -111,7 +111,7 @@ def invite(
 def resend_invitation(
     *, invitation: Invitation, by: User | None, now: datetime, address: str = ""
 ) -> Invited | Refusal:
-    """Send a new link, valid for the full time again; the old link stops working."""
+    """Send a new link with the full validity period; the old link stops working."""
     invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
     if refusal := preconditions.may_manage(invitation.workspace, by) or preconditions.unusable(
         invitation, now=None
@@ -136,7 +136,7 @@ def resend_invitation(
 def withdraw_invitation(
     *, invitation: Invitation, by: User | None, now: datetime, address: str = ""
 ) -> Invitation | Refusal:
-    """Make the link of an invitation worth nothing."""
+    """Invalidate an invitation's link."""
     invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
     if refusal := preconditions.may_manage(invitation.workspace, by) or preconditions.unusable(
         invitation, now=None
@@ -156,14 +156,14 @@ def withdraw_invitation(
 
 
 def sent(invitation: Invitation, token: str) -> Invited:
-    """Send the link when the transaction is committed, so that no link leads to a row that is not there."""
+    """Send the link once the transaction is committed: no link may lead to a row that was rolled back."""
     url = public_address("invitation_accept", token)
     transaction.on_commit(lambda: mail.send_invitation(invitation, url))
     return Invited(invitation, url)
 
 
 def find_invitation(token: str) -> Invitation | None:
-    """The invitation that a link names, whatever its state."""
+    """The invitation that a link belongs to, whatever its state."""
     return (
         Invitation.objects.select_related("workspace", "invited_by").filter(digest=digest_of(token)).first()
     )
@@ -182,7 +182,7 @@ def accept_invitation(
     password: str = "",
     address: str = "",
 ) -> Membership | Refusal:
-    """Make the invited person a member: `user` who is signed in, or a new one with name and password."""
+    """Make the invited person a member: the signed-in `user`, or a new one with name and password."""
     invitation = Invitation.objects.select_for_update().filter(digest=digest_of(token)).first()
     if invitation is None:
         return Refusal("not-found", "This link belongs to no invitation, or a newer one was sent.")
@@ -214,8 +214,8 @@ def accept_invitation(
 
 
 def join(invitation: Invitation, user: User, *, now: datetime) -> Membership:
-    """The membership an invitation promises; a member who is one already keeps their status."""
-    # The workspace's row is locked, so that two invited primaries cannot both find the place free.
+    """The membership an invitation promises; somebody who is already a member keeps their role."""
+    # The workspace's row is locked, so that two invited primaries cannot both find the role vacant.
     workspace = Workspace.objects.select_for_update().get(pk=invitation.workspace_id)
     role = invitation.role
     if role == Role.PRIMARY and workspace.memberships.filter(role=Role.PRIMARY).exists():
@@ -227,7 +227,7 @@ def join(invitation: Invitation, user: User, *, now: datetime) -> Membership:
 
 
 def create_person(*, email: str, name: str, password: str) -> User | Refusal:
-    """A new account, whose address counts as confirmed: its owner came by a link that was sent there."""
+    """A new account. Its address counts as confirmed, because the link was sent there."""
     email = email.lower()
     if User.objects.filter(email__iexact=email).exists():
         return Refusal("invalid-values", f"{email} has an account already: sign in with it.")
@@ -243,7 +243,7 @@ def create_person(*, email: str, name: str, password: str) -> User | Refusal:
 def change_role(
     *, membership: Membership, role: str, by: User | None, now: datetime, address: str = ""
 ) -> Membership | Refusal:
-    """Give or take Admin status. The primary stays primary, and nobody becomes it this way."""
+    """Grant or revoke Admin. The primary stays primary, and nobody becomes primary this way."""
     membership = locked(membership)
     if refusal := preconditions.may_manage(membership.workspace, by) or preconditions.not_of_primary(
         membership
@@ -271,7 +271,7 @@ def change_role(
 def remove_member(
     *, membership: Membership, by: User | None, now: datetime, address: str = ""
 ) -> Membership | Refusal:
-    """Take a person out of a workspace. Their sessions show it no more from the next request on."""
+    """Remove a person from a workspace. Their sessions lose it from the next request on."""
     membership = locked(membership)
     if refusal := preconditions.may_manage(membership.workspace, by) or preconditions.not_of_primary(
         membership

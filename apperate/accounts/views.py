@@ -1,4 +1,4 @@
-"""Joining a workspace by invitation, and choosing the workspace one looks at."""
+"""Joining a workspace by invitation, and switching between workspaces."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def workspace_switch(request: MemberRequest, name: str) -> HttpResponse:
 @public
 @require_http_methods(["GET", "HEAD", "POST"])
 def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
-    """The page of an invitation's link: opening it changes nothing, its button joins."""
+    """The page behind an invitation's link: opening it changes nothing, its button joins."""
     now = database_now()
     invitation = services.find_invitation(token)
     if invitation is None:

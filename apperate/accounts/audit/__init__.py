@@ -1,4 +1,4 @@
-"""The audit log: writing an event, the chain that seals it, and its words.
+"""The audit log: writing an event, the hash chain that seals it, and its wording.
 
-Whoever changes something imports trail; words are for the page that shows the log.
+Code that changes something imports trail; words is for the page that shows the log.
 """

@@ -1,13 +1,13 @@
-"""The chain of audit events: each is sealed with the digest of the one before it in its workspace.
+"""The hash chain of audit events: each is sealed with the digest of the event before it in its workspace.
 
-    breaks() -> list[Break]      what no longer fits together; empty when the log is as it was written
+    breaks() -> list[Break]      where the chains no longer hold; empty when the log is untampered
 
     digest = sha256(previous digest + text), both as bytes; the first of a chain has no bytes before it
     text   = the event as a JSON array, as event_text() writes it
 
-The database seals (migration 0008); this module knows the rule by itself, so that who changes the functions
-there is seen too. Who owns the tables and recomputes a whole chain is seen only by comparing its last digest
-with one that was exported. Source: security.md, S54.
+The database does the sealing (migration 0008); this module implements the rule on its own, so that tampering
+with the database's functions shows too. A table owner who recomputes a whole chain is caught only by
+comparing its last digest with an exported one. Source: security.md, S54.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from typing import Any
 from django.db import connection, transaction
 
 BREAKS_MAX = 20
-# One statement sees one moment: events that are written or purged meanwhile break nothing.
+# One statement sees one snapshot, so events written or purged meanwhile are not reported as breaks.
 WHOLE_LOG = """
 SELECT coalesce(h.chain, e.workspace_id, 0), h.position, h.digest, h.purged,
        e.id, e.position, e.previous, e.digest, e.workspace_id, (extract(epoch FROM e.at) * 1000000)::bigint,
@@ -40,7 +40,7 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An event as it stands: its place, its seal, and what is sealed. A row without an event has no id."""
+    """An event as stored: its position, its seal, and what is sealed. A row without an event has no id."""
 
     id: int | None
     position: int | None
@@ -59,7 +59,7 @@ def digest_of(previous: bytes, position: int, columns: Iterable[Any]) -> bytes:
 
 
 def breaks() -> list[Break]:
-    """What does not fit together, at most BREAKS_MAX, by reading the whole log."""
+    """Every break in every chain, at most BREAKS_MAX, found by reading the whole log."""
     found: list[Break] = []
     with transaction.atomic(), connection.cursor() as setting, connection.chunked_cursor() as cursor:
         setting.execute("SET LOCAL statement_timeout = 0")
@@ -73,13 +73,13 @@ def breaks() -> list[Break]:
 
 
 def breaks_of(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
-    """What does not fit in one chain, whose rows each begin with its head."""
+    """The breaks in one chain; each of its rows begins with the chain's head."""
     end, end_digest, expected, last = None, b"", 0, b""
     for _, head_position, head_digest, purged, *event in rows:
         one = Sealed(event[0], event[1], bytes(event[2] or b""), bytes(event[3] or b""), tuple(event[4:]))
         if not expected:
             end, end_digest, expected = head_position, bytes(head_digest or b""), (purged or 0) + 1
-            # Of an event that was purged only the digest is left, in the one after it or in the head.
+            # A purged event leaves only its digest, in the event after it or in the head.
             last = end_digest if one.id is None else one.previous
         if one.id is None:
             continue

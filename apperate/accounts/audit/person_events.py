@@ -1,7 +1,7 @@
-"""What people do to their own account, told to the audit log: second factor, addresses, signing out.
+"""Audits what people do to their own account: second factor, addresses, signing out.
 
-allauth's pages do the work and send these signals; sign-ins and passwords go by its adapter (adapter.py).
-A factor's own signals come after the commit, so its rows are watched, which are written before it.
+allauth's pages do the work and send these signals; sign-ins and passwords are audited in sign_in/adapter.py.
+A factor's own signals come after the commit, so its rows are watched instead: they are written before it.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from apperate.database.clock import database_now
 
 
 def connect() -> None:
-    """Listen; called once, when the app is ready."""
+    """Connect the signals; called once, when the app is ready."""
     user_logged_out.connect(signed_out)
     email_added.connect(address_added)
     email_changed.connect(address_changed)
@@ -51,7 +51,7 @@ def address_removed(user: User, email_address: Any, **_: Any) -> None:
 
 
 def factor_saved(instance: Any, created: bool, **_: Any) -> None:
-    # It is saved again each time it is used.
+    # Each use of a factor saves it again.
     if created:
         record("factor.added", instance.user, after={"kind": str(instance.type)})
 

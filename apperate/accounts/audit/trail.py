@@ -1,8 +1,8 @@
 """The audit log: written in the change's transaction; deleted after the plan's retention.
 
 record(action, workspace=…, by=…, now=…)   one row, in the transaction of the change
-record_person(action, …)                   what a person did outside any workspace, for each of theirs
-purge()                                    remove what is past its workspace's days (plans.py)
+record_person(action, …)                   what a person did outside any workspace, one row for each of theirs
+purge()                                    delete rows older than their workspace's retention (plans.py)
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from apperate.accounts.models import AuditEvent, Membership, User, Workspace
 
 PURGE_ROWS = 2_000
 PURGE_STEPS_MAX = 500
-# (actor, address) of the request at work; a task of the queue and a command have none.
+# (actor, address) of the current request; background tasks and commands have none.
 _asker: ContextVar[tuple[str, str]] = ContextVar("asker", default=("system", ""))
 
 
 @contextmanager
 def asked_by(*, address: str, actor: str = "system") -> Iterator[None]:
-    """Rows written inside tell of this address, and of this actor where no person acts."""
+    """Rows written inside carry this address, and this actor where no person acts."""
     before = _asker.set((actor, address))
     try:
         yield
@@ -44,7 +44,7 @@ def record(
 ) -> AuditEvent:
     """Write one audit row; a workspace may be named by its id. `before` and `after` must hold no secret.
 
-    by=None is a token or the system.
+    by=None means a token or the system.
     """
     asker, its_address = _asker.get()
     return AuditEvent.objects.create(
@@ -72,9 +72,9 @@ def record_person(
 ) -> None:
     """Write what concerns a person, such as a sign-in, into the log of each workspace they are in.
 
-    `of` is the person, or the address that somebody gave. One row without a workspace when they are in
-    none. As many queries whether the address is known or not, so that a failed sign-in tells nothing by
-    its time.
+    `of` is the person, or the address that was entered; with no workspace, one row without one is written.
+    A known and an unknown address take equally many queries, so the timing of a failed sign-in does not
+    reveal whether an account exists.
     """
     members = Membership.objects
     found = members.filter(user__email=of.lower()) if isinstance(of, str) else members.filter(user=of)
@@ -96,7 +96,7 @@ def record_person(
 
 
 def purge() -> int:
-    """Remove the rows past their days, and return how many. The database itself knows which those are."""
+    """Delete the rows past retention and return how many. The database itself decides which those are."""
     removed = 0
     for _ in range(PURGE_STEPS_MAX):
         with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""What the audit log tells of, in words: each action that is ever written, and how a value reads. Pure."""
+"""The audit log in words: every action that is ever recorded, and how a value reads. Pure."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-# By what they concern: (title, {action: words}).
+# Grouped by subject: (title, {action: words}).
 GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Tokens",
@@ -91,7 +91,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+\d\d:\d\d")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that an event changed. `before` or `after` is None when the event says only the other."""
+    """One field that an event changed. `before` or `after` is None when the event records only the other."""
 
     label: str
     before: str | None
@@ -99,9 +99,9 @@ class Change:
 
 
 def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[Change]:
-    """What differs, a line for each name, in the order they were written.
+    """What differs, one entry per name, in the order written.
 
-    An event without `before` made something: what it left blank or off is not worth a line.
+    An event without `before` created something: what it left blank or off is not listed.
     """
     old, new = before or {}, after or {}
     if not old:
@@ -127,7 +127,7 @@ def is_blank(value: Any) -> bool:
 
 
 def value_words(value: Any) -> str:
-    """A value as people read it, cut where it gets long; the CSV has all of it."""
+    """A value in words, cut when long; the CSV has all of it."""
     if is_blank(value):
         return "nothing"
     if isinstance(value, bool):
@@ -142,7 +142,7 @@ def value_words(value: Any) -> str:
 
 
 def moment_words(text: str) -> str:
-    """A time as events keep it, in words; any other text as it is."""
+    """A timestamp as events store it, in words; any other text unchanged."""
     if not MOMENT.fullmatch(text):
         return text
     try:

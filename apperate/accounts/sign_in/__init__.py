@@ -1,4 +1,4 @@
 """How allauth behaves here: sign-in, second factor, sessions, and mail.
 
-Named in the settings; nothing but mail is imported by others.
+Referenced by name in the settings; other code imports only mail.
 """

@@ -1,4 +1,4 @@
-"""How allauth behaves here: nobody signs up alone, links carry the configured host, sign-ins are audited."""
+"""allauth's account rules here: no open sign-up, links with the configured host, audited sign-ins."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -19,22 +19,22 @@ from apperate.database.clock import database_now
 
 class AccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        """People come by invitation, which makes their account itself."""
+        """Closed: people are invited, and accepting the invitation makes their account."""
         return False
 
     def get_client_ip(self, request: HttpRequest) -> str:
         try:
             return str(ip_address(client_address(request)))
-        except ValueError:  # A socket without addresses, or a proxy that names its clients otherwise.
+        except ValueError:  # A socket without addresses, or a proxy with unusual client names.
             return "0.0.0.0"  # noqa: S104  A name for "unknown", nothing listens.
 
     def get_password_change_redirect_url(self, request: HttpRequest) -> str:
         return reverse("home")
 
-    # --- links: the host of a request is what the client says, so it never gets into a message -------
+    # --- links: a request's Host is whatever the client says, so it never gets into a message --------
 
     def get_reset_password_from_key_url(self, key: str) -> str:
-        # The key is "<user>-<token>", as the pattern of the route has it.
+        # The key is "<user>-<token>", as in the route's pattern.
         uid, _, token = key.partition("-")
         return public_address("account_reset_password_from_key", uidb36=uid, key=token)
 
@@ -68,7 +68,7 @@ class AccountAdapter(DefaultAccountAdapter):
 class SessionAdapter(DefaultUserSessionsAdapter):
     @transaction.atomic
     def end_sessions(self, sessions: Iterable[Any]) -> None:
-        """End them, and tell the audit log how many; nothing when there is none."""
+        """End them and record in the audit log how many; nothing when there are none."""
         ended = list(sessions)
         super().end_sessions(ended)
         if ended:
@@ -76,5 +76,5 @@ class SessionAdapter(DefaultUserSessionsAdapter):
 
 
 def public_address(url_name: str, *args: str, **kwargs: str) -> str:
-    """The whole address of a page, on the host of the settings."""
+    """The absolute URL of a page, on the configured host."""
     return settings.PUBLIC_URL + reverse(url_name, args=args, kwargs=kwargs)

@@ -1,4 +1,4 @@
-"""How allauth stores second factors here: what their codes are made from is encrypted at rest."""
+"""How allauth stores second factors here: the seeds of their codes are encrypted at rest."""
 
 import base64
 import logging
@@ -17,10 +17,10 @@ class FactorAdapter(DefaultMFAAdapter):
         return sealing.seal_factor(text)
 
     def decrypt(self, encrypted_text: str) -> str:
-        """The text; one that no code fits when no key decrypts it, so that the factor lets nobody in."""
+        """The text; a random seed when no key decrypts it, so that no code is accepted."""
         try:
             return sealing.unseal_factor(encrypted_text)
         except UnreadableSecret as error:
             logger.error("a second factor cannot be read, and takes no code: %s", error)
-            # Base 32, as a secret of TOTP is, and text enough to be a seed.
+            # Base32, as TOTP secrets are, so that it is a valid seed.
             return base64.b32encode(secrets.token_bytes(20)).decode()

@@ -30,7 +30,7 @@ class JoinForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if "password" in cleaned:
-            # The rules compare the password with what is known of the person.
+            # The validators compare the password with what is known about the person.
             person = User(email=self.email, name=cleaned.get("name", ""))
             try:
                 validate_password(cleaned["password"], person)

@@ -1,7 +1,7 @@
-"""How long a session lasts: two weeks without use, and a month after the sign-in in any case.
+"""How long a session lasts: until two weeks without use, and at most a month after the sign-in.
 
-Django ends a session so long after it was last written, so it is written once an hour while it is used. What
-an open page asks for by itself is no use. Source: security.md, S47.
+Django counts a session's age from when it was last written, so it is written once an hour while in use.
+Requests that an open page makes by itself do not count as use. Source: security.md, S47.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SIGNED_IN_AT, USED_AT = "signed_in_at", "used_at"
 
 
 def connect() -> None:
-    """Listen; called once, when the app is ready."""
+    """Connect the signal; called once, when the app is ready."""
     user_logged_in.connect(signed_in)
 
 
@@ -28,7 +28,7 @@ def signed_in(request: HttpRequest, **_: Any) -> None:
 
 
 class SessionLimits:
-    """Ends a session that began too long ago, and keeps one that is used."""
+    """Ends a session that began too long ago, and extends one that is in use."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -36,7 +36,7 @@ class SessionLimits:
     def __call__(self, request: Any) -> HttpResponse:
         if SESSION_KEY in request.session:
             now = timezone.now().timestamp()
-            # A session without the mark is not known to be young enough.
+            # A session without a start time may be too old.
             if request.session.get(SIGNED_IN_AT, 0) + LONGEST_SECONDS <= now:
                 request.session.flush()
                 request.user = AnonymousUser()

@@ -1,4 +1,4 @@
-"""Mail without a mail server, where messages must not be printed: settings.EMAIL_BACKEND over https."""
+"""The e-mail backend over https without a mail server, where e-mails must not be printed either."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ logger = logging.getLogger("apperate.mail")
 
 
 class EmailBackend(BaseEmailBackend):
-    """Sends nothing and says so. A link to a session or a password has no place in a log, nor an address."""
+    """Sends nothing and logs that. Sign-in links, password links and addresses do not belong in a log."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         logger.warning("%d messages were not sent, because EMAIL_URL is not set", len(email_messages))
