@@ -1,4 +1,4 @@
-"""Connections: settings, pools, fair shares, what changed elsewhere, the clock, secrets at rest.
+"""Connections: settings, pools, fair shares, changes made elsewhere, the clock, secrets at rest.
 
-Anything that asks the database imports from here; it knows no HTTP and no model.
+Anything that queries the database imports from here; nothing here knows HTTP or a model.
 """

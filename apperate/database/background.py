@@ -1,4 +1,4 @@
-"""Background work of a worker: the same again and again beside its requests, in its event loop.
+"""Background work of a worker: a function repeated beside its requests, in its event loop.
 
 work = Background("usage", flush, every_seconds=1.0, fault="writing usage failed; trying again", logger=…)
 if not work.is_running(): work.start()
@@ -14,9 +14,9 @@ from apperate.database.outage import UNAVAILABLE, outage
 
 
 class Background:
-    """One piece of work. It outlives any fault; of faults in a row the first is logged, or each one.
+    """One repeated function. It survives any exception; of consecutive ones the first is logged, or each.
 
-    A database that is away is logged by outage.py, for all work together.
+    outage.py logs an unreachable database, once for all background work.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Background:
 
     @property
     def is_started(self) -> bool:
-        """Whether it was started and not stopped, wherever that was."""
+        """Whether it was started and not stopped, in any event loop."""
         return self._task is not None
 
     def is_running(self) -> bool:

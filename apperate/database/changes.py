@@ -1,9 +1,9 @@
-"""What changed in the database, and what time it is there: one poll, every half second, per worker.
+"""What changed in the database, and what time it is there: one poll per worker, every half second.
 
-Caches on the hot path register a table and are told the ids of its changed rows. A row carries the
+Caches on the hot path register a table and receive the ids of its changed rows. A row carries the
 transaction that last wrote it (`changed_xid`, set by a trigger). A poll asks for rows written by
-transactions at or after the oldest one still running at the poll before; a change whose
-transaction commits late is therefore never missed. Source: architecture.md, Snapshots.
+transactions at or after the oldest one that was still running at the previous poll, so a change
+whose transaction commits late is never missed. Source: architecture.md, Snapshots.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ logger = logging.getLogger("apperate.database.changes")
 
 
 class Stale(Exception):
-    """Nothing was heard from the database for too long: what is cached must not be trusted."""
+    """The database has been silent for too long: cached data must not be trusted."""
 
 
 class Changes:
@@ -58,7 +58,7 @@ class Changes:
         return at + timedelta(seconds=passed)
 
     async def poll(self) -> None:
-        """Ask once. A cache entry loaded while this ran must not be kept: see `generation`."""
+        """Poll once. A cache entry loaded while this ran must not be stored: see `generation`."""
         first = self._xmin is None
         columns = [
             sql.SQL("(SELECT coalesce(array_agg(id), '{{}}') FROM {} WHERE changed_xid >= %(xmin)s)").format(
@@ -72,11 +72,11 @@ class Changes:
                 *columns,
             ]
         )
-        # A first poll has nothing to compare with: an id above all others asks for the clock alone.
+        # The first poll has nothing to compare with: an id above all others fetches the clock alone.
         rows = await pool.fetch_all(statement, {"xmin": 2**62 if first else self._xmin}, of=pool.BACKGROUND)
         xmin, at, *changed = rows[0]
-        # Another cluster answers now, or the clock was set back: then what had started, and was kept alone
-        # in a cache, waits again.
+        # Another cluster answers now, or the clock was set back: what had taken effect, and only caches still
+        # remember as such, is pending again.
         if (self._xmin is not None and xmin < self._xmin) or (self._clock and at < self._clock[0]):
             for clear in self._clears:
                 clear()
@@ -89,7 +89,7 @@ class Changes:
         outage.over()
 
     async def ensure_started(self) -> None:
-        """Start polling in this event loop unless it runs already; with a clock if the database answers."""
+        """Start polling in this event loop unless it already runs; with a clock if the database answers."""
         if not self._work.is_running():
             self.forget()
             try:
@@ -105,7 +105,7 @@ class Changes:
         self.forget()
 
     def forget(self) -> None:
-        """Drop all that is cached and the clock, as at the start of the process."""
+        """Drop the caches and the clock, as at the start of the process."""
         self._xmin = self._clock = None
         self.generation += 1
         for clear in self._clears:

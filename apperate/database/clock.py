@@ -1,4 +1,4 @@
-"""The time that decides: the database's, so that no web host's clock can widen anything."""
+"""The time that decides: the database's, so that no web host's clock can widen a limit."""
 
 from datetime import UTC, datetime
 

@@ -1,11 +1,11 @@
-"""The reserve of free disk: below it nothing more is written, while reading and the rest go on.
+"""The reserve of free disk: below it nothing more is stored, while reading and the rest go on.
 
-    shortage(wants_bytes=0) -> Refusal | None     whether so much more may be written to this machine
-    Room().take(bytes) -> Refusal | None          the same for who writes much: asked once per STEP_BYTES
+    shortage(wants_bytes=0) -> Refusal | None     whether this machine has room for that many more bytes
+    Room().take(bytes) -> Refusal | None          the same for long writes: checked once per STEP_BYTES
 
-The reserve is for what must go on when nothing more is stored: sorting, usage, the audit log, sessions. Asked
-are the disk of the data directory, with the embedded database and the files of jobs, and that of temporary
-files. The disk of a database elsewhere cannot be seen from here: its own error says when that is full.
+The reserve is for what must go on when nothing more is stored: sorting, usage, the audit log, sessions. The
+disks checked are that of the data directory (the embedded database, the files of jobs) and that of temporary
+files. The disk of an external database cannot be seen from here: its own error says when it is full.
 """
 
 import logging
@@ -19,7 +19,7 @@ from django.conf import settings
 
 from apperate.kernel.refusals import Refusal, storage_full
 
-# Unless the operator says otherwise no more is kept back, so that a small disk can be used.
+# Unless the operator says otherwise, at most this share of a disk is reserved, so that a small one is usable.
 RESERVE_SHARE = 0.05
 MEGABYTE = 1_000_000
 ASKED_AGAIN_SECONDS = 0.5
@@ -30,7 +30,7 @@ logger = logging.getLogger("apperate.database.disk")
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What is free on the disk of a folder, and how much of that is kept back."""
+    """What is free on a folder's disk, and how much of that is reserved."""
 
     folder: Path
     free_bytes: int
@@ -45,7 +45,7 @@ _logged_at = -LOGGED_AGAIN_SECONDS
 
 
 def shortage(*, wants_bytes: int = 0) -> Refusal | None:
-    """Why nothing more may be written, if so. No query, and a call of the system at most twice a second."""
+    """Why nothing more may be written, if so. No query, and at most two system calls per second."""
     if settings.DISK_RESERVE_MB == 0:
         return None
     full = next((disk for disk in disks() if not disk.has_room(wants_bytes)), None)
@@ -58,7 +58,7 @@ def shortage(*, wants_bytes: int = 0) -> Refusal | None:
 
 
 def disks() -> list[Disk]:
-    """The disks that are written to: of the data directory, and of temporary files."""
+    """The disks that are written to: the data directory's, and that of temporary files."""
     now = time.monotonic()
     found = []
     for folder in (Path(settings.DATA_DIR), Path(tempfile.gettempdir())):
@@ -71,7 +71,7 @@ def disks() -> list[Disk]:
 
 
 def look(folder: Path) -> Disk:
-    """A folder's disk as it is now; of a folder that is still to be made, its nearest one above."""
+    """A folder's disk as it is now; for a folder that does not exist yet, that of its nearest parent."""
     place = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
     found = os.statvfs(place)
     share = int(found.f_blocks * found.f_frsize * RESERVE_SHARE)
@@ -82,12 +82,12 @@ def look(folder: Path) -> Disk:
 
 
 def forget() -> None:
-    """Ask the system anew next time."""
+    """Ask the system again next time."""
     _seen.clear()
 
 
 def _log(disk: Disk, wants_bytes: int) -> None:
-    """Say it to the operator, once a minute."""
+    """Tell the operator, at most once a minute."""
     global _logged_at
     now = time.monotonic()
     if now - _logged_at < LOGGED_AGAIN_SECONDS:
@@ -100,7 +100,7 @@ def _log(disk: Disk, wants_bytes: int) -> None:
 
 
 class Room:
-    """Asks for room as something is written, so that a long write stops before the disk is full."""
+    """Checks for room while writing, so that a long write stops before the disk is full."""
 
     def __init__(self) -> None:
         self._next = 0

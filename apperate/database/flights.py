@@ -1,4 +1,4 @@
-"""Flights: the same question asked by many at once is asked once, and all get its answer."""
+"""Flights: of identical concurrent queries only one runs, and all callers get its answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -8,16 +8,16 @@ T = TypeVar("T")
 
 
 class Flights(Generic[T]):
-    """Questions that are under way, each under its key; used from one event loop alone.
+    """Queries in progress, each under its key; used only from one event loop.
 
-    Who joins gets what was read since the first one asked, so an answer is at most as old as it took.
+    A caller that joins gets the result of a query already running, so an answer is at most as old as it took.
     """
 
     def __init__(self) -> None:
         self._flights: dict[tuple[asyncio.AbstractEventLoop, Hashable], asyncio.Future[T]] = {}
 
     async def join(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer of ask(), or of the one under this key that is under way. Raises what that raises."""
+        """The answer of ask(), or of the query in progress under this key. Raises what that raises."""
         place = asyncio.get_running_loop(), key
         flight = self._flights.get(place)
         if flight is None:
@@ -26,8 +26,8 @@ class Flights(Generic[T]):
             def landed(task: "asyncio.Future[T]") -> None:
                 del self._flights[place]
                 if not task.cancelled():
-                    task.exception()  # Whoever asked may be gone.
+                    task.exception()  # The caller may be gone.
 
             flight.add_done_callback(landed)
-        # Who goes away leaves the question to the others.
+        # A caller that goes away must not cancel the query for the others.
         return await asyncio.shield(flight)

@@ -1,8 +1,8 @@
-"""The data plane's pools: asynchronous connections, for each kind of work its own.
+"""The data plane's connection pools: asynchronous, one for each kind of work.
 
-A connection that the server closed is not handed out (live.py). When one dies under a statement, a read is
-repeated once, a write never. What keeps the worker itself going (changes, usage, leases) waits for no
-request, and what admits a request waits for no other's question. Source: architecture.md, The data path.
+A connection that the server has closed is not handed out (live.py). When one dies during a statement, a read
+is repeated once, a write never. What keeps the worker itself running (changes, usage, leases) waits for no
+request, and the checks on a request wait for nobody else's query. Source: architecture.md, The data path.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ class Kind:
 
     @property
     def answer_seconds_max(self) -> float:
-        """After which the database is taken for silent: its own time limit, and a little."""
+        """After this long the database counts as unresponsive: its own time limit plus a margin."""
         return self.statement_seconds_max + (0.5 if self.statement_seconds_max > 1 else 1.75)
 
 
 BACKGROUND = Kind("background", 4)  # one for each task that runs beside the requests
-CHECKS = Kind("checks", 6)  # who asks, what it may, what it has left
+CHECKS = Kind("checks", 6)  # who is calling, what they may do, what they have left
 QUICK = Kind("quick", 10, statement_seconds_max=0.25)
 SLOW = Kind("slow", 2)
 KINDS = (BACKGROUND, CHECKS, QUICK, SLOW)
@@ -61,14 +61,14 @@ class Pools:
             kwargs=arguments, min_size=1, max_size=kind.connections_max, open=False,
             timeout=WAIT_SECONDS_MAX, reconnect_timeout=1.0, max_idle=60.0, name=kind.name,
         )  # fmt: skip
-        # Waiting here keeps the first caller from making the pool grow for want of a connection.
+        # Waiting here keeps the first caller from making the pool grow because it finds no connection.
         await pool.open(wait=True, timeout=WAIT_SECONDS_MAX)
         if self._pools.setdefault(place, pool) is not pool:  # Another task was first.
             await pool.close()
         return self._pools[place]
 
     async def open(self) -> None:
-        """Open them all, so that the first requests need not; a database that is away is asked later."""
+        """Open them all now, so that the first requests need not; an unreachable database is tried later."""
         with suppress(*UNAVAILABLE):
             await asyncio.gather(*(self.get(kind) for kind in KINDS))
 
@@ -84,7 +84,7 @@ pools = Pools()
 def connection_arguments() -> dict[str, Any]:
     """psycopg's arguments for the default database, autocommit and without prepared statements.
 
-    Preparing costs a round trip of its own at the moment it happens.
+    Preparing costs an extra round trip when it happens.
     """
     arguments = connections["default"].get_connection_params()
     for name in (
@@ -104,20 +104,20 @@ async def fetch_all(
 ) -> list[tuple[Any, ...]]:
     """All rows of one statement in one round trip. repeat=False for statements that change something.
 
-    Raises PoolTimeout when the database is silent beyond the statement timeout: then the request is
+    Raises PoolTimeout when the database stays silent beyond the statement timeout: the request is then
     answered, while the connection is given up in the background.
     """
     task = asyncio.create_task(_fetch_all(sql, parameters, repeat=repeat, of=of))
     done, _ = await asyncio.wait({task}, timeout=of.answer_seconds_max)
     if done:
         return task.result()
-    task.add_done_callback(lambda late: late.cancelled() or late.exception())  # Nobody asks it any more.
+    task.add_done_callback(lambda late: late.cancelled() or late.exception())  # Nobody awaits it any more.
     task.cancel()
     raise PoolTimeout(f"no answer within {of.answer_seconds_max} s")
 
 
 async def _all_rows(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """All rows of a result that has arrived; many are read in parts, between which others have their turn."""
+    """All rows of a result that has arrived; many are read in batches, to let other tasks run in between."""
     rows = await cursor.fetchmany(ROWS_AT_ONCE)
     while cursor.rownumber != cursor.rowcount:
         await asyncio.sleep(0)
@@ -135,7 +135,7 @@ async def _fetch_all(
                 cursor = await connection.execute(sql, parameters)
                 return await _all_rows(cursor) if cursor.description else []
         except psycopg.errors.QueryCanceled:
-            raise  # The statement timeout: asking again would take as long again.
+            raise  # The statement timeout: repeating it would take as long again.
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if last or isinstance(error, PoolTimeout):
                 raise

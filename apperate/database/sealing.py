@@ -1,15 +1,15 @@
-"""What is encrypted at rest: secret values, signing secrets, those of webhooks and of second factors.
+"""Encryption at rest: token values, and the secrets of signing, webhooks and second factors.
 
-Each is bound to its row; a second factor to its use alone, because whoever stores it tells no row.
+Each is bound to its row; a second factor only to its purpose, because allauth does not say which row it is.
 
     seal_value(), unseal_value()                  the value of a secret token
     seal_signing_secret(), unseal_signing_secret()
     seal_webhook_secret(), unseal_webhook_secret()
-    seal_factor(), unseal_factor()                what the codes of a second factor are made from
-    keys()                                        the installation's key ring, read once a process
+        seal_factor(), unseal_factor()                the seed of a second factor's codes
+        keys()                                        the installation's key ring, read once per process
 
-A secret under a key that this process does not know makes it read the ring once more: a running worker
-follows a change of the keys. Source: product.md, Tokens (at rest).
+A secret under a key that this process does not know makes it read the ring once more, so a running worker
+notices a change of keys. Source: product.md, Tokens (at rest).
 """
 
 import hashlib
@@ -34,9 +34,9 @@ def seal_value(value: str, *, public_id: str) -> bytes:
 
 
 def unseal_value(blob: bytes | memoryview | None, *, public_id: str, digest: bytes | memoryview) -> str:
-    """The value of a secret token, which has that SHA-256.
+    """The value of a secret token, verified against its SHA-256.
 
-    Raises UnreadableSecret, also when it is another value of that token.
+    Raises UnreadableSecret, also when the value is another one of that token.
     """
     value = _decrypt(blob, bound_to=public_id)
     if hashlib.sha256(value.encode()).digest() != bytes(digest):
@@ -54,7 +54,7 @@ def unseal_signing_secret(blob: bytes | memoryview | None, *, public_id: str) ->
 
 
 def signing_row(public_id: str) -> str:
-    """What the signing secret of a token is bound to: the same token's value decrypts nowhere else."""
+    """What a token's signing secret is bound to: the same token's value decrypts nowhere else."""
     return f"{public_id}/signing"
 
 
@@ -63,7 +63,7 @@ def seal_webhook_secret(secret: str, *, workspace_id: int) -> bytes:
 
 
 def unseal_webhook_secret(blob: bytes | memoryview | None, *, workspace_id: int) -> str:
-    """What messages to a workspace's webhook are signed with. Raises UnreadableSecret."""
+    """The secret that signs messages to a workspace's webhook. Raises UnreadableSecret."""
     return _decrypt(blob, bound_to=webhook_row(workspace_id))
 
 
@@ -72,7 +72,7 @@ def webhook_row(workspace_id: int) -> str:
 
 
 FACTOR_ROW = "second factor"
-FACTOR_MARK = "sealed:"  # What has no mark was stored before there was one; reencrypt() seals it.
+FACTOR_MARK = "sealed:"  # Unmarked texts were stored before there was a mark; reencrypt() seals them.
 
 
 def seal_factor(text: str) -> str:
@@ -80,14 +80,14 @@ def seal_factor(text: str) -> str:
 
 
 def unseal_factor(sealed: str) -> str:
-    """The text that was sealed. Raises UnreadableSecret."""
+    """The original text. Raises UnreadableSecret."""
     if not sealed.startswith(FACTOR_MARK):
         return sealed
     return _decrypt(factor_blob(sealed), bound_to=FACTOR_ROW)
 
 
 def factor_blob(sealed: str) -> bytes:
-    """The encrypted bytes of a sealed text; none of one that is not sealed or was damaged."""
+    """The encrypted bytes of a sealed text; empty for one that is not sealed or is damaged."""
     try:
         return b64decode(sealed.removeprefix(FACTOR_MARK), validate=True)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where the data is: the database settings, made from the environment without starting anything."""
+"""Where the data is: the database settings, built from the environment without starting anything."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ from apperate.database.embedded import access, launcher
 
 URL_FORM = "postgresql://user:password@host:5432/database, or ?host=/socket/folder in place of the host"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# Libpq's names for what Django's settings call something else.
+# Libpq's names for what Django's settings name differently.
 SETTING_OF = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 # Reconnecting is given up after a second, so that the next request tries afresh; with the pool's own
-# rising delays the first answer after an outage of a minute would come half a minute late.
+# exponential delays the first answer after a one-minute outage would come half a minute late.
 POOL = {
     "min_size": 1,
     "max_size": 10,
@@ -37,8 +37,8 @@ def databases(data_dir: Path, environ: Mapping[str, str], *, pooled: bool) -> di
     """The value of settings.DATABASES: DATABASE_URL if it is given, else the embedded server.
 
     APPERATE_DATABASE_ROLE=owner connects as the role that may change tables. DATABASE_REPLICA_URL adds
-    "replica". Raises ImproperlyConfigured for a URL that cannot be right; the URL itself, which holds a
-    password, is never shown.
+    "replica". Raises ImproperlyConfigured for an invalid URL; the URL itself, which holds a password,
+    is never shown.
     """
     as_owner = environ.get("APPERATE_DATABASE_ROLE") == "owner"
     variable = "DATABASE_OWNER_URL" if as_owner and environ.get("DATABASE_OWNER_URL") else "DATABASE_URL"
@@ -73,7 +73,7 @@ def _embedded(data: Path, user: str) -> dict[str, Any]:
 
 
 def _from_url(variable: str, url: str) -> dict[str, Any]:
-    """The settings that a libpq URL names. Raises ImproperlyConfigured, naming the variable and the form."""
+    """The settings from a libpq URL. Raises ImproperlyConfigured, naming the variable and the form."""
     if not url.startswith(("postgresql://", "postgres://")):
         raise ImproperlyConfigured(f"{variable} must begin with postgresql://. Needed: {URL_FORM}.")
     try:
@@ -106,9 +106,9 @@ def _from_url(variable: str, url: str) -> dict[str, Any]:
 
 
 def _with_limits(settings: dict[str, Any], *, as_owner: bool, pooled: bool) -> dict[str, Any]:
-    """The same settings with the time limits, so that no request waits for a database that hangs.
+    """The same settings with time limits, so that no request waits for a database that hangs.
 
-    What the URL says itself wins, but for `options`: ours come last, so that the limits and the search
+    The URL's own parameters win, except `options`: ours come last, so that the limits and the search
     path hold. A migration may take longer than a request, so the owner has no statement_timeout.
     """
     given = settings["OPTIONS"]

@@ -1,16 +1,16 @@
-"""Fair shares of what a worker has few of: database time, threads. Nobody can take so much that others wait.
+"""Fair shares of a worker's scarce resources: database time, threads. Nobody can starve the others.
 
-    async with THREADS.place(asker): …      a place, at once or when it is this asker's turn
-    await fetch(sql, parameters, about=…)   a read's statement, first among the quick ones
+    async with THREADS.place(asker): …      a place, at once or when it is this caller's turn
+    await fetch(sql, parameters, about=…)   a SELECT, tried among the quick ones first
 
-Of a number of places one token may use some at a time, and one workspace some more; who is over waits. A
-place that becomes free goes to the workspace, and in it to the token, that has used the least time of late.
-Who waits too long is refused: 429 when its own share is the reason, 503 when others have all places.
+One token may hold some of the places at a time, and one workspace a few more; callers over that wait. A free
+place goes to the workspace, and within it to the token, that has used the least time recently. A caller that
+waits too long is refused: 429 when its own share is the reason, 503 when others hold all places.
 
-A read is asked on a connection whose time limit is a quarter of a second. A slow one is asked again among the
-slow ones, which have a few connections and five seconds; the next questions of that token of the same kind go
-there at once. So what is slow is found by being slow, not by how it looks. Once it was slow for SLOW_TOKENS
-of a workspace, it is taken to be slow for all of them: many tokens find out no oftener than a few.
+A read first runs on a connection with a time limit of a quarter of a second. A slow one runs again among the
+slow ones, which have a few connections and five seconds; the token's next queries of the same kind go there
+at once. So a query counts as slow by its measured time, not by how it looks. Once it was slow for SLOW_TOKENS
+tokens of a workspace, it counts as slow for all of them: many tokens cannot try it more often than a few.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from apperate.kernel.refusals import Refusal, unavailable
 
 T = TypeVar("T")
 HALF_LIFE_SECONDS = 2.0
-# What is shorter makes nobody wait, and is not worth a note.
+# Shorter uses delay nobody, and are not recorded.
 NOTED_SECONDS = 0.02
 REMEMBERED_MAX = 10_000
 SLOW_KNOWN_SECONDS = 10.0
@@ -45,12 +45,12 @@ class Asker:
 
 
 NOBODY = Asker(0, 0)
-# Set where a request's token is known; work in the background asks for nobody.
+# Set once a request's token is known; background work runs as NOBODY.
 asker: ContextVar[Asker] = ContextVar("asker", default=NOBODY)
 
 
 class Busy(Exception):
-    """No place came free in time. `has_begun`: the work was begun before, among the quick ones."""
+    """No place came free in time. `has_begun`: the work had already run once, among the quick ones."""
 
     def __init__(self, refusal: Refusal, *, has_begun: bool = False) -> None:
         super().__init__(refusal.detail)
@@ -58,7 +58,7 @@ class Busy(Exception):
 
 
 class Recent:
-    """Seconds used of late by each of many; what was used HALF_LIFE_SECONDS ago counts half."""
+    """Seconds recently used, per id; what was used HALF_LIFE_SECONDS ago counts half."""
 
     def __init__(self) -> None:
         self._used: dict[int, tuple[float, float]] = {}  # id → (seconds, at)
@@ -75,14 +75,14 @@ class Recent:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """Somebody in line. `turn` is true when it came, and false when it did not in time."""
+    """A caller in the queue. `turn` is true when its turn came, false when it did not come in time."""
 
     asker: Asker
     turn: "asyncio.Future[bool]"
 
 
 class Shares:
-    """Places of one kind in this process, used from its event loop alone."""
+    """Places of one kind in this process, used only from its event loop."""
 
     def __init__(
         self, what: str, *, places: int, of_token: int, of_workspace: int, seconds_max: float
@@ -92,7 +92,7 @@ class Shares:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all, as at the start of the process."""
+        """Forget everything, as at the start of the process."""
         self._taken = 0
         self._tokens: dict[int, int] = {}
         self._workspaces: dict[int, int] = {}
@@ -100,7 +100,7 @@ class Shares:
         self._recent_tokens, self._recent_workspaces = Recent(), Recent()
 
     def place(self, asker: Asker, *, has_begun: bool = False) -> "Place":
-        """For `async with`, which raises Busy; or to be taken and left by hand."""
+        """For `async with`, which raises Busy; or for take() and leave()."""
         return Place(self, asker, has_begun)
 
     def may_enter(self, asker: Asker) -> bool:
@@ -135,13 +135,13 @@ class Shares:
             could = [one for one in self._waiting if self.may_enter(one.asker) and not one.turn.done()]
             if not could:
                 return
-            chosen = min(could, key=lambda waiter: self._used(waiter.asker, at))  # Of equals who came first.
+            chosen = min(could, key=lambda waiter: self._used(waiter.asker, at))  # Ties: who came first.
             self._waiting.remove(chosen)
             self.enter(chosen.asker)
             chosen.turn.set_result(True)
 
     def _used(self, asker: Asker, at: float) -> tuple[float, float]:
-        """What the workspace and the token used of late; what they use now will count when it has ended."""
+        """The workspace's and the token's recent use; what runs now counts once it has ended."""
         workspace, token = asker.workspace_id, asker.token_id
         return (
             self._recent_workspaces.of(workspace, at) + self._workspaces.get(workspace, 0),
@@ -158,7 +158,7 @@ class Shares:
         timer = loop.call_later(self.seconds_max, self._give_up, waiter)
         try:
             came = await waiter.turn
-        except BaseException:  # Whoever waited has gone, maybe in the moment in which its turn came.
+        except BaseException:  # The waiting caller is gone, maybe just as its turn came.
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             elif waiter.turn.result():
@@ -175,7 +175,7 @@ class Shares:
             waiter.turn.set_result(False)
 
     def _busy(self, asker: Asker, has_begun: bool) -> Busy:
-        """Whose share is the reason: what it has, and what waits for it, is more than that."""
+        """A share is the reason when what its owner holds and waits for exceeds it."""
         waiting = [asker, *(waiter.asker for waiter in self._waiting)]
         mine = self._tokens.get(asker.token_id, 0) + sum(one.token_id == asker.token_id for one in waiting)
         ours = self._workspaces.get(asker.workspace_id, 0)
@@ -199,7 +199,7 @@ class Shares:
 
 
 class Place:
-    """One place: for as long as `async with` lasts, or from take() to leave()."""
+    """One place: held while `async with` lasts, or from take() to leave()."""
 
     __slots__ = ("asker", "has_begun", "shares", "since")
 
@@ -208,7 +208,7 @@ class Place:
         self.since: float | None = None  # taken at
 
     async def take(self) -> None:
-        # Whoever waits may not enter yet: a place that becomes free is given away at once.
+        # Nobody in the queue could enter now: a place that becomes free is given away at once.
         if self.shares.may_enter(self.asker):
             self.shares.enter(self.asker)
         else:
@@ -216,7 +216,7 @@ class Place:
         self.since = time.monotonic()
 
     def leave(self) -> None:
-        """Once, however often it is called."""
+        """Release the place; further calls do nothing."""
         if self.since is not None:
             seconds, self.since = time.monotonic() - self.since, None
             self.shares.leave(self.asker, seconds)
@@ -235,24 +235,24 @@ SLOW = Shares(
     f"questions that take longer than {pool.QUICK.statement_seconds_max:g} s",
     places=pool.SLOW.connections_max, of_token=1, of_workspace=1, seconds_max=2.0,
 )  # fmt: skip
-# Work with the ORM in a thread: writing, lists, the token API.
+# ORM work in a thread: writing, lists, the token API.
 THREADS = Shares("requests that write or list", places=6, of_token=2, of_workspace=2, seconds_max=2.0)
-# Many records in one request: each of them is checked, and then the database is busy with them for seconds.
+# Many records in one request: each is checked, and then the database is busy with them for seconds.
 LONG_WRITES = Shares("long writes", places=2, of_token=1, of_workspace=1, seconds_max=5.0)
-# Answers that may be long: the place is kept until little of it is left to be sent.
+# Answers that may be long: the place is held until little of the answer is left to send.
 ANSWERS = Shares("answers of many records", places=6, of_token=4, of_workspace=5, seconds_max=5.0)
-# Work on long bodies in a thread. It holds the interpreter, so there is little of it at a time; nobody is
-# refused here, because whoever waits has a place of another kind.
+# Work on long bodies in a thread. It holds the interpreter lock, so only a little runs at a time; nobody is
+# refused here, because each caller already holds a place of another kind.
 BODIES = Shares("long bodies", places=2, of_token=1, of_workspace=1, seconds_max=60.0)
-# Reading long conditions, on the event loop: one between two turns of everybody else.
+# Parsing long conditions, on the event loop: one at a time, between the turns of everybody else.
 PARSING = Shares("long conditions", places=1, of_token=1, of_workspace=1, seconds_max=2.0)
 EXPORTS = Shares("exports", places=3, of_token=2, of_workspace=2, seconds_max=1.0)
-# Pages know no token here. What is held back is theirs together, so that the API goes on.
+# Pages have no token, so they share one limit, which leaves room for the API.
 PAGES = Shares("pages", places=6, of_token=6, of_workspace=6, seconds_max=10.0)
 
 
 class Slow:
-    """Which kinds of question were slow of late, and for which tokens of a workspace."""
+    """Which kinds of query were slow recently, and for which tokens of a workspace."""
 
     def __init__(self) -> None:
         self._until: dict[tuple[Any, ...], dict[int, float]] = {}  # workspace and kind → token → until
@@ -281,16 +281,16 @@ slow = Slow()
 
 
 def clear() -> None:
-    """Forget all, as at the start of the process."""
+    """Forget everything, as at the start of the process."""
     slow.clear()
     for shares in (QUICK, SLOW, THREADS, LONG_WRITES, ANSWERS, BODIES, PARSING, EXPORTS, PAGES):
         shares.clear()
 
 
 async def fetch(sql: Any, parameters: Any, *, about: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """All rows of one reading statement. `about` is the kind of question: of which dataset, and how.
+    """All rows of one SELECT. `about` is the kind of query: its dataset and its form.
 
-    Raises Busy, and QueryCanceled after the time limit of the slow ones.
+    Raises Busy, and QueryCanceled after the slow ones' time limit.
     """
     who = asker.get()
     has_begun = False
@@ -314,12 +314,12 @@ async def fetch(sql: Any, parameters: Any, *, about: tuple[Any, ...]) -> list[tu
 
 
 async def look_up(sql: Any, parameters: Any, *, repeat: bool = True) -> list[tuple[Any, ...]]:
-    """All rows of one small statement that a request asks beside its question, among the quick ones."""
+    """All rows of one small statement that supports a request's main query, among the quick ones."""
     async with QUICK.place(asker.get()):
         return await pool.fetch_all(sql, parameters, repeat=repeat, of=pool.QUICK)
 
 
 async def in_body_thread(work: Callable[[], T]) -> T:
-    """The result of work on a long body, made in a thread when it is this token's turn."""
+    """The result of work on a long body, run in a thread when it is this token's turn."""
     async with BODIES.place(asker.get()):
         return await asyncio.to_thread(work)

@@ -1,6 +1,6 @@
-"""Work with the ORM from the event loop: requests of the data plane and tasks of the queue.
+"""Runs ORM code off the event loop, for requests of the data plane and tasks of the queue.
 
-A request takes a place of its token's share of the threads (shares.py); a task of the queue asks nobody.
+A request takes a place from its token's share of the threads (shares.py); a task needs none.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def in_thread(function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """Run a synchronous function of the ORM off the event loop; its connection goes back afterwards.
+    """Run a synchronous ORM function off the event loop; its connection is returned afterwards.
 
     Raises shares.Busy when no thread comes free for this token.
     """

@@ -1,4 +1,4 @@
-"""The PostgreSQL that `manage.py up` runs where DATABASE_URL names none.
+"""The PostgreSQL that `manage.py up` runs when there is no DATABASE_URL.
 
-Only the settings of the database and what runs the product import from here.
+Only the database settings and the code that runs the product import from here.
 """

@@ -1,8 +1,8 @@
-"""Who may open the embedded database: its roles' passwords in a key file, and the rules that ask for them.
+"""Access to the embedded database: its roles' passwords in a key file, and the rules that require them.
 
 Both files are beside the data folder, not in it: root gives that folder to the account the server runs as,
-which could put others in their place. No password leaves the key file for a process of that account: libpq
-reads the file where it connects, and the server is given verifiers, from which no password can be made.
+which could replace them. Passwords never leave the key file for a process of that account: libpq reads the
+file in the client, and the server gets SCRAM verifiers, from which passwords cannot be recovered.
 """
 
 import base64
@@ -27,7 +27,7 @@ ROLES = (OWNER, APP)
 # Libpq's form of a password file: host, port, database, role, password.
 KEY_LINE = re.compile(r"\*:\*:\*:([a-z_]+):([A-Za-z0-9_-]{43,})")
 KEY_BYTES_MAX = 10_000
-# PostgreSQL's default; it slows guesses down, and these passwords cannot be guessed.
+# PostgreSQL's default; it exists to slow guessing down, and these passwords cannot be guessed.
 SCRAM_ITERATIONS = 4096
 RULES = """\
 # Written by Apperate at each start of its database, and read in place of the cluster's own pg_hba.conf.
@@ -38,24 +38,24 @@ local  all  all       scram-sha-256
 
 
 def key_file(data: Path) -> Path:
-    """The passwords of the roles, for the account that runs Apperate alone; also a PGPASSFILE."""
+    """The passwords of the roles, readable only by the account that runs Apperate; also a PGPASSFILE."""
     return data.with_name(f"{data.name}.key")
 
 
 def rules_file(data: Path) -> Path:
-    """The server's pg_hba.conf: it may read it, and not change it when root started it."""
+    """The server's pg_hba.conf: the server can read it, but not change it when root started it."""
     return data.with_name(f"{data.name}.hba.conf")
 
 
 def connection_options(data: Path) -> dict[str, Any]:
-    """Libpq's parameters that open the database. A server that asks for no password is not believed."""
+    """Libpq's parameters that open the database. A server that asks for no password is not trusted."""
     return {"passfile": str(key_file(data)), "require_auth": "scram-sha-256"}
 
 
 def make_key(data: Path) -> None:
-    """Make the key file if there is none, or none that is whole; called under the start lock.
+    """Make the key file if it is missing or incomplete; called under the start lock.
 
-    The cluster may have other passwords then, or none: the start that follows finds out and sets them.
+    The cluster may then have other passwords, or none: the start that follows notices and sets them.
     """
     path = key_file(data)
     with _explained(path):
@@ -68,13 +68,13 @@ def make_key(data: Path) -> None:
 
 
 def write_rules(data: Path) -> None:
-    """Write the rules for the next start of the server, readable for its account."""
+    """Write the rules for the server's next start, readable by its account."""
     with _explained(rules_file(data)):
         _put(rules_file(data), RULES, mode=0o644)
 
 
 def password_statements(data: Path) -> str:
-    """The SQL that gives each role the password of the key file, as a verifier."""
+    """The SQL that sets each role's password from the key file, as a verifier."""
     passwords = _read(key_file(data)) or {}
     return "".join(
         f"ALTER ROLE {role} PASSWORD '{scram_verifier(password)}';\n" for role, password in passwords.items()
@@ -82,7 +82,7 @@ def password_statements(data: Path) -> str:
 
 
 def scram_verifier(password: str, salt: bytes | None = None) -> str:
-    """What PostgreSQL stores of an ASCII password. Source: RFC 5802 section 3, RFC 7677."""
+    """The form in which PostgreSQL stores an ASCII password. Source: RFC 5802 section 3, RFC 7677."""
     salt = salt or secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
     client_key, server_key = (hmac.digest(salted, word, "sha256") for word in (b"Client Key", b"Server Key"))
@@ -103,9 +103,9 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, str] | None:
-    """The password of each role; None without a file, or when it is not whole. Its mode is mended.
+    """The password of each role; None when the file is missing or incomplete. Its mode is corrected.
 
-    Raises EmbeddedPostgresError when somebody else made the file, who would know what is in it.
+    Raises EmbeddedPostgresError when another account made the file, and so may know the passwords.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -131,14 +131,14 @@ def _read(path: Path) -> dict[str, str] | None:
 
 
 def _owners(path: Path) -> set[int]:
-    """Whose file is believed: one of this account, and for root also one of the folder's owner."""
+    """The trusted owners of a file: this account, and for root also the folder's owner."""
     return {os.geteuid()} | ({path.parent.stat().st_uid} if os.geteuid() == 0 else set())
 
 
 def _put(path: Path, text: str, *, mode: int) -> None:
-    """Write the file beside its place and rename it. Root gives it to the owner of the folder.
+    """Write the file beside its place and rename it. Root gives it to the folder's owner.
 
-    So an account that runs Apperate itself can go on after a command of root's.
+    So the account that usually runs Apperate can go on after root has run a command.
     """
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)

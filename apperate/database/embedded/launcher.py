@@ -1,9 +1,9 @@
 """The embedded PostgreSQL: a real server below the data directory, shared by every process that needs it.
 
-It is started by the first user and stopped after the last one (watcher.py). Its Unix
-socket is in a folder of mode 0700, there is no TCP, and the roles have passwords in a key file beside the
-data (access.py). Kernel locks count the users; the truth about "running" is the socket,
-never a process id in a file.
+The first process to use it starts it, and it stops after the last one (watcher.py). Its Unix socket is in
+a folder of mode 0700, there is no TCP, and the roles have passwords in a key file beside the data
+(access.py). Kernel locks count the users. Whether it runs is decided by its socket, never by a process id
+in a file.
 """
 # ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
 
@@ -32,14 +32,14 @@ from apperate.database.embedded.binaries import Account, EmbeddedPostgresError
 DATABASE = "apperate"
 PORT = "5432"
 SUPERUSER = "postgres"
-# The second one is where it stood in earlier versions, whose watcher may still run.
+# The second is the path in earlier versions, whose watcher may still be running.
 WATCHER_NAMES = (b"/embedded/watcher.py", b"/embedded_backend/watcher.py")
 # The address of a Unix socket holds 104 bytes on macOS and 108 on Linux.
 SOCKET_PATH_BYTES_MAX = 100
 START_SECONDS_MAX = 60
-# How long a server that the key does not open may take to stop, when nobody else uses it any more.
+# How long a server that rejects the key may take to stop once nobody else uses it.
 HANDOVER_SECONDS_MAX = 10
-# Fill the template first, so that the test databases get the same default rights.
+# Change the template first, so that the test databases get the same default privileges.
 ROLES_SQL = """
 CREATE ROLE apperate_owner LOGIN CREATEDB;
 CREATE ROLE apperate_app LOGIN;
@@ -65,9 +65,9 @@ os.register_at_fork(before=_mutex.acquire, after_in_parent=_mutex.release, after
 
 
 def socket_dir(data: Path) -> Path:
-    """The folder of the server's socket: the data folder, or a short one in /tmp if its name is too long."""
+    """The folder of the server's socket: the data folder, or a short one in /tmp if its path is too long."""
     data = data.absolute()
-    # A comma separates hosts in libpq, so a folder with one cannot be named there.
+    # libpq separates hosts by commas, so it cannot use a folder with one in its name.
     if len(os.fsencode(data)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_BYTES_MAX and "," not in str(data):
         return data
     return Path("/tmp") / f"apperate-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"  # noqa: S108
@@ -81,9 +81,9 @@ def cluster_major(data: Path) -> int | None:
 
 
 def ensure(data: Path) -> None:
-    """Make sure that the server of this data folder runs, and goes on while this process lives.
+    """Make sure that this data folder's server is running, and stays up while this process lives.
 
-    Makes the cluster at the first start. Cheap when this process has asked before, also after a fork.
+    The first start makes the cluster. Cheap when this process has already called it, also after a fork.
     Raises EmbeddedPostgresError with what to do.
     """
     data = data.absolute()
@@ -95,7 +95,7 @@ def ensure(data: Path) -> None:
 
 
 def keep(data: Path) -> None:
-    """Start the server again if its watcher was killed; for a process that looks after the others."""
+    """Restart the server if its watcher was killed; for the process that supervises the others."""
     data = data.absolute()
     if not _is_watched(data):
         release(data, wait_seconds=0)
@@ -112,7 +112,7 @@ def release(data: Path, *, wait_seconds: float = watcher.STOP_SECONDS_MAX) -> No
         try:
             # A lock cannot be raised from shared to exclusive while another process holds it too.
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A forked child may go on with the same lock, which must not shut others out.
+            # A forked child may still hold the same lock, which must not shut others out.
             fcntl.flock(users, fcntl.LOCK_SH)
         except BlockingIOError:
             return
@@ -136,7 +136,7 @@ def _start(data: Path) -> None:
         access.make_key(data)
         opens = _is_watched(data) and _opens(data)
         if not opens and _is_watched(data) and _answers(data):
-            # An earlier version started it without passwords, or the key is another one.
+            # An earlier version started it without passwords, or the key file was replaced.
             _end_watcher(data, signal.SIGUSR1, wait_seconds=HANDOVER_SECONDS_MAX)
         fcntl.flock(users, fcntl.LOCK_SH)
         if not opens or not _is_watched(data):
@@ -149,7 +149,7 @@ def _start(data: Path) -> None:
 
 
 def _prepare_folders(data: Path) -> Account:
-    """Make the folders and locks, and return the account of the server, their owner."""
+    """Make the folders and locks, and return the server's account, which owns them."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     sockets = socket_dir(data)
     sockets.mkdir(mode=0o700, exist_ok=True)
@@ -162,7 +162,7 @@ def _prepare_folders(data: Path) -> Account:
         for path in (data, sockets, *paths):
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
     found = sockets.lstat()
-    # Somebody else may have made the folder in /tmp first, to answer in the server's place.
+    # Another account may have made the folder in /tmp first, to impersonate the server.
     expected = os.geteuid() if account.uid is None else account.uid
     if sockets.is_symlink() or found.st_uid != expected or found.st_mode & 0o077:
         raise PermissionError(1, "it is not a private folder of this account", str(sockets))
@@ -188,7 +188,7 @@ def _server_account(data: Path) -> Account:
 
 
 def _start_server(data: Path, account: Account) -> None:
-    """Make the cluster if needed and start the watcher, which starts the server; called under the lock."""
+    """Make the cluster if needed and start the watcher, which starts the server. Needs the start lock."""
     found = binaries.runnable_by(account, binaries.find(cluster_major(data)), data.parent)
     by_descriptor = not binaries.reachable_by(account, data)
     if by_descriptor and not Path("/proc/self/fd").exists():
@@ -212,7 +212,7 @@ def _start_server(data: Path, account: Account) -> None:
     }
     launched = _launch(data, order)
     if launched and not _opens(data, *access.ROLES):
-        # The cluster of an earlier version, or the key file is new: nobody can be logged in yet.
+        # The cluster is an earlier version's, or the key file is new: no role can log in yet.
         _end_watcher(data, signal.SIGTERM, wait_seconds=watcher.STOP_SECONDS_MAX)
         _run_programs(
             data, account, found, [(_single_user("pg"), access.password_statements(data))],
@@ -228,7 +228,7 @@ def _start_server(data: Path, account: Account) -> None:
 
 
 def _launch(data: Path, order: dict[str, Any]) -> bool:
-    """Start the watcher unless there is one, wait until its server answers, and return whether it was us."""
+    """Start the watcher unless one runs, wait until its server answers, and return whether we started it."""
     command = [sys.executable, "-I", "-S", watcher.__file__, json.dumps(order)]
     deadline = time.monotonic() + START_SECONDS_MAX
     launched = False
@@ -250,7 +250,7 @@ def _launch(data: Path, order: dict[str, Any]) -> bool:
 
 
 def _make_cluster(data: Path, account: Account, found: binaries.Binaries, *, by_descriptor: bool) -> None:
-    """Make the cluster with its roles beside its place and rename it, so that it is never half made."""
+    """Make the cluster and its roles in a temporary place and rename it, so that it is never half made."""
     beside = data / "pg.new"
     shutil.rmtree(beside, ignore_errors=True)
     locale = ["--locale=C"]
@@ -280,9 +280,9 @@ def _run_programs(
     *,
     by_descriptor: bool,
 ) -> None:
-    """Run programs of PostgreSQL one after the other as its account; what follows -D is in the data folder.
+    """Run PostgreSQL's programs one after the other as its account; what follows -D is in the data folder.
 
-    Each gets its script of SQL. Raises EmbeddedPostgresError with the program's last words.
+    Each gets its SQL script on stdin. Raises EmbeddedPostgresError with the end of the program's output.
     """
     folder, descriptor = str(data), None
     if by_descriptor:
@@ -309,13 +309,13 @@ def _run_programs(
 
 
 def _server_environment() -> dict[str, str]:
-    """The environment of the server: no secrets, and no PG variables that would lead it elsewhere."""
+    """The server's environment: no secrets, and no PG variables that would redirect it."""
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C", "TZ": "UTC"}
 
 
 def _answers(data: Path) -> bool:
-    """Whether a server answers on the socket, be it with a refusal."""
+    """Whether a server answers on the socket, even if it refuses the connection."""
     address = make_conninfo(
         host=str(socket_dir(data)), port=PORT, user=access.APP, dbname=DATABASE, connect_timeout=2
     )
@@ -323,7 +323,7 @@ def _answers(data: Path) -> bool:
 
 
 def _opens(data: Path, *roles: str) -> bool:
-    """Whether the key file lets these roles in; without any, the one that serves requests."""
+    """Whether the key file lets these roles in; by default the role that serves requests."""
     for role in roles or (access.APP,):
         try:
             psycopg.connect(
@@ -336,7 +336,7 @@ def _opens(data: Path, *roles: str) -> bool:
 
 
 def _is_watched(data: Path) -> bool:
-    """Whether a watcher lives, which holds its lock exclusively."""
+    """Whether a watcher is alive; it holds its lock exclusively."""
     with contextlib.suppress(FileNotFoundError), open(data / ".watcher.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -346,9 +346,9 @@ def _is_watched(data: Path) -> bool:
 
 
 def _end_watcher(data: Path, number: signal.Signals, *, wait_seconds: float) -> None:
-    """Ask the watcher to stop by a signal, and wait until it has: SIGUSR1 if it is free, SIGTERM in any case.
+    """Signal the watcher to stop, and wait until it has: SIGUSR1 if the server is unused, SIGTERM regardless.
 
-    The server's account can write the file that has the number, so only a watcher gets the signal.
+    The server's account can write the pid file, so the process must be a watcher to get the signal.
     """
     with contextlib.suppress(OSError, ValueError):
         pid = int((data / ".watcher.lock").read_text())
@@ -363,7 +363,7 @@ def _end_watcher(data: Path, number: signal.Signals, *, wait_seconds: float) -> 
 
 
 def _last_words(data: Path) -> str:
-    """The end of the server's log, on one line."""
+    """The end of the server's log, as one line."""
     with contextlib.suppress(OSError):
         lines = (data / "server.log").read_text(errors="replace").split("\n")
         return " / ".join(line for line in lines[-6:] if line)

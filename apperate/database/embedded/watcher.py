@@ -1,9 +1,9 @@
-"""Runs the embedded PostgreSQL server for as long as a process uses it. A script, standard library only.
+"""Runs the embedded PostgreSQL server while any process uses it. A script, standard library only.
 
-Every process that uses the server holds a shared kernel lock on `.users.lock`, which the kernel takes away
-even after kill -9. The watcher is the server's parent: it starts the server again when it dies while it is
-in use, and stops it when nobody has held the lock for a moment. If the watcher is killed, the kernel tells
-the server to stop. It keeps the rights it was started with and drops them only in the server.
+Every process that uses the server holds a shared kernel lock on `.users.lock`, which the kernel releases
+even after kill -9. The watcher is the server's parent: it restarts the server when it dies while in use,
+and stops it when nobody has held the lock for a moment. If the watcher is killed, the kernel tells the
+server to stop. The watcher keeps the privileges it was started with; only the server drops them.
 """
 # ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
 
@@ -25,7 +25,7 @@ FAILED_STARTS_MAX = 8
 STOP_SECONDS_MAX = 60
 LOG_BYTES_MAX = 10_000_000
 PR_SET_PDEATHSIG = 1
-# The values of a refused statement could be a token; neither they nor the statement go to the log.
+# The values of a failed statement could include a token, so the log gets neither them nor the statement.
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -41,7 +41,7 @@ SERVER_SETTINGS = {
 
 
 class Watcher:
-    """One embedded server: its folders, its account, and what was asked of the watcher so far."""
+    """One embedded server: its folders, its account, and the signals received so far."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.data = Path(order["data"])
@@ -94,7 +94,7 @@ class Watcher:
         self.hurrying = True
 
     def _is_free(self, *, keep: bool = False) -> bool:
-        """Whether no process uses the server. With `keep` a newcomer waits until this process has ended."""
+        """Whether no process uses the server. With `keep` newcomers wait until this process has ended."""
         try:
             fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -104,7 +104,7 @@ class Watcher:
         return True
 
     def _folder_is_ours(self) -> bool:
-        """False when the data folder was removed or replaced; its server has no reason to go on."""
+        """False when the data folder was removed or replaced; its server has no reason to keep running."""
         try:
             now = os.stat(self.data / ".users.lock")
         except OSError:
@@ -119,7 +119,7 @@ class Watcher:
             log_path.replace(self.data / "server.log.1")
         cluster, sockets, rules, descriptors = str(self.cluster), self.sockets, self.rules, []
         if self.by_descriptor:
-            # The account cannot walk down to them, so it gets them opened.
+            # The account cannot traverse the path to them, so it inherits open descriptors.
             descriptors = [os.open(path, os.O_RDONLY) for path in (cluster, sockets, rules)]
             cluster, sockets, rules = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
         quoted = '"' + sockets.replace('"', '""') + '"'
@@ -142,7 +142,7 @@ class Watcher:
         return time.monotonic()
 
     def _stop(self) -> None:
-        """Stop the server: at once for its clients, with everything committed on disk."""
+        """Stop the server: its clients are disconnected at once, and everything committed is on disk."""
         if self.server is None or self.server.poll() is not None:
             return
         self.server.send_signal(signal.SIGINT)
@@ -153,10 +153,10 @@ class Watcher:
             self.server.wait()
 
     def _clear_previous(self) -> None:
-        """Stop a server left without its watcher, and remove what a crash or a reboot left behind.
+        """Stop a server that lost its watcher, and remove what a crash or a reboot left behind.
 
-        A pid in a file is believed only if that process has this cluster as its working folder: after a
-        reboot the number may belong to somebody else.
+        A pid file is believed only if that process has this cluster as its working folder: after a reboot the
+        number may belong to another process.
         """
         deadline = time.monotonic() + STOP_SECONDS_MAX
         for path in (self.cluster / "postmaster.pid", Path(self.sockets) / ".s.PGSQL.5432.lock"):
@@ -174,13 +174,13 @@ class Watcher:
 def open_plain(path: Path) -> int:
     """Open a file of the data folder for appending, made private; never through a symbolic link.
 
-    The folder belongs to the server's account, which must not lead a process of root elsewhere.
+    The server's account owns the folder, and must not redirect a root process elsewhere.
     """
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
 
 
 def _pid_in(path: Path) -> int | None:
-    """The process id on the first line of a pid file; None without a file, 0 for one without a number."""
+    """The process id on a pid file's first line; None without a file, 0 when that is no number."""
     try:
         first = path.read_text(errors="replace").split("\n", 1)[0].strip()
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def _pid_in(path: Path) -> int | None:
 
 
 def _works_in(pid: int, cluster: Path) -> bool:
-    """Whether that process is a server of this cluster: /proc where there is one, else ps."""
+    """Whether that process is a server of this cluster, according to /proc, or ps where there is none."""
     if pid <= 0:
         return False
     with contextlib.suppress(OSError):
@@ -204,7 +204,7 @@ def _works_in(pid: int, cluster: Path) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to stop this process in good order when the watcher dies, kill -9 included."""
+    """Ask Linux to stop this process cleanly when the watcher dies, kill -9 included."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 
@@ -221,7 +221,7 @@ def main() -> NoReturn:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            # Somebody asks whether there is a watcher, which takes the lock for a moment.
+            # Somebody is checking for a watcher, which takes the lock for a moment.
             time.sleep(TICK_SECONDS)
     else:
         sys.exit(1)
