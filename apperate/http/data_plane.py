@@ -1,7 +1,7 @@
-"""The data plane's handler: Django's async chain without what makes its stock ASGI handler slow.
+"""The data plane's handler: Django's async chain without the slow parts of its stock ASGI handler.
 
-It passes the raw, undecoded path on (so that an escaped slash in a key stays one), drops header names
-with an underscore, refuses repeated credential headers, bounds the sizes of target and headers, and
+It keeps the raw, undecoded path (so that an escaped slash in a key stays escaped), drops header names
+with an underscore, refuses repeated credential headers, limits the sizes of target and headers, and
 leaves the body unread until a view asks for it, after the checks. Source: architecture.md, Server.
 """
 
@@ -44,9 +44,9 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
 class DataRequest(ASGIRequest):
-    """A request whose body is read by read_body() or spool(), when a view has decided to.
+    """A request whose body is read by read_body() or spool(), once a view decides to.
 
-    hold_body() reads it before that, for checks that need all of it; the view then reads what is held.
+    hold_body() reads it earlier, for checks that need all of it; the view then reads the stored copy.
     """
 
     def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
@@ -54,14 +54,14 @@ class DataRequest(ASGIRequest):
         self.request_id = new_request_id()
         self._receive = receive
         self._has_ended = False
-        # What a repeated request is compared by, and what is signed; nothing is counted for the others.
+        # Idempotency and signature checks need the hash; other requests skip the work.
         is_compared = "Idempotency-Key" in self.headers or self._is_signed()
         self.body_hash = hashlib.sha256() if is_compared else None
         self._held: tempfile.SpooledTemporaryFile[bytes] | None = None
         self.raw_target: bytes = scope["raw_path"]
 
     async def chunks(self) -> Any:
-        """The body's parts as they arrive, once. Raises ConnectionAbortedError when the client goes away."""
+        """The parts of the body as they arrive, once. Raises ConnectionAbortedError if the client leaves."""
         while not self._has_ended:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -73,7 +73,7 @@ class DataRequest(ASGIRequest):
             self._has_ended = not message.get("more_body")
 
     async def read_body(self, *, bytes_max: int, is_needed: bool = False) -> bytes | Refusal:
-        """The whole body, at most bytes_max; a refusal when one is needed and the headers announce none."""
+        """The whole body, at most bytes_max; a refusal when one is needed but the headers announce none."""
         if refusal := self._refused_by_headers(bytes_max, is_needed):
             return refusal
         if self._held is not None:
@@ -91,7 +91,7 @@ class DataRequest(ASGIRequest):
     async def spool(
         self, *, bytes_max: int, is_needed: bool = False
     ) -> "tempfile.SpooledTemporaryFile[bytes] | Refusal":
-        """The whole body in a file that moves to disk when it grows; at its start. Else as read_body()."""
+        """Like read_body(), into a file that moves to disk when it grows; positioned at its start."""
         if refusal := self._refused_by_headers(bytes_max, is_needed):
             return refusal
         if self._held is not None:
@@ -104,7 +104,7 @@ class DataRequest(ASGIRequest):
             if total > bytes_max:
                 file.close()
                 return too_large(f"more than {bytes_max:,} bytes", bytes_max)
-            # What stays in memory needs no disk.
+            # What fits in memory needs no disk.
             if total > BODY_IN_MEMORY_MAX and (refusal := room.take(len(part))):
                 file.close()
                 return refusal
@@ -113,7 +113,7 @@ class DataRequest(ASGIRequest):
         return file
 
     async def hold_body(self, *, bytes_max: int) -> Refusal | None:
-        """Read the whole body and keep it for whoever reads it next."""
+        """Read the whole body and store it for the next reader."""
         held = await self.spool(bytes_max=bytes_max)
         if isinstance(held, Refusal):
             return held
@@ -121,7 +121,7 @@ class DataRequest(ASGIRequest):
         return None
 
     def let_go(self) -> None:
-        """Drop the body that was held; its file goes with it."""
+        """Drop the stored body and its file."""
         if self._held is not None:
             self._held.close()
             self._held = None
@@ -138,11 +138,11 @@ class DataRequest(ASGIRequest):
         return not self.headers.get("Authorization", "bearer").lower().startswith("bearer")
 
     def _refused_by_headers(self, bytes_max: int, is_needed: bool) -> Refusal | None:
-        """What is wrong with the body can be seen before it is read."""
+        """The faults of a body that can be seen before reading it."""
         return self._declared_too_large(bytes_max) or (self._unannounced() if is_needed else None)
 
     def _unannounced(self) -> Refusal | None:
-        """HTTP/1 has no body without one of these headers; later versions end a body by themselves."""
+        """Without one of these headers HTTP/1 has no body; later versions mark the end by themselves."""
         announces = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         if announces or not self.scope.get("http_version", "1.1").startswith("1"):
             return None
@@ -206,7 +206,7 @@ class DataPlaneHandler(ASGIHandler):
 
 
 def finished(request: DataRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """What every answer of the API carries, refusals and faults included."""
+    """Add what every answer of the API carries, refusals and faults included."""
     response.headers["X-Request-Id"] = request.request_id
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Access-Control-Allow-Origin", "*")
@@ -232,7 +232,7 @@ async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -
         return
     parts: Any = response.__aiter__()  # type: ignore[attr-defined]
     try:
-        # Whatever fails on the way cuts the connection: a part is never taken for the whole.
+        # Any failure on the way cuts the connection, so that a part is never taken for the whole.
         while not is_head and (part := await anext(parts, None)) is not None:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
@@ -242,7 +242,7 @@ async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -
 
 
 async def send_whole(send: Any, content: bytes) -> None:
-    """A body in parts: a client that takes none of a part for PART_SECONDS_MAX has its connection cut."""
+    """Send a body in parts: a client that accepts none of a part for PART_SECONDS_MAX is disconnected."""
     at = 0
     while len(content) - at > PART_BYTES:
         part = content[at : at + PART_BYTES]
@@ -253,19 +253,19 @@ async def send_whole(send: Any, content: bytes) -> None:
 
 
 def raw_path_of(scope: Mapping[str, Any]) -> str:
-    """The path as it was sent, escapes and all: what chooses the chain is what is routed."""
+    """The path as sent, with its escapes: the handler is chosen by the same path that is then routed."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.split(b"?")[0].decode("latin-1")
 
 
 def data_scope(scope: dict[str, Any]) -> dict[str, Any]:
-    """The scope with the path below the version prefix as it was sent, without a slash at its end."""
+    """The scope with the path below the version prefix as sent, without a trailing slash."""
     path = raw_path_of(scope)
     for prefix in API_PREFIXES:
         if f"{path}/".startswith(prefix):
             path = path[len(prefix) :]
             break
-    # Django decodes nothing below: segments are decoded one by one by the `segment` converter.
+    # Django decodes nothing here: the `segment` converter decodes one segment at a time.
     raw = scope.get("raw_path") or scope["path"].encode()
     return {
         **scope,
@@ -276,12 +276,12 @@ def data_scope(scope: dict[str, Any]) -> dict[str, Any]:
 
 
 def clean_headers(headers: Headers) -> Headers:
-    """The headers without those whose name has an underscore: Django could not tell them from a dash."""
+    """The headers without those that have an underscore in the name: Django would read it as a dash."""
     return [(name, value) for name, value in headers if b"_" not in name]
 
 
 def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
-    """What is wrong with a request before anything of it is understood."""
+    """What is wrong with a request at the protocol level, before any of it is interpreted."""
     names = [name.lower() for name, _ in scope["headers"]]
     target_bytes = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
     if target_bytes > TARGET_BYTES_MAX:
@@ -309,7 +309,7 @@ def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
         )
     for name, value in scope["headers"]:
         if name.lower() == b"host" and not _HOST.fullmatch(value) and scope.get("http_version") != "1":
-            # The server puts an empty Host where there was none; HTTP/1.0, which it calls "1", needs none.
+            # The server adds an empty Host where there was none; HTTP/1.0, which it calls "1", needs none.
             return Refusal(
                 "invalid-values",
                 "The request does not say which host it is for.",

@@ -1,7 +1,7 @@
-"""How the bytes of an answer travel: what names them (ETag) and how they are compressed. Pure.
+"""How an answer's bytes travel: their ETag and their compression. Pure.
 
-    etag_of(body, *more, key=…) -> str              weak, from the content; with a key nobody can guess it
-    is_unchanged(if_none_match, etag) -> bool       whether the client has these bytes
+            etag_of(body, *more, key=…) -> str              weak, from the content; with a key unguessable
+        is_unchanged(if_none_match, etag) -> bool       whether the client already has these bytes
     encoding_for(accept_encoding) -> str            "zstd", "gzip" or "" (as it is)
     compressed(body, encoding) -> bytes
 
@@ -19,9 +19,9 @@ ENCODINGS = ("zstd", "gzip")  # the better one first
 
 
 def etag_of(body: bytes, *more: str, key: bytes = b"") -> str:
-    """The weak ETag of a body, and of what else the answer says (its content type, its next page).
+    """The weak ETag of a body and of the rest of the answer (its content type, its next page).
 
-    With a `key` (at most 64 bytes) it can only be learned from an answer: for data that is paid for.
+    With a `key` (at most 64 bytes) only an answer reveals it: for data that must be paid for.
     """
     digest = hashlib.blake2b(body, digest_size=16, key=key)
     for text in more:
@@ -32,14 +32,14 @@ def etag_of(body: bytes, *more: str, key: bytes = b"") -> str:
 def is_unchanged(if_none_match: str, etag: str, *, takes_any: bool = True) -> bool:
     """Whether an If-None-Match header names this ETag; weak and strong forms count as equal.
 
-    takes_any=False: `*` names none, because whoever sends it need not have seen the answer.
+    takes_any=False: `*` matches none, because its sender need not have seen the answer.
     """
     named = {text.strip().removeprefix("W/") for text in if_none_match.split(",")}
     return (takes_any and "*" in named) or etag.removeprefix("W/") in named
 
 
 def encoding_for(accept_encoding: str) -> str:
-    """The encoding a client accepts with the highest weight; of equals the one that is better here."""
+    """The encoding that the client weights highest; of equals, the better one here."""
     weights: dict[str, float] = {}
     for part in accept_encoding.lower().split(","):
         name, _, parameter = (piece.strip() for piece in part.partition(";"))

@@ -1,4 +1,4 @@
-"""What every answer carries: a request id, security headers; and what htmx needs of the dashboard."""
+"""Request ids and security headers for every answer, and what htmx needs on the dashboard."""
 
 import errno
 import logging
@@ -20,7 +20,7 @@ from apperate.kernel.refusals import Refusal, storage_full, unavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-# SQLSTATEs of a database that is away, starting, stopping, crowded, tired of waiting, or asks to try again.
+# SQLSTATEs of a database that is unreachable, starting, stopping, overloaded, timed out or wants a retry.
 AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014", "25P03")
 DISK_FULL = "53100"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -36,7 +36,7 @@ def new_request_id() -> str:
 
 
 class RequestId:
-    """Gives each request an id, which its answer and its log lines carry."""
+    """Gives each request an id, for its answer and its log lines."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -49,7 +49,7 @@ class RequestId:
 
 
 def failure_refusal(error: Exception) -> Refusal:
-    """What an exception that nothing else handled is for the caller: away, full, or a fault of ours."""
+    """What an otherwise unhandled exception is to the caller: database away, disk full, or internal error."""
     if isinstance(error, Busy):
         return error.refusal
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -63,7 +63,7 @@ def failure_refusal(error: Exception) -> Refusal:
 
 
 def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
-    """The refusal for an exception that nothing else handled, logged under the request id."""
+    """The refusal for an otherwise unhandled exception, logged under the request id."""
     request_id = getattr(request, "request_id", "")
     refusal = failure_refusal(error)
     if refusal.status == 500:
@@ -78,7 +78,7 @@ def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 class SecurityHeaders:
-    """Content-Security-Policy and its relatives on every page; the setting has Django 6's name and shape."""
+    """Content-Security-Policy and similar headers on every page; the setting follows Django 6."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -94,7 +94,7 @@ class SecurityHeaders:
 
 
 class HtmxLoginRedirect:
-    """An htmx request of a signed-out person gets the sign-in page as a page, not inside a fragment."""
+    """Sends a signed-out person's htmx request to a full sign-in page, not one inside a fragment."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -113,7 +113,7 @@ class HtmxLoginRedirect:
 
 
 class Toasts:
-    """Replies to htmx carry the waiting messages as an out-of-band fragment."""
+    """Adds waiting messages to htmx answers as an out-of-band fragment."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

@@ -1,9 +1,9 @@
-"""Parameters of a query string: how one is described, what reads it, and those that lists of all kinds know.
+"""Query parameters: how one is described and parsed, and those that all lists share.
 
-    values(pairs, known) -> dict | Refusal      the parsed value of each that is present, by name
+        values(pairs, known) -> dict | Refusal      the parsed value of each one present, by name
 
 `undefined`, `null` and empty values are absent, unknown names are ignored, enum values may have any case.
-A bad value of a known name is a Refusal that names it, and so is one name with two different values. Pure.
+A bad value of a known name is a Refusal that names it, as is one name with two different values. Pure.
 """
 
 import re
@@ -26,7 +26,7 @@ _COUNT = re.compile(r"[0-9]{1,18}")
 class Parameter:
     """One name of the query string.
 
-    `of` names the operations that know it. `parse` gives the value, or None when the text is not what
+    `of` names the operations that accept it. `parse` gives the value, or None when the text is not what
     is `needed`. `schema` describes it as JSON Schema. `selects`: it chooses records.
     """
 
@@ -41,17 +41,17 @@ class Parameter:
 
     @property
     def summary(self) -> str:
-        """The meaning without a list of what is accepted, which `needed` has."""
+        """The meaning without the list of accepted values, which `needed` has."""
         return self.meaning.split(":")[0]
 
 
 def parse_flag(text: str) -> bool | None:
-    """The truth value a client wrote, `True`, `true` or `1` as Python, JavaScript and curl users do."""
+    """The boolean a client wrote: `True`, `true` or `1`, as Python, JavaScript and curl users do."""
     return {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
 
 
 def count_from(lowest: int) -> Callable[[str], int | None]:
-    """A parser of whole numbers from `lowest` to a thousand million."""
+    """A parser of whole numbers from `lowest` to one billion."""
 
     def parse_count(text: str) -> int | None:
         count = int(text) if _COUNT.fullmatch(text) else -1
@@ -61,16 +61,16 @@ def count_from(lowest: int) -> Callable[[str], int | None]:
 
 
 def one_of(*values: str) -> Callable[[str], str | None]:
-    """A parser of the given lower-case words, in any case."""
+    """A parser of the given lower-case words, ignoring case."""
     return lambda text: text.lower() if text.lower() in values else None
 
 
 def values(
     pairs: Iterable[tuple[str, str]], known: Mapping[str, Parameter], *, forgives: bool = True
 ) -> dict[str, Any] | Refusal:
-    """The parsed value of each of the known parameters that is present, or the first thing wrong.
+    """The parsed value of each known parameter that is present, or the first fault.
 
-    An absent value beside a present one is forgiven, but not where the request takes what it is given.
+    An absent value beside a present one is ignored; with forgives=False it is a conflict.
     """
     texts: dict[str, str] = {}
     for name, text in pairs:

@@ -19,7 +19,7 @@ def is_api_path(path: str) -> bool:
 
 
 def problem(refusal: Refusal, request: HttpRequest) -> dict[str, Any]:
-    """The members of the problem document, in the order in which they are read."""
+    """The members of the problem document, in reading order."""
     document = {
         "type": f"/docs/errors/#{refusal.code}",
         "title": refusal.title,
@@ -38,9 +38,9 @@ def problem(refusal: Refusal, request: HttpRequest) -> dict[str, Any]:
 
 
 def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
-    """The HTTP answer that says a Refusal."""
+    """The HTTP answer for a Refusal."""
     text = simplejson.dumps(problem(refusal, request), ensure_ascii=False)
-    # Half of a surrogate pair, repeated from what came, is written as its escape.
+    # Half of a surrogate pair, echoed from the request, is written as its escape.
     body = text.encode("utf-8", "backslashreplace")
     response = HttpResponse(body, status=refusal.status, content_type=PROBLEM)
     if refusal.status == 401:
@@ -51,5 +51,5 @@ def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
 
 
 def internal_error() -> Refusal:
-    """Constant text: the log has the rest, under the request id."""
+    """Constant text: the log has the details, under the request id."""
     return Refusal("internal-error", "The error is logged under this request id.")
