@@ -1,4 +1,4 @@
-"""What everything stands on: refusals, JSON text, dates and ranges, cells, the key ring, log lines.
+"""What everything builds on: refusals, JSON text, dates and ranges, cells, the key ring, log lines.
 
-Pure: it knows neither Django nor the database, and imports nothing of the project.
+Pure: no Django, no database, and no import from the rest of the project.
 """

@@ -1,7 +1,7 @@
-"""Text in the cells of a CSV: no cell of ours starts a formula, and reading it back gives the text. Pure.
+"""Text in CSV cells: none that we write starts a formula, and reading it back gives the same text. Pure.
 
 A spreadsheet runs a cell that begins with one of = + - @ or some control characters. Such text gets a `'`
-in front; so does text that only has more `'` before the sign, or undoing would take one too many.
+in front; so does text with only `'` before such a character, or unescaping would remove one too many.
 """
 
 FORMULA_STARTS = frozenset("=+-@\t\r\n")
@@ -13,7 +13,7 @@ def escape_cell(text: str) -> str:
 
 
 def unescape_cell(cell: str) -> str:
-    """The text that escape_cell made this cell of."""
+    """The text that escape_cell() made into this cell."""
     return cell[1:] if cell[:1] == "'" and starts_formula(cell) else cell
 
 

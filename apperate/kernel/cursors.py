@@ -1,10 +1,10 @@
-"""A cursor: a place in a list, written as URL-safe text that clients hand back as it came. Pure.
+"""Cursors: a position in a list, as URL-safe text that clients send back unchanged. Pure.
 
     write(parts, key=…) -> str           the same parts give the same text, because an ETag depends on it
     read(text, key=…) -> list | None     None when the text is damaged, too long, or written with another key
 
-What the parts must be is for the caller to check: a cursor comes from outside. With a `key` of 32 bytes it
-is encrypted, and filled up so that its length tells little.
+The caller must check the parts: a cursor is untrusted input. With a `key` of 32 bytes it is encrypted, and
+padded so that its length reveals little.
 """
 
 import base64

@@ -1,8 +1,8 @@
-"""Dates as text: which texts are ISO 8601 dates, and which moment they mean. Pure.
+"""Dates as text: which texts are ISO 8601 dates, and what moment each means. Pure.
 
 Only the extended forms count (`2020-02-29`, `2020-02-29T10:00:00.5Z`), so that `20200229` in a file
 stays a number and `01/02/2020` stays text. A date-time without an offset means UTC. A property that is
-declared to be a date, or mapped as the date of the index, may also hold a year alone (`1950`).
+declared as a date, or mapped as the index's date, may also hold a year alone (`1950`).
 """
 
 import re
@@ -24,7 +24,7 @@ DATE_CHARS = 10
 def parse_iso(text: str) -> datetime | None:
     """The moment an ISO 8601 date or date-time means, in UTC; None for any other text.
 
-    A day means its first moment. Impossible dates (2020-02-30, 24:00, year 0) are None. Digits after
+    A date means its first moment. Impossible dates (2020-02-30, 24:00, year 0) are None. Digits after
     the microseconds are dropped.
     """
     if len(text) > ISO_TEXT_CHARS_MAX:
@@ -40,7 +40,7 @@ def parse_iso(text: str) -> datetime | None:
 
 
 def parse_date(text: str) -> datetime | None:
-    """The moment the text of a date property means: as parse_iso(), or the first moment of a year."""
+    """The moment a date property's text means: like parse_iso(), or the first moment of a year."""
     return parse_iso(f"{text}-01-01") if _YEAR.fullmatch(text) else parse_iso(text)
 
 
@@ -50,12 +50,12 @@ def has_time(text: str) -> bool:
 
 
 def day_of(moment: datetime) -> datetime:
-    """The first moment of the UTC day a moment lies in."""
+    """The first moment of the UTC day that contains a moment."""
     return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def seconds_in_words(seconds: int) -> str:
-    """ "1 second", "90 seconds", "2 minutes": as people say how long something takes."""
+    """ "1 second", "90 seconds", "2 minutes": a duration in words."""
     count, unit = (seconds // 60, "minute") if seconds and seconds % 60 == 0 else (seconds, "second")
     return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
 

@@ -1,4 +1,4 @@
-"""JSON text in and out: numbers stay as written, and every fault has a sentence. Pure.
+"""JSON text in and out: numbers keep their digits, and every fault is a sentence. Pure.
 
     loads_json(body: bytes) -> Any | Refusal
     loads_records(body: bytes) -> list[dict[str, Any]] | Refusal        an object, or an array of objects
@@ -49,23 +49,23 @@ _CANONICAL = simplejson.JSONEncoder(
 
 
 def dumps(value: object) -> str:
-    """Compact JSON text; Decimals with their digits. Raises ValueError for NaN and Infinity."""
+    """Compact JSON text; Decimals keep their digits. Raises ValueError for NaN and Infinity."""
     return str(_ENCODER.encode(value))
 
 
 def dumps_canonical(value: object) -> str:
-    """JSON text that is the same for equal records: names sorted, no white space."""
+    """JSON text that is identical for equal records: names sorted, no white space."""
     return str(_CANONICAL.encode(value))
 
 
 def shown(value: object) -> str:
-    """A short text that shows a value in an error message, on one line and fit for UTF-8."""
+    """A short rendering of a value for an error message, on one line and valid UTF-8."""
     if isinstance(value, dict | list):
         return f"an {'object' if isinstance(value, dict) else 'array'} of {len(value)}"
     if isinstance(value, int) and value.bit_length() > SHOWN_CHARS_MAX * 3:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, str | bool) or value is None:
-        # Escapes are what shows a control character or half a surrogate pair without sending it.
+        # Escapes show a control character or half a surrogate pair without sending it.
         cut = value[:SHOWN_CHARS_MAX] if isinstance(value, str) else value
         plain = not isinstance(cut, str) or cut.isprintable()
         text = json.dumps(cut, ensure_ascii=not plain)
@@ -77,7 +77,7 @@ def shown(value: object) -> str:
 
 
 def explain(fault: Exception) -> str:
-    """One clause saying why a JSON text could not be read. Takes what DECODER may raise."""
+    """A clause saying why a JSON text could not be read. Accepts what DECODER may raise."""
     match fault:
         case JsonFault():
             return str(fault)
@@ -92,7 +92,7 @@ def explain(fault: Exception) -> str:
             return "it holds an integer of too many digits"
 
 
-# What DECODER raises for text from outside: ValueError covers faults, bad syntax and long integers.
+# What DECODER raises for untrusted text: ValueError covers faults, bad syntax and long integers.
 DECODE_ERRORS = (ValueError, RecursionError, InvalidOperation)
 
 
@@ -136,7 +136,7 @@ def loads_records(body: bytes) -> list[dict[str, Any]] | Refusal:
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, with its article: "a number", "an array"."""
+    """A JSON value's type, with its article: "a number", "an array"."""
     match value:
         case None:
             return "null"
@@ -153,7 +153,7 @@ def kind_of(value: object) -> str:
 
 
 def forgotten_serialisation() -> Refusal:
-    """The refusal of `[object Object]`, what JavaScript sends for an object it was not told to serialise."""
+    """The refusal of `[object Object]`, which JavaScript sends for an object nobody serialised."""
     return bad_body(
         "The body is the text [object Object]: the client forgot to serialise it. "
         "Send JSON.stringify(data) instead of data.",

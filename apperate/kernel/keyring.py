@@ -1,7 +1,7 @@
 """Secrets at rest: small texts under AES-256-GCM, each bound to its row. No Django here.
 
 The key ring comes from APPERATE_SECRET_KEYS or from a key file beside the data, never from the
-database. The first key encrypts, every key decrypts. Source: product.md, Tokens (at rest).
+database. The first key encrypts, any key decrypts. Source: product.md, Tokens (at rest).
 """
 
 import base64
@@ -30,19 +30,19 @@ _HEAD_BYTES = len(_FORMAT) + _KEY_ID_BYTES + _NONCE_BYTES
 
 
 class UnreadableSecret(Exception):
-    """A stored secret cannot be decrypted; the sentence says what to look at, and never the secret."""
+    """A stored secret cannot be decrypted; the message says what to check, and never the secret."""
 
 
 class UnknownKey(UnreadableSecret):
-    """The secret was encrypted under a key that is not on the ring."""
+    """The secret was encrypted with a key that is not on the ring."""
 
 
 class BadKeys(Exception):
-    """The configured keys cannot be used; the sentence says what would be right."""
+    """The configured keys cannot be used; the message says what is needed."""
 
 
 class KeyRing:
-    """Encrypts under its first key and decrypts under any. Holds no state besides the keys."""
+    """Encrypts with its first key and decrypts with any. Holds no state besides the keys."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -59,7 +59,7 @@ class KeyRing:
         return head + self._ciphers[self._first_id].encrypt(nonce, plain.encode(), head + bound_to.encode())
 
     def decrypt(self, blob: bytes | memoryview, *, bound_to: str) -> str:
-        """Return the text. Raises UnreadableSecret when the bytes, the row or the key are other ones."""
+        """Return the text. Raises UnreadableSecret when the bytes, the row or the key do not match."""
         blob = bytes(blob)
         if len(blob) < _HEAD_BYTES + _TAG_BYTES or not blob.startswith(_FORMAT):
             raise UnreadableSecret("The stored secret is damaged: it does not have the form of one.")
@@ -76,12 +76,12 @@ class KeyRing:
             raise UnreadableSecret("The stored secret was changed, or belongs to another row.") from None
 
     def needs_rotation(self, blob: bytes | memoryview) -> bool:
-        """Say whether a secret is under another key than the first, so that it should be encrypted anew."""
+        """Whether a secret is under another key than the first, so that it should be re-encrypted."""
         return bytes(blob)[len(_FORMAT) : len(_FORMAT) + _KEY_ID_BYTES] != self._first_id
 
 
 def load(environ: Mapping[str, str], data_dir: Path) -> KeyRing:
-    """Return the key ring of APPERATE_SECRET_KEYS, else of the key file, made on first use.
+    """Return the key ring of APPERATE_SECRET_KEYS, else of the key file, which is made on first use.
 
     Raises BadKeys when the keys cannot be used, OSError when the file cannot be read or made.
     """
@@ -97,16 +97,16 @@ def load(environ: Mapping[str, str], data_dir: Path) -> KeyRing:
 
 
 def new_key() -> str:
-    """Return a new key as it is written in APPERATE_SECRET_KEYS and in the key file."""
+    """Return a new key in the form of APPERATE_SECRET_KEYS and of the key file."""
     return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
 
 
 def add_first_key(data_dir: Path) -> None:
-    """Put a new key before those of the key file; whoever reads the file sees all of them or the old ones.
+    """Put a new key in front of the key file's; readers see either all of them or the old ones.
 
     Raises BadKeys when the file's keys cannot be used, OSError when it cannot be read or written.
     """
-    load({}, data_dir)  # The keys that are there must be good: what they encrypted is read with them.
+    load({}, data_dir)  # The existing keys must be valid: they decrypt what is stored.
     path = data_dir / KEY_FILE
     draft = _draft(path, new_key() + "\n" + path.read_text(encoding="ascii"))
     try:
@@ -119,7 +119,7 @@ def add_first_key(data_dir: Path) -> None:
 
 
 def _parse_keys(text: str, *, source: str) -> list[bytes]:
-    """Return the keys of a list separated by commas or lines."""
+    """Return the keys in a list separated by commas or lines."""
     keys: list[bytes] = []
     pieces = [piece.strip() for piece in text.replace("\n", ",").split(",") if piece.strip()]
     for number, piece in enumerate(pieces, start=1):
@@ -137,7 +137,7 @@ def _parse_keys(text: str, *, source: str) -> list[bytes]:
 
 
 def _create_key_file(path: Path) -> None:
-    """Write a key file that appears whole or not at all; of several processes at once, one wins."""
+    """Write a key file that appears whole or not at all; of several concurrent processes, one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(path, new_key() + "\n")
     try:
@@ -152,7 +152,7 @@ def _create_key_file(path: Path) -> None:
 
 
 def _draft(path: Path, text: str) -> Path:
-    """Write a text to a file of its own beside `path`, readable by nobody else, and to the disk."""
+    """Write a text to a file of its own beside `path`, private to this account, and sync it to disk."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -163,7 +163,7 @@ def _draft(path: Path, text: str) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    # A key that encrypted something must still be there after a power cut.
+    # A key that has encrypted something must survive a power cut.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -172,5 +172,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _key_id(key: bytes) -> bytes:
-    """Return four bytes that tell keys apart and tell nothing about them."""
+    """Return four bytes that identify a key and reveal nothing about it."""
     return hashlib.sha256(b"apperate key id" + key).digest()[:_KEY_ID_BYTES]

@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 
-# Control characters, and what ends a line.
+# Control characters and line endings.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def escape_controls(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """For plain lines: no value moves the cursor or begins a line; those of a traceback are indented."""
+    """For plain lines: no value can move the cursor or start a new line; tracebacks are indented."""
     for key, value in event.items():
         if key == "exception":
             event[key] = "\n".join(f"    {escaped(line)}" for line in str(value).split("\n"))
@@ -30,7 +30,7 @@ JSON = (structlog.processors.JSONRenderer(),)
 
 
 def logging_configuration(mask: Callable[[str], str]) -> dict[str, Any]:
-    """Django's LOGGING. `mask` takes what must not be seen out of a line, wherever in it that came from."""
+    """Django's LOGGING. `mask` removes what must not be seen from a line, whichever part of it that is in."""
 
     def masked(logger: Any, name: str, line: str | MutableMapping[str, Any]) -> Any:
         return mask(line) if isinstance(line, str) else line

@@ -1,7 +1,7 @@
-"""Spans of time: what `on`, `from`, `to` and `range` mean, as half-open [start, end) in UTC. Pure.
+"""Time spans: what `on`, `from`, `to` and `range` mean, as half-open [start, end) in UTC. Pure.
 
-A day given as a bound is taken whole: `to=2020-01-31` ends before 2020-02-01; so is a year. A moment given as
-a bound is included to the microsecond. Weeks run Sunday to Saturday. Source: http-api.md, Reading records.
+A day or a year as a bound is taken whole: `to=2020-01-31` ends before 2020-02-01. A moment as a bound
+is included to the microsecond. Weeks run Sunday to Saturday. Source: http-api.md, Reading records.
 """
 
 import re
@@ -37,14 +37,14 @@ _FORWARD = frozenset({"tomorrow", "this-week", "this-month", "this-quarter"}) | 
 
 
 class Span(NamedTuple):
-    """The moments from `start` on and before `end`; None is no bound."""
+    """The moments from `start` on and before `end`; None means no bound."""
 
     start: datetime | None
     end: datetime | None
 
 
 def parse_day_or_moment(text: str) -> Span | None:
-    """The span a bound covers, a whole UTC year or day or one moment; None when it is no date."""
+    """The span of a bound: a whole UTC year or day, or one moment; None when it is not a date."""
     if _YEAR.fullmatch(text):
         return _named(int(text), quarter=None, half=None)
     if _BASIC_DATE.fullmatch(text):
@@ -67,36 +67,36 @@ def parse_day_or_moment(text: str) -> Span | None:
 
 
 def parse_day(text: str) -> Span | None:
-    """The whole UTC day that a date or a moment lies in, the first one of a year; None when it is no date."""
+    """The whole UTC day that contains a date or a moment; a year's first day. None when it is not a date."""
     span = parse_day_or_moment(text)
     return None if span is None or span.start is None else day_span(span.start)
 
 
 def parse_date_of_path(text: str) -> Span | None:
-    """As parse_day_or_moment(), but a year is its first day: a delete takes no more than was surely meant."""
+    """Like parse_day_or_moment(), but a year is its first day: a delete takes only what was surely meant."""
     return parse_day(text) if _YEAR.fullmatch(text) else parse_day_or_moment(text)
 
 
 def day_span(moment: datetime) -> Span:
-    """The whole UTC day a moment lies in."""
+    """The whole UTC day that contains a moment."""
     start = day_of(moment)
     return Span(start, later(start, DAY))
 
 
 def later(moment: datetime, by: timedelta) -> datetime | None:
-    """The moment moved forward; None, no bound, where the calendar ends."""
+    """The moment moved forward; None, meaning no bound, past the end of the calendar."""
     return None if LATEST - moment < by else moment + by
 
 
 def needs_calendar(text: str) -> bool:
-    """Whether a range lies in the future and so asks for calendar=true."""
+    """Whether a range lies in the future and so requires calendar=true."""
     return text.lower() in _FORWARD
 
 
 def parse_range(text: str, *, now: datetime, calendar: bool = False) -> Span | None:
-    """The span of a named or counted range, seen from the UTC day of `now`; None when it is not known.
+    """The span of a named or counted range, relative to the UTC day of `now`; None when it is unknown.
 
-    `<n>d` and its kin are n whole units that end today; with calendar they begin today.
+    `<n>d` and the like are n whole units that end today; with calendar they begin today.
     """
     text = text.lower()
     today = day_of(now)
@@ -122,7 +122,7 @@ def parse_range(text: str, *, now: datetime, calendar: bool = False) -> Span | N
 
 
 def _counted(today: datetime, count: int, unit: str, *, forward: bool) -> Span:
-    """`count` units that end with today, or that begin with it."""
+    """`count` units that end with today, or begin with it."""
     months = {"m": 1, "q": MONTHS_IN_QUARTER, "y": 12}.get(unit)
     days = count * (7 if unit == "w" else 1)
     if forward:
@@ -149,7 +149,7 @@ def _named(year: int, *, quarter: str | None, half: str | None) -> Span | None:
 
 
 def add_months(day: datetime, months: int) -> datetime | None:
-    """The same day of the month that many months on, or that month's last day; None outside the calendar."""
+    """The same day of the month, that many months later, or that month's last day; None past the calendar."""
     year, month0 = divmod(day.year * 12 + day.month - 1 + months, 12)
     if not date.min.year <= year <= date.max.year:
         return None

@@ -1,6 +1,6 @@
 """Refusal: the one value that says "no", and the table of every code. Pure: no Django here.
 
-Rules return a Refusal, they do not raise it and do not know HTTP. problems.py turns one into
+Rules return a Refusal; they do not raise it, and they do not know HTTP. problems.py turns one into
 application/problem+json; the pages show the same words. Source: http-api.md, Refusals.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-# code → (HTTP status, title). Titles are what clients of the older service compare with.
+# code → (HTTP status, title). Clients of the older service compare titles.
 REFUSALS: dict[str, tuple[int, str]] = {
     "invalid-values": (400, "You have supplied invalid values for this request"),
     "query-too-slow": (400, "The query took too long"),
@@ -57,7 +57,7 @@ class Refusal:
     """A named "no": what was wrong, what was received, and what would be right.
 
     `check` is the step that refused (token, active, signature, domain, permission, rate, credits,
-    query, body). `detail` is one sentence for a person. `errors` lists single faults, at most 100.
+    query, body). `detail` is one sentence for people. `errors` lists individual faults, at most 100.
     """
 
     code: str
@@ -83,18 +83,18 @@ class Refusal:
 
     @property
     def in_words(self) -> str:
-        """What a page says: what was wrong and what would be right, each once."""
+        """For pages: what was wrong and what would be right, each once."""
         needed = self.needed or ""
         is_said = (needed.partition(": ")[2] or needed) in self.detail
         return self.detail if is_said else f"{self.detail} Needed: {needed}."
 
     def for_token(self, public_id: str) -> "Refusal":
-        """The same refusal, naming the token it concerns by its public id."""
+        """The same refusal, naming its token by public id."""
         return replace(self, token=public_id)
 
 
 def invalid_value(name: str, received: object, needed: str, *, check: str = "query") -> Refusal:
-    """A 400 that names the parameter, what came and what would be right."""
+    """A 400 that names the parameter, the value received and what would be right."""
     shown = str(received)
     shown = shown if len(shown) <= 100 else shown[:99] + "…"
     return Refusal(
@@ -107,7 +107,7 @@ def invalid_value(name: str, received: object, needed: str, *, check: str = "que
 
 
 def unavailable() -> Refusal:
-    """The database does not answer: nothing is served from what is cached."""
+    """The database does not answer, and cached data is not served instead."""
     return Refusal(
         "unavailable",
         "The database does not answer at the moment. Try again in a few seconds.",
@@ -116,7 +116,7 @@ def unavailable() -> Refusal:
 
 
 def storage_full(detail: str = "Nothing was stored, because the disk of the database is full.") -> Refusal:
-    """A disk has no room left; reads go on."""
+    """A disk is full; reads go on."""
     return Refusal(
         "storage-full",
         detail,
