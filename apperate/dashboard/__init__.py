@@ -1,4 +1,4 @@
-"""The frame of every page: what its header knows, form fields, charts.
+"""The frame of every page: the data of its header, form fields, charts.
 
-Pages import from here; nothing here knows tokens or datasets.
+Pages import from here; nothing here knows about tokens or datasets.
 """

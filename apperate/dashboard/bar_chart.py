@@ -1,4 +1,4 @@
-"""Stacked bars as SVG, in the way of charts.py: no script, no inline style, colours from CSS classes."""
+"""Stacked bars as SVG, like charts.py: no script, no inline style, colours from CSS classes."""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
@@ -13,14 +13,14 @@ Series = tuple[str, str, Sequence[int]]
 
 
 def nice_step(top: float, ticks: int = TICKS) -> int:
-    """The distance of grid lines: 1, 2, 2.5 or 5 times a power of ten, and a whole number."""
+    """The distance between grid lines: 1, 2, 2.5 or 5 times a power of ten, and a whole number."""
     raw = max(top, 1) / ticks
     size = 10 ** floor(log10(raw))
     return max(1, ceil(next(times * size for times in (1, 2, 2.5, 5, 10) if times * size >= raw)))
 
 
 def short(count: float) -> str:
-    """ "950", "1.5K", "2M", for the axis alone."""
+    """ "950", "1.5K", "2M", for the axis labels only."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if count >= size:
             return f"{count / size:.1f}".removesuffix(".0") + unit
@@ -36,10 +36,10 @@ def stacked_bars(
     forecast: Sequence[int] = (),
     majors: Sequence[bool] = (),
 ) -> SafeString:
-    """A bar for each label; `series` are (name, CSS class, values), drawn from the bottom up.
+    """One bar per label; `series` are (name, CSS class, values), drawn from the bottom up.
 
-    `forecast`: what is expected of the bars that are still to come, 0 for the others. `majors`: the labels
-    that stay where there is little room; all without it.
+    `forecast`: the expected values of future bars, 0 for the others. `majors`: the labels to keep where
+    there is little room; all by default.
     """
     totals = [sum(values[place] for _, _, values in series) for place in range(len(labels))]
     highest = max([*totals, *forecast], default=0)
@@ -105,7 +105,7 @@ def _column(
         parts.append(("ghost", percent(left), f"{HEIGHT - height:.1f}", percent(width), f"{height:.1f}"))
     for _, css_class, values in series:
         if value := values[place]:
-            # A gap separates the series, which differ little in lightness.
+            # A gap separates the series, whose colours differ little in lightness.
             height = max(HEIGHT * value / top - (1.5 if base else 0), 1)
             y = HEIGHT * (1 - (base + value) / top)
             parts.append((css_class, percent(left), f"{y:.1f}", percent(width), f"{height:.1f}"))

@@ -1,6 +1,6 @@
 """Small charts as SVG: no script, no inline style; colours come from CSS classes.
 
-Positions across are per cent and positions down are pixels, so an <svg> without a viewBox stretches
+Horizontal positions are percentages and vertical ones pixels, so an <svg> without a viewBox stretches
 with its card while corners and lines keep their size.
 """
 
@@ -14,12 +14,12 @@ SPARKLINE_HEIGHT = 36
 
 
 def percent(share: float) -> str:
-    """A length for SVG, at most three decimals."""
+    """A length for SVG, with at most three decimals."""
     return f"{share:.3f}".rstrip("0").rstrip(".") + "%"
 
 
 def meter(value: float, top: float | None, *, is_limit: bool = True) -> SafeString:
-    """A bar of value out of top, empty without one. Amber near a limit, red from it on."""
+    """A bar of value out of top, empty without one. Amber near a limit, red from the limit on."""
     share = min(100.0, max(0.0, value * 100 / top)) if top else 0.0
     is_near = is_limit and top and share >= NEAR_LIMIT_PERCENT
     state = "" if not is_near else " warn" if share < 100 else " bad"
@@ -35,7 +35,7 @@ def meter(value: float, top: float | None, *, is_limit: bool = True) -> SafeStri
 def sparkline(
     values: Sequence[float], *, css_class: str = "s1", height: int = SPARKLINE_HEIGHT
 ) -> SafeString:
-    """A line over the values, oldest first. The figures themselves belong into the text beside it."""
+    """A line through the values, oldest first. The figures themselves belong in the text beside it."""
     if len(values) < 2:
         values = [0, *values, *([0] if not values else [])]
     top, last = max(values) or 1, len(values) - 1

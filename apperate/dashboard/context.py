@@ -1,4 +1,4 @@
-"""What every page knows: navigation, the workspaces of the person, the theme. Nothing is asked before use."""
+"""The context of every page: navigation, the person's workspaces, the theme. Queries run on first use."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from apperate.accounts.sign_in import mail
 from apperate.kernel.hosts import is_loopback
 
 THEMES = {"light", "dark"}
-# (section, ((title, URL name, icon), …)). A page that does not exist is left out.
+# (section, ((title, URL name, icon), …)). Pages that do not exist are left out.
 NAVIGATION = (
     (
         "Access & Security",
@@ -51,7 +51,7 @@ class Shell:
 
     @cached_property
     def theme(self) -> str:
-        """light, dark, or nothing: then the system decides."""
+        """light, dark, or empty to follow the system."""
         theme = self.request.COOKIES.get("theme", "")
         return theme if theme in THEMES else ""
 
@@ -61,7 +61,7 @@ class Shell:
 
     @cached_property
     def nav(self) -> list[Section]:
-        """The sections with their links; the one with the longest address above this page is current."""
+        """The sections with their links; the link with the longest matching path is current."""
         found = [
             (section, title, address_of(name), icon)
             for section, links in NAVIGATION
@@ -84,7 +84,7 @@ class Shell:
 
     @cached_property
     def is_open_http(self) -> bool:
-        """Whether this page crosses a network in clear: plain http, and not from this machine alone."""
+        """Whether this page crosses a network in clear text: plain http, from another machine."""
         if self.request.is_secure():
             return False
         try:
@@ -95,7 +95,7 @@ class Shell:
 
 
 def address_of(url_name: str) -> str:
-    """The address of a page, or nothing when there is no such page."""
+    """The URL of a page, or empty when there is no such page."""
     try:
         return reverse(url_name)
     except NoReverseMatch:

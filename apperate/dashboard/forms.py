@@ -1,4 +1,4 @@
-"""How every form of the dashboard is drawn: one field template, and widgets that know their look."""
+"""How every form of the dashboard is drawn: one field template, and widgets with their CSS classes."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from django.forms.renderers import TemplatesSetting
 
 
 class Field(BoundField):
-    """A form field whose widget carries the class of its look, unless it names one itself.
+    """A form field whose widget gets its default CSS class, unless it names one itself.
 
-    allauth's forms say their labels again as placeholders, in other words; those are left out.
+    allauth's forms repeat their labels as placeholders in other words; those are left out.
     """
 
     def build_widget_attrs(self, attrs: dict[str, Any], widget: forms.Widget | None = None) -> dict[str, Any]:
@@ -24,7 +24,7 @@ class Field(BoundField):
 
 
 def class_of(widget: forms.Widget) -> str:
-    """The class of a widget's look; boxes and files are styled by their type."""
+    """The CSS class for a widget; checkboxes and file inputs are styled by their type."""
     if isinstance(
         widget, forms.CheckboxInput | forms.RadioSelect | forms.CheckboxSelectMultiple | forms.FileInput
     ):

@@ -8,5 +8,5 @@ from apperate.accounts.decorators import MemberRequest
 
 
 def go_to(request: MemberRequest, address: str) -> HttpResponseBase:
-    """The whole page goes elsewhere, from htmx too."""
+    """Redirect the whole page, from htmx too."""
     return HttpResponseClientRedirect(address) if request.htmx else redirect(address)

@@ -1,4 +1,4 @@
-"""Tags of every page: icons, avatars, small charts, and times as people say them."""
+"""Template tags of every page: icons, avatars, small charts, and relative times."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from apperate.dashboard import charts
 
 register = template.Library()
-# Marks of a User-Agent, the first that is found counts: most browsers also name those whose pages they show.
+# Marks in a User-Agent, first match wins: most browsers also name the browsers they imitate.
 BROWSERS = (
     ("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("FxiOS/", "Firefox"),
     ("CriOS/", "Chrome"), ("Chrome/", "Chrome"), ("Safari/", "Safari"), ("curl/", "curl"),
@@ -27,7 +27,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 @register.simple_tag
 def icon(name: str, css_class: str = "") -> SafeString:
-    """A drawing of the icon sprite; it says nothing to a screen reader."""
+    """An icon from the sprite; hidden from screen readers."""
     return format_html(
         '<svg class="i{}" aria-hidden="true"><use href="{}#{}"/></svg>',
         f" {css_class}" if css_class else "",
@@ -38,25 +38,25 @@ def icon(name: str, css_class: str = "") -> SafeString:
 
 @register.simple_tag
 def meter(value: float, top: float | None) -> SafeString:
-    """How much of `top` is used; the figures belong into the text beside it."""
+    """A bar of how much of `top` is used; the figures belong in the text beside it."""
     return charts.meter(value, top)
 
 
 @register.simple_tag
 def share(percent: float) -> SafeString:
-    """A part of a whole, of which no part is too much; the figures belong into the text beside it."""
+    """A share of a whole, without a limit to warn about; the figures belong in the text beside it."""
     return charts.meter(percent, 100, is_limit=False)
 
 
 @register.simple_tag
 def sparkline(values: Sequence[float], css_class: str = "s1") -> SafeString:
-    """A line over the values, oldest first."""
+    """A line through the values, oldest first."""
     return charts.sparkline(values, css_class=css_class)
 
 
 @register.simple_tag
 def when(moment: datetime | None, never: str = "Never", now: datetime | None = None) -> SafeString:
-    """A time as people say it, with the absolute UTC time as its title."""
+    """A relative time, with the absolute UTC time as its title."""
     if moment is None:
         return format_html('<span class="muted">{}</span>', never)
     return time_element(moment, relative(moment, now=now or timezone.now()))
@@ -64,7 +64,7 @@ def when(moment: datetime | None, never: str = "Never", now: datetime | None = N
 
 @register.simple_tag
 def at(moment: datetime, date_format: str) -> SafeString:
-    """A time of the clock in UTC, in a format of the filter `date`, with the whole of it as its title."""
+    """A UTC time in a format of the `date` filter, with the full time as its title."""
     return time_element(moment, date_filter(moment.astimezone(UTC), date_format))
 
 
@@ -82,7 +82,7 @@ def relative(moment: datetime, *, now: datetime) -> str:
     """ "14 min ago", "in 2 hours", "yesterday", or the date when it is more than a week away."""
     distance = now - moment
     if moment > now:
-        # A time to come is rounded, so that five days from now are not "in 4 days" a minute later.
+        # A future time is rounded, so that five days from now do not read "in 4 days" a minute later.
         distance = moment - now
         distance += (DAY if distance >= 2 * DAY else MINUTE) / 2
     if distance < MINUTE:
@@ -106,12 +106,12 @@ def count_of(count: int, unit: str) -> str:
 
 @register.filter
 def browser(user_agent: str) -> str:
-    """The browser and the system that a User-Agent names, as people call them; what it says, if neither."""
+    """The browser and system that a User-Agent names, by their usual names; its own text if neither."""
     names = [next((name for mark, name in marks if mark in user_agent), "") for marks in (BROWSERS, SYSTEMS)]
     return " on ".join(filter(None, names)) or user_agent[:60] or "Unknown"
 
 
 @register.simple_tag
 def avatar(user: object) -> SafeString:
-    """A person's initials in a circle; the name belongs into the text beside it."""
+    """A person's initials in a circle; the name belongs in the text beside it."""
     return format_html('<span class="avatar" aria-hidden="true">{}</span>', getattr(user, "initials", "?"))
