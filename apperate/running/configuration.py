@@ -1,4 +1,4 @@
-"""Reading values from the environment; a wrong one is one clear sentence."""
+"""Reads values from the environment; a wrong one raises one clear sentence."""
 
 import os
 import secrets
@@ -28,7 +28,7 @@ def flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def integer(environ: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
-    """A whole number from low to high, both included."""
+    """A whole number from low to high, inclusive."""
     text = environ.get(name, "")
     if not text:
         return default
@@ -44,7 +44,7 @@ def integer(environ: Mapping[str, str], name: str, *, default: int, low: int, hi
 
 
 def networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
-    """Networks like 10.0.0.0/8, separated by commas; an address alone is a network of one."""
+    """Networks like 10.0.0.0/8, separated by commas; a bare address is a network of one."""
     found = []
     for text in filter(None, map(str.strip, environ.get(name, "").split(","))):
         try:
@@ -55,10 +55,10 @@ def networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
 
 
 def public_url(environ: Mapping[str, str], data_dir: Path) -> str:
-    """The URL people and programs use, without a slash at the end.
+    """The URL people and programs use, without a trailing slash.
 
-    APPERATE_PUBLIC_URL, else HOST and PORT, else what a server that runs on the same data directory
-    noted, so that commands beside it print links that work.
+    APPERATE_PUBLIC_URL, else HOST and PORT, else the URL that a running server wrote to the same data
+    directory, so that commands print links that work.
     """
     text = environ.get("APPERATE_PUBLIC_URL", "")
     if not text and not environ.get("PORT") and not environ.get("HOST"):
@@ -78,7 +78,7 @@ def public_url(environ: Mapping[str, str], data_dir: Path) -> str:
 
 
 def secret_key(environ: Mapping[str, str], data_dir: Path) -> str:
-    """The key that signs sessions: from the environment, else made once and kept in a 0600 file."""
+    """The key that signs sessions: from the environment, else made once and stored in a file of mode 0600."""
     if text := environ.get("APPERATE_SECRET_KEY"):
         return text
     path = data_dir / "session.key"
@@ -88,7 +88,7 @@ def secret_key(environ: Mapping[str, str], data_dir: Path) -> str:
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_urlsafe(50))
         try:
-            os.link(draft, path)  # Fails when another process was first: its key counts then.
+            os.link(draft, path)  # Fails when another process was first: then its key counts.
         except FileExistsError:
             pass
         finally:

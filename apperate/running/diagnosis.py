@@ -1,9 +1,9 @@
-"""What may be wrong with this installation: each check looks and says, and changes nothing.
+"""What may be wrong with this installation: each check inspects and reports, and changes nothing.
 
-    examine() -> list[Finding]        every check in order; after a database that is away, only those without
+    examine() -> list[Finding]        every check in order; only those without SQL when the database is away
 
-A finding is "ok", "warn" (it works, and could be better) or "fail" (something will not work), with what to
-do. No finding holds a password, a key or a token.
+A finding is "ok", "warn" (it works, but could be better) or "fail" (something will not work), with what to
+do. No finding contains a password, a key or a token.
 """
 
 import os
@@ -41,15 +41,15 @@ WAITING_SECONDS_MAX = 60
 SECRETS_TRIED = 1_000
 NAMED_MAX = 5
 UNLIMITED = [plan.name for plan in PLANS.values() if plan.storage_bytes_max is None]
-# Files of the data directory that are for their owner alone.
+# Files of the data directory that must be private to their owner.
 PRIVATE_FILES = (keyring.KEY_FILE, "session.key", "demo.json", "db.key")
-# What the serving role does all day: records stand for every table the migrations made.
+# What the serving role does all day; `records` represents every table that migrations made.
 NEEDED = (("INSERT", "records"), ("DELETE", "records"), ("UPDATE", "tokens_token"))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check saw. `advice` says what to do; empty when all is well."""
+    """The result of one check. `advice` says what to do; empty when all is well."""
 
     level: str
     subject: str
@@ -67,7 +67,7 @@ def examine() -> list[Finding]:
 
 
 def guarded(check: Callable[[], Finding]) -> Finding:
-    """The check's finding; a table that is missing is a finding too."""
+    """The check's finding; a missing table is a finding too."""
     try:
         return check()
     except (DatabaseError, InterfaceError) as error:
@@ -91,7 +91,7 @@ def first_line(error: BaseException) -> str:
 
 
 def data_directory() -> Finding:
-    """Can it be written, and are its secrets for their owner alone?"""
+    """Can it be written, and are its secrets private to their owner?"""
     place, subject = Path(settings.DATA_DIR), "Data directory"
     if not os.access(place if place.exists() else place.parent, os.W_OK):
         return Finding(FAIL, subject, f"{place} cannot be written.", "Set APPERATE_DATA_DIR, or its owner.")
@@ -111,7 +111,7 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def disk_space() -> Finding:
-    """Is there room, well above what is kept back?"""
+    """Is there room, well above the reserve?"""
     disk.forget()
     found = disk.disks()
     least = min(found, key=lambda one: one.free_bytes - one.reserve_bytes)
@@ -125,7 +125,7 @@ def disk_space() -> Finding:
 
 
 def public_address() -> Finding:
-    """Do people and programs come over https?"""
+    """Do people and programs connect over https?"""
     host = split_domain_port(settings.PUBLIC_URL.partition("://")[2])[0].strip("[]")
     if settings.SERVES_HTTPS or is_loopback(host):
         return Finding(OK, "Public address", settings.PUBLIC_URL)
@@ -191,7 +191,7 @@ def tables() -> Finding:
 
 
 def database_role() -> Finding:
-    """May the role that serves requests do what it must, and no more?"""
+    """Does the serving role have the rights it needs, and no more?"""
     with connection.cursor() as cursor:
         checks = [f"has_table_privilege('{table}', '{right}')" for right, table in NEEDED]
         cursor.execute(
@@ -215,7 +215,7 @@ def database_role() -> Finding:
 
 
 def audit_log() -> Finding:
-    """Is it only added to, by triggers and rights, and does each event fit the one before it?"""
+    """Is it append-only, by triggers and rights, and does each event match the one before it?"""
     subject = "Audit log"
     with connection.cursor() as cursor:
         cursor.execute(
@@ -244,7 +244,7 @@ def audit_log() -> Finding:
 
 
 def clock() -> Finding:
-    """Times are the database's; a clock far from it only makes logs hard to read."""
+    """Times are the database's; a web host's clock far off only makes logs hard to read."""
     apart = abs((datetime.now(UTC) - database_now()).total_seconds())
     if apart > CLOCK_SECONDS_MAX:
         detail = f"This machine's clock and the database's are {apart:.0f} s apart."
@@ -283,7 +283,7 @@ def secrets_at_rest() -> Finding:
 
 
 def storage() -> Finding:
-    """Is there a workspace whose plan is nearly used up?"""
+    """Has any workspace nearly used up its plan?"""
     found = []
     for workspace in Workspace.objects.exclude(plan__in=UNLIMITED).order_by("name"):
         percent = stored_by(workspace).percent
@@ -299,7 +299,7 @@ def storage() -> Finding:
 
 
 def background_work() -> Finding:
-    """Is a worker alive, and does nothing wait for long?"""
+    """Is a worker alive, and is nothing waiting for long?"""
     now, subject = database_now(), "Background work"
     beats = ProcrastinateWorker.objects.values_list("last_heartbeat", flat=True)
     alive = sum((now - beat).total_seconds() <= HEARTBEAT_SECONDS_MAX for beat in beats)

@@ -18,22 +18,22 @@ from granian.server import MPServer
 from apperate.running.supervisor import die_with_parent
 
 APPLICATION = "apperate.asgi:application"
-# Enough for the longest target and headers that asgi.py answers itself; granian refuses what is larger.
+# Enough for the longest target and headers that the data plane answers itself; granian refuses longer ones.
 HEAD_BYTES_MAX = 131_072
 HEAD_MILLISECONDS_MAX = 10_000
 BACKLOG = 2048
 STOP_SECONDS_MAX = 15
 RESPAWN_SECONDS = 0.5
-# So many deaths of one worker within 5.5 s are a fault that a restart does not heal.
+# This many deaths of one worker within 5.5 s are a fault that a restart does not cure.
 DEATHS_MAX = 4
 _main_server: MPServer | None = None
 
 
 class RespawnTimes(dict[int, float]):
-    """When each worker was started again, as granian asks for it.
+    """When each worker was last started, as reported to granian.
 
-    granian ends when a worker dies within 5.5 s of its last start. A worker that is killed twice must not
-    take the others with it, so it is told the time of the start DEATHS_MAX starts ago.
+    granian exits when a worker dies within 5.5 s of its last start. A worker that is killed twice must not
+    take the others with it, so granian gets the time of the start DEATHS_MAX starts ago.
     """
 
     def __init__(self) -> None:
@@ -54,8 +54,8 @@ class RespawnTimes(dict[int, float]):
 def load_application(target: str) -> Callable[..., Any]:
     """Load the application in a worker, which from then on ends with granian's main process.
 
-    A worker is a fork, and until it serves it would answer a signal as the main process does, by
-    remembering it: a stop that comes while it loads would be lost.
+    A worker is a fork, and until it serves it handles signals like the main process, by only recording them:
+    a stop signal during loading would be lost.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -66,7 +66,7 @@ def load_application(target: str) -> Callable[..., Any]:
 
 
 def serve(address: str, port: int, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT; requests that have begun are finished."""
+    """Serve until SIGTERM or SIGINT; requests in progress are finished."""
     server = MPServer(
         APPLICATION,
         address=address,
@@ -92,7 +92,7 @@ def serve(address: str, port: int, workers: int) -> None:
 
 
 if __name__ == "__main__":
-    # Workers import the loader by name, so it must not be one of __main__.
+    # Workers import the loader by name, so it must not belong to __main__.
     from apperate.running import server as importable
 
     importable.serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,7 +1,7 @@
 """Runs the processes of one installation together: they start, live and end as one.
 
-Each child leads a process group and is told by Linux when its parent dies, so that kill -9 of the
-supervisor leaves nothing behind either.
+Each child leads a process group and gets a signal from Linux when its parent dies, so that even kill -9
+of the supervisor leaves nothing behind.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from dataclasses import dataclass, field
 TICK_SECONDS = 0.1
 STOP_SECONDS_MAX = 20
 RESTART_SECONDS = 0.5
-# A child that ends so often within the window has a fault that a restart does not heal.
+# A child that ends this often within the window has a fault that a restart does not cure.
 DEATHS_MAX, DEATHS_WINDOW_SECONDS = 5, 60
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ChildFailed(Exception):
-    """A child ended and is not worth another start; the text says which and how."""
+    """A child ended and is not worth restarting; the text says which and how."""
 
 
 class StopAsked(BaseException):
-    """SIGTERM, SIGHUP or Ctrl-C. Not an Exception, so that no handler of faults swallows it."""
+    """SIGTERM, SIGHUP or Ctrl-C. Not an Exception, so that no general handler swallows it."""
 
 
 @dataclass(slots=True)
 class Child:
-    """One program to keep running. `starts_again` also before it has ever been ready."""
+    """One program to keep running. `starts_again`: even if it was never ready."""
 
     name: str
     command: Sequence[str | os.PathLike[str]]
@@ -79,7 +79,7 @@ class Child:
 
 
 def die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent of this process dies. Elsewhere nothing can be asked."""
+    """Ask Linux for SIGTERM when this process's parent dies. Other systems cannot do this."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
@@ -88,7 +88,7 @@ def die_with_parent() -> None:
 def stop_signals() -> Iterator[None]:
     """Raise StopAsked in the main thread for SIGTERM, SIGHUP and Ctrl-C.
 
-    One wish may arrive as several signals, to the process and to its group; within a second they are one.
+    One request may arrive as several signals, to the process and its group; within a second they count once.
     """
     asked_at = -float("inf")
 
@@ -110,9 +110,9 @@ def stop_signals() -> Iterator[None]:
 def watch(
     children: Sequence[Child], *, say: Callable[[str], object], each_second: Callable[[], None]
 ) -> None:
-    """Keep the children running until StopAsked. Raises ChildFailed for one that cannot be kept.
+    """Keep the children running until StopAsked. Raises ChildFailed for one that keeps failing.
 
-    A child that was ready is started again; one that never was has a fault to be seen at once.
+    A child that was ready is restarted; one that never was has a fault that should be seen at once.
     """
     next_second = 0.0
     while True:
@@ -154,7 +154,7 @@ def wait_until_ready(children: Sequence[Child], is_ready: Callable[[], bool], *,
 
 
 def stop(children: Sequence[Child]) -> None:
-    """End the children in good order; what is left after STOP_SECONDS_MAX, or a second signal, is killed."""
+    """End the children cleanly; what remains after STOP_SECONDS_MAX, or a second signal, is killed."""
     for child in children:
         child.signal_group(signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS_MAX

@@ -1,4 +1,4 @@
-"""Make a workspace and its owner from the shell: how the first person gets in."""
+"""Make a workspace and its owner from the shell: how the first person gets access."""
 
 import sys
 from typing import Any

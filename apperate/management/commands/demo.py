@@ -1,4 +1,4 @@
-"""Make the demo, also beside a running server, and print how to use it."""
+"""Make the demo, even while a server runs, and print how to use it."""
 
 import argparse
 import json

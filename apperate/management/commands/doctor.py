@@ -1,4 +1,4 @@
-"""Look at the installation and say what is wrong with it and what to do; nothing is changed."""
+"""Examine the installation and report what is wrong and what to do; nothing is changed."""
 
 import argparse
 import json

@@ -51,11 +51,11 @@ class Command(BaseCommand):
                     connections.close_all()
                     launcher.release(settings.DATA_DIR / "db")
         except supervisor.StopAsked:
-            # A second signal while stopping: the children are killed, nobody waits for the database.
+            # A second signal while stopping: the children are killed without waiting for the database.
             sys.exit(1)
 
     def run(self, children: list[Child]) -> None:
-        """Check the values, prepare, start, and watch until a signal or a fault."""
+        """Check the values, prepare, start, and watch until a signal or a failure."""
         try:
             host, port = listening_values()
             refuse_open_http(host)
@@ -81,7 +81,7 @@ class Command(BaseCommand):
             raise CommandError(f"{failed}; everything else was stopped.") from None
 
     def prepare(self) -> None:
-        """Bring tables, static files and the demo to the state of this version; quick when they are."""
+        """Bring tables, static files and the demo up to this version; quick when they already are."""
         call_command("migrate", interactive=False, verbosity=0)
         call_command("createcachetable", verbosity=0)
         collect_static()
@@ -110,14 +110,14 @@ class Command(BaseCommand):
 
 
 def close_folders() -> None:
-    """What customers send is for this account alone, also where an older version made the folders."""
+    """Make folders of customer data private to this account, even those made by an older version."""
     from datasets.storage.job_files import make_private
 
     make_private()
 
 
 def note() -> Path:
-    """Where other commands read the URL of the running server."""
+    """The file where other commands find the running server's URL."""
     return Path(settings.DATA_DIR) / URL_FILE
 
 
@@ -133,7 +133,7 @@ def listening_values() -> tuple[str, int]:
 
 
 def refuse_open_http(host: str) -> None:
-    """Tokens must not cross a network in clear by accident. Source: security.md, Checks."""
+    """Tokens must not cross a network in clear text by accident. Source: security.md, Checks."""
     try:
         is_local = ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -149,7 +149,7 @@ def refuse_open_http(host: str) -> None:
 def free_address(host: str, port: int) -> str:
     """The numeric address to listen on. Raises ImproperlyConfigured when the port is taken.
 
-    The server shares its port between workers, and would share it with a second installation too.
+    The server lets its workers share the port, so it would also share it with a second installation.
     """
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -171,7 +171,7 @@ def free_address(host: str, port: int) -> str:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Let one process prepare this data directory; another waits for it."""
+    """Only one process may prepare this data directory at a time; others wait."""
     settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
     with open(settings.DATA_DIR / ".up.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -179,7 +179,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def collect_static() -> None:
-    """Collect the static files if one of them, or Django, changed since the last time."""
+    """Collect the static files if one of them, or Django, changed since last time."""
     digest = hashlib.sha256(f"{django.__version__} {settings.STORAGES['staticfiles']['BACKEND']}".encode())
     for finder in get_finders():
         for path, storage in finder.list([]):
@@ -203,7 +203,7 @@ def wants_demo() -> bool:
 
 
 def programs(address: str, port: int, workers: int) -> list[Child]:
-    """The server and the background work, both with the role that may not change tables."""
+    """The server and the background worker, both with the role that may not change tables."""
     environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
     server = [sys.executable, "-m", "apperate.running.server", address, str(port), str(workers)]
     jobs = [
