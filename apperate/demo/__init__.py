@@ -1,4 +1,4 @@
-"""The demo workspace: what it holds, and making and removing it.
+"""The demo workspace: its content, and how it is made and removed.
 
-Commands, the context of pages and tests import from here.
+Commands, page contexts and tests import from here.
 """

@@ -26,7 +26,7 @@ from datasets.storage import job_files, writes
 
 WORKSPACE = "DEMO"
 FOLDER = settings.BASE_DIR / "demo"
-# What the source of each dataset of the demo begins with; others of the same name are left alone.
+# The demo's datasets have a source that begins with this; others of the same name are left alone.
 MARK = "Demo data. "
 PRICES = {
     "Ticker": "Symbol of the share",
@@ -42,7 +42,7 @@ PRICES = {
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One dataset of the demo; `descriptions`: property → what it means."""
+    """One dataset of the demo; `descriptions`: property → its meaning."""
 
     workspace: str
     name: str
@@ -116,11 +116,11 @@ CORE_NAMES = tuple(content.name for content in CONTENTS if content.workspace == 
 
 
 class DemoFault(Exception):
-    """Why the demo cannot be made, in a sentence for the operator."""
+    """Why the demo cannot be made, as a sentence for the operator."""
 
 
 def make_datasets(workspace: Workspace, *, by: User, now: datetime) -> dict[tuple[str, str], Dataset]:
-    """Make what is missing; every dataset by (workspace, name). Raises DemoFault."""
+    """Make the missing datasets; all of them by (workspace, name). Raises DemoFault."""
     found = {}
     for content in CONTENTS:
         home = workspace if content.workspace == WORKSPACE else creating.system_workspace(content.workspace)
@@ -147,7 +147,7 @@ def _load(home: Workspace, content: Content, *, by: User, now: datetime) -> Data
 
 @lru_cache(maxsize=8)
 def inferred(path: Path) -> Schema:
-    """The schema of a file; CORE and DEMO share one."""
+    """A file's inferred schema; CORE and DEMO share one."""
     with plain_file(path) as plain:
         schema = plain if isinstance(plain, Refusal) else infer_file(plain)
     if isinstance(schema, Refusal):
@@ -156,7 +156,7 @@ def inferred(path: Path) -> Schema:
 
 
 def _described(schema: Schema, descriptions: Mapping[str, str]) -> Schema:
-    """The inferred schema with what each property means."""
+    """The inferred schema with property descriptions."""
     properties = tuple(
         replace(found, description=descriptions.get(found.name, "")) for found in schema.properties
     )
@@ -165,7 +165,7 @@ def _described(schema: Schema, descriptions: Mapping[str, str]) -> Schema:
 
 @contextmanager
 def _file_of(content: Content) -> Iterator[Path]:
-    """The file of a dataset; the monthly returns are computed."""
+    """The dataset's file; that of the monthly returns is computed."""
     if content.workspace != PREMIUM:
         yield FOLDER / content.file
         return
@@ -183,7 +183,7 @@ def monthly_returns(prices: Path) -> Iterator[tuple[str, str, str, str]]:
     last_of_month: dict[tuple[str, str], dict[str, str]] = {}
     with gzip.open(prices, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            last_of_month[row["Ticker"], row["Date"][:7]] = row  # The file is in order of date.
+            last_of_month[row["Ticker"], row["Date"][:7]] = row  # The file is sorted by date.
     before: dict[str, float] = {}
     for (ticker, _), row in last_of_month.items():
         price = float(row["Adj Close"])
@@ -193,7 +193,7 @@ def monthly_returns(prices: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def remove_datasets(workspace: Workspace) -> None:
-    """Remove every dataset of the demo's workspace, and those of CORE and PREMIUM that the demo made."""
+    """Remove every dataset of the demo's workspace, and those the demo made in CORE and PREMIUM."""
     ours = list(workspace.datasets.all())
     for content in CONTENTS:
         if content.workspace != WORKSPACE:

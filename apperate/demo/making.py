@@ -1,9 +1,9 @@
-"""The demo: a workspace with people, data, tokens and a month of usage, made whole or not at all.
+"""The demo: a workspace with people, data, tokens and a month of usage, made completely or not at all.
 
-    make(reset=False) -> Demo        makes what is missing, also beside a running server
+        make(reset=False) -> Demo        makes what is missing, even while a server runs
     Demo.document() -> dict          what `manage.py demo --json` prints
 
-The passwords are random per installation and kept in a 0600 file of the data directory.
+The passwords are random per installation and stored in a file of mode 0600 in the data directory.
 """
 
 import fcntl
@@ -42,7 +42,7 @@ ROLES = {OWNER: Role.PRIMARY, TEAMMATE: Role.USER}
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What a person or a program needs to use the demo."""
+    """What a person or a program needs for using the demo."""
 
     passwords: dict[str, str]
     secret_token: str
@@ -68,7 +68,7 @@ class Demo:
 
 
 def make(*, reset: bool = False) -> Demo:
-    """Make what is missing of the demo; with `reset` remove what is there first. Raises DemoFault."""
+    """Make the missing parts of the demo; with `reset`, remove it first. Raises DemoFault."""
     with one_at_a_time():
         passwords = kept_passwords()
         with transaction.atomic():
@@ -86,7 +86,7 @@ def make(*, reset: bool = False) -> Demo:
 
 def describe(workspace: Workspace, passwords: dict[str, str]) -> Demo:
     secret = Secret.objects.current().get(token__workspace=workspace, token__kind=TokenKind.SECRET)
-    # Whoever runs this holds the key ring; the page that reveals the value to people writes an audit row.
+    # Whoever runs this has the key ring anyway; the page that reveals the value to people is audited.
     value = sealing.unseal_value(secret.ciphertext, public_id=secret.token.public_id, digest=secret.digest)
     public = demo_tokens.find(workspace, demo_tokens.PUBLIC)
     if public is None:
@@ -95,7 +95,7 @@ def describe(workspace: Workspace, passwords: dict[str, str]) -> Demo:
 
 
 def find_workspace(*, now: datetime) -> Workspace:
-    """The demo's workspace, on its plan, made when it is missing. Raises DemoFault for somebody else's."""
+    """The demo's workspace, on its plan, made if missing. Raises DemoFault when others have the name."""
     workspace = Workspace.objects.select_for_update().filter(name=WORKSPACE).first()
     if workspace is None:
         made_at = now - timedelta(days=45)
@@ -111,7 +111,7 @@ def find_workspace(*, now: datetime) -> Workspace:
 
 
 def make_people(workspace: Workspace, passwords: dict[str, str], *, now: datetime) -> User:
-    """The accounts with the kept passwords, and their statuses in the workspace; returns the owner."""
+    """The accounts with the stored passwords, and their roles in the workspace; returns the owner."""
     for email, name in PEOPLE.items():
         user = User.objects.filter(email=email).first() or User(email=email, name=name)
         user.is_staff = user.is_superuser = email == OPERATOR
@@ -135,18 +135,18 @@ def make_people(workspace: Workspace, passwords: dict[str, str], *, now: datetim
 
 
 def remove(workspace: Workspace, *, by: User, now: datetime) -> None:
-    """Remove what the demo holds and people added to it. Its audit log stays: nobody may shorten one."""
+    """Remove the demo and what people added to it. Its audit log stays: nobody may shorten one."""
     demo_tokens.remove_tokens(workspace)
     remove_datasets(workspace)
     workspace.memberships.exclude(user__email__in=ROLES).delete()
     workspace.invitations.all().delete()
     Authenticator.objects.filter(user__email__in=PEOPLE).delete()
-    workspace.save(update_fields=["title"])  # Workers drop what they know of the workspace's tokens.
+    workspace.save(update_fields=["title"])  # Workers then drop their cached tokens of the workspace.
     trail.record("demo.reset", workspace=workspace, by=by, now=now, target=WORKSPACE)
 
 
 def kept_passwords() -> dict[str, str]:
-    """The password of each account, made once and kept."""
+    """The password of each account, made once and stored."""
     path = Path(settings.DATA_DIR) / "demo.json"
     try:
         known = json.loads(path.read_text())["passwords"]
@@ -164,7 +164,7 @@ def kept_passwords() -> dict[str, str]:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Let one process of this machine make the demo; another waits for it."""
+    """Only one process of this machine may make the demo at a time; others wait."""
     settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
     with open(settings.DATA_DIR / ".demo.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

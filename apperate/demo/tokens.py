@@ -1,4 +1,4 @@
-"""The demo's six tokens, each in another state."""
+"""The demo's six tokens, each in a different state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from tokens.rules.permissions import Action, Settings
 from tokens.rules.token_format import TokenKind
 from tokens.services import lifecycle, rows
 
-SECRET = "Secret token"  # noqa: S105  What it is called, not its value.
+SECRET = "Secret token"  # noqa: S105  Its name, not its value.
 PUBLIC = "Analytics dashboard"
 SCHEDULED = "Mobile app"
 DISABLED = "Old integration"
@@ -26,7 +26,7 @@ OTHER_LIMIT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """One publishable token: who has it, since when, and what it may do."""
+    """One publishable token: its holder, since when, and its permissions."""
 
     nickname: str
     days_old: int
@@ -47,7 +47,7 @@ HOLDERS = (
 def make_tokens(
     workspace: Workspace, found: Mapping[tuple[str, str], Dataset], *, by: User, now: datetime
 ) -> dict[str, Token]:
-    """Make what is missing or in the trash; the tokens that were made, by nickname (SECRET for that one)."""
+    """Make what is missing or in the trash; what was made, by nickname (SECRET for the secret one)."""
     ids = {name: dataset.pk for (home, name), dataset in found.items() if home == workspace.name}
     made: dict[str, Token] = {}
     if not workspace.tokens.filter(kind=TokenKind.SECRET).exists():
@@ -69,12 +69,12 @@ def make_tokens(
 
 
 def find(workspace: Workspace, nickname: str) -> Token | None:
-    """The oldest token of that nickname that is not in the trash."""
+    """The oldest token with that nickname that is not in the trash."""
     return workspace.tokens.kept().filter(nickname=nickname).oldest_first().first()
 
 
 def reads_all(token: Token, ids: Mapping[str, int], *, now: datetime) -> bool:
-    """Whether a token works at once, for anyone, and reads the demo's three datasets."""
+    """Whether a token works now, for anyone, and can read the demo's three datasets."""
     if token.status(now=now) not in {Status.ACTIVE, Status.PENDING}:
         return False
     versions = token.versions(now=now)
@@ -108,7 +108,7 @@ def _create(
 
 
 def _schedule(token: Token | None, *, by: User, now: datetime) -> None:
-    """Let a change of the limit wait for a week, so that a pending change can be looked at."""
+    """Schedule a change of the limit for a week later, to show what a pending change looks like."""
     if token is None or token.versions(now=now).pending or token.versions(now=now).in_force is None:
         return
     old, _ = lifecycle.saved(token, now=now)
@@ -123,7 +123,7 @@ def _schedule(token: Token | None, *, by: User, now: datetime) -> None:
 
 
 def remove_tokens(workspace: Workspace) -> None:
-    """Remove every token of the demo and what it used. Saving the workspace tells the workers."""
+    """Remove every token of the demo and its usage. Saving the workspace notifies the workers."""
     ids = list(workspace.tokens.values_list("pk", flat=True))
     UsageCounter.objects.filter(token_id__in=ids).delete()
     workspace.tokens.all().delete()

@@ -1,4 +1,4 @@
-"""A month of made-up usage for the demo's tokens: an hour a row, each marked is_demo."""
+"""A month of made-up usage for the demo's tokens: one row per hour, each marked is_demo."""
 
 import math
 import random
@@ -18,14 +18,14 @@ from tokens.models import CreditWindow, Token, TokenRefusal, UsageCounter
 
 DAYS = 30
 HOUR = timedelta(hours=1)
-# The token near its limit has spent this much of it: 97 %.
+# Spent by the token near its limit: 97 %.
 NEARLY_SPENT = 48_640
 ROWS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a token does with a dataset: calls in a busy hour, records of a call, and hours since the last."""
+    """A token's use of a dataset: calls in a busy hour, records per call, and hours since the last call."""
 
     nickname: str
     dataset: tuple[str, str] | None
@@ -60,7 +60,7 @@ TRAFFIC = (
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A site that pages of which called, or what a program asked for; its part of such calls in percent."""
+    """A site whose pages called, or what a program asked for; its share of such calls in percent."""
 
     nickname: str
     outcome: str
@@ -69,7 +69,7 @@ class Caller:
     dataset: tuple[str, str] | None = None
 
 
-# The percents of one token and outcome make a hundred, unless some calls come from programs.
+# The percentages of one token and outcome add up to 100, unless some calls come from programs.
 CALLERS = (
     Caller("Customer websites", refusal_log.ANSWERED, "www.example.com", 55),
     Caller("Customer websites", refusal_log.ANSWERED, "shop.example.org", 25),
@@ -82,7 +82,7 @@ CALLERS = (
 def make_usage(
     tokens: Mapping[str, Token], found: Mapping[tuple[str, str], Dataset], *, now: datetime
 ) -> None:
-    """Count a month of calls for these tokens, and what they spent on CORE. `tokens`: nickname → token."""
+    """Record a month of calls for these tokens, and their spending on CORE. `tokens`: nickname → token."""
     rows: list[UsageCounter] = []
     for traffic in TRAFFIC:
         if traffic.nickname in tokens:
@@ -103,7 +103,7 @@ def make_usage(
 def make_callers(
     rows: Iterable[UsageCounter], tokens: Mapping[str, Token], found: Mapping[tuple[str, str], Dataset]
 ) -> None:
-    """Tell the pages of the tokens who called and what was refused: as often as was counted."""
+    """Record for the token pages who called and what was refused, in the same numbers."""
     counted: dict[tuple[int, str], list[UsageCounter]] = defaultdict(list)
     for row in rows:
         counted[row.token_id, row.outcome].append(row)
@@ -146,7 +146,7 @@ def _rows(
 
 
 def _records_by_hour(traffic: Traffic, token: Token, *, now: datetime) -> dict[datetime, int]:
-    """Records (or calls, when a call has none) of each full hour that is over; empty hours are left out."""
+    """Records (or calls, when a call has none) per full past hour; empty hours are left out."""
     chance = random.Random(f"{traffic.nickname} {traffic.dataset} {traffic.outcome}")  # noqa: S311  Not a secret.
     last = now.replace(minute=0, second=0, microsecond=0)
     end = min(last - HOUR * traffic.idle, token.disabled_at or last)
@@ -169,7 +169,7 @@ def busyness(hour: datetime) -> float:
 
 
 def _shares(total: int, weights: Mapping[datetime, float]) -> dict[datetime, int]:
-    """A total in whole parts by weight; the parts add up to it."""
+    """Split a total into whole parts by weight; the parts add up to it."""
     whole, done, parts = sum(weights.values()), 0.0, {}
     for hour, weight in weights.items():
         before = round(total * done / whole)
