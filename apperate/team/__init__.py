@@ -1,4 +1,4 @@
-"""The pages of a workspace: people, invitations, audit log, settings; and the operator's admin.
+"""The pages of a workspace: people, invitations, audit log, settings; and the operators' admin.
 
-It stands on everything below; the URLs and the commands import from here.
+It may import everything below; the URLs and the commands import from here.
 """

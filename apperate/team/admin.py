@@ -1,6 +1,6 @@
-"""The operators' admin: workspaces with their owners, members, invitations, people. No secret is in it.
+"""The operators' admin: workspaces with their owners, members, invitations, people. It shows no secret.
 
-What a page of the dashboard does by a service is done by the same service here.
+Where the dashboard uses a service, the admin uses the same one.
 """
 
 from typing import Any
@@ -31,10 +31,10 @@ from apperate.team.workspace_settings import save_fields
 
 admin.site.site_header = admin.site.site_title = "Apperate for operators"
 admin.site.index_title = "Workspaces and people"
-# People sign in in one place, where limits and the second factor hold.
+# Everybody signs in at one place, where rate limits and the second factor apply.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
-# Authenticators hold the seeds of second factors, sessions the keys that they are known by, jobs what their
-# callers gave them; nobody needs the rest.
+# Authenticators hold the seeds of second factors, sessions their keys, and jobs their callers' arguments;
+# nobody needs the rest.
 UNWANTED = (AuthenticatorAdmin, EmailAddressAdmin, GroupAdmin, ProcrastinateJobAdmin, UserSessionAdmin)
 for model, its_admin in list(admin.site._registry.items()):
     if isinstance(its_admin, UNWANTED):
@@ -54,7 +54,7 @@ class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class NewWorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A workspace with its owner: the service makes the rows, and says what stands against it."""
+    """A workspace with its owner: the service makes the rows, and says why not."""
 
     owner_email = forms.EmailField(label="Owner's e-mail", help_text="Gets the invitation as primary.")
 
@@ -100,18 +100,18 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             owner_email=form.cleaned_data["owner_email"],
             **acting(request),
         )
-        if isinstance(made, Refusal):  # The form has asked already; only a race leads here.
+        if isinstance(made, Refusal):  # The form has checked already; only a race leads here.
             raise PermissionDenied(made.detail)
         obj.pk = made.workspace.pk
         show_link(request, form.cleaned_data["owner_email"], made.url or "")
 
     def has_delete_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
-        """Its tokens and data hang on it."""
+        """Its tokens and data depend on it."""
         return False
 
 
 def show_link(request: HttpRequest, email: str, url: str) -> None:
-    """Operators may pass the link on themselves: an installation may have no mail server yet."""
+    """Let operators pass the link on themselves: an installation may have no mail server yet."""
     state = "is sent" if mail.can_send() else "was not sent, because EMAIL_URL is not set"
     messages.info(request, f"The invitation of {email} {state}. Its link, shown only now: {url}")
 
@@ -145,7 +145,7 @@ class InvitationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def save_model(self, request: HttpRequest, obj: Invitation, form: Any, change: bool) -> None:
         invited = people.invite(workspace=obj.workspace, email=obj.email, role=obj.role, **acting(request))
-        if isinstance(invited, Refusal):  # The form has asked already; only a race leads here.
+        if isinstance(invited, Refusal):  # The form has checked already; only a race leads here.
             raise PermissionDenied(invited.detail)
         obj.pk = invited.invitation.pk
         show_link(request, obj.email, invited.url)
@@ -164,7 +164,7 @@ class InvitationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Membership)
 class MembershipAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Members come by invitation; their status and their removal go the way of the team page."""
+    """Members come by invitation; roles and removals go through the team page's services."""
 
     list_display = ["user", "workspace", "role", "created_at"]
     list_filter = ["role"]
@@ -210,7 +210,7 @@ def tell(request: HttpRequest, outcome: object) -> None:
 
 @admin.register(User)
 class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """People, without their passwords: those are chosen by invitation or by a reset link."""
+    """People, without their passwords: those are set by invitation or by a reset link."""
 
     list_display = ["email", "name", "is_active", "is_staff", "last_login"]
     list_filter = ["is_active", "is_staff"]
@@ -232,5 +232,5 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Switching `is_active` off keeps what the audit log tells of a person."""
+        """Switching `is_active` off keeps the person's trail in the audit log."""
         return False

@@ -1,11 +1,11 @@
-"""Reading the audit log of a workspace: which events, page by page, and all of them as a CSV.
+"""Reading a workspace's audit log: filtered, page by page, and in full as a CSV.
 
     page_of(workspace, filters) -> Page         50 events, newest first, ready to be shown
-    csv_parts(workspace, filters) -> parts      the whole answer in parts, a thousand events at a time
-    last_seal(workspace) -> Seal                the end of the chain that the events make
+    csv_parts(workspace, filters) -> parts      the whole CSV in parts, a thousand events at a time
+    last_seal(workspace) -> Seal                the end of the workspace's chain of events
 
-`filters` is what AuditFilterForm cleaned. A page starts below the last event of the one before it, so
-that events which are written meanwhile move nothing. Index: accounts_audit_by_time.
+`filters` is the cleaned data of AuditFilterForm. A page starts after the last event of the previous page, so
+events written meanwhile do not shift it. Index: accounts_audit_by_time.
 """
 
 import csv
@@ -34,7 +34,7 @@ Place = tuple[datetime, int]
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """What an event is about, or who did it: a name, and a page that shows it if there is one."""
+    """What an event is about, or who did it: a name, and the page that shows it if there is one."""
 
     name: str
     url: str = ""
@@ -59,7 +59,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """An event's place in the chain, and its digest in hex."""
+    """An event's position in the chain, and its digest in hex."""
 
     position: int
     digest: str
@@ -83,13 +83,13 @@ def page_of(workspace: Workspace, filters: Mapping[str, Any]) -> Page:
 
 
 def last_seal(workspace: Workspace) -> Seal | None:
-    """Where the chain of the workspace's events ends; None before the first (audit_chain.py)."""
+    """The end of the workspace's chain of events; None before the first (audit/chain.py)."""
     head = AuditHead.objects.filter(chain=workspace.pk).first()
     return Seal(head.position, bytes(head.digest).hex()) if head else None
 
 
 def events_of(workspace: Workspace, filters: Mapping[str, Any]) -> QuerySet[AuditEvent]:
-    """The events of a workspace that the filters leave, newest first."""
+    """The workspace's events that match the filters, newest first."""
     found = AuditEvent.objects.filter(workspace=workspace).order_by("-at", "-pk")
     if who := filters.get("who"):
         found = found.filter(actor__icontains=who)
@@ -106,16 +106,16 @@ def events_of(workspace: Workspace, filters: Mapping[str, Any]) -> QuerySet[Audi
 
 
 def below(found: QuerySet[AuditEvent], place: Place | None) -> QuerySet[AuditEvent]:
-    """The events after a place in the list, which are older."""
+    """The events after a place in the list, that is, the older ones."""
     if place is None:
         return found
     at, pk = place
-    # The first condition is what the index is entered by.
+    # The first condition is the one that uses the index.
     return found.filter(at__lte=at).filter(Q(at__lt=at) | Q(pk__lt=pk))
 
 
 def said_place(event: AuditEvent) -> str:
-    """The place of an event in the list, as the address of the next page has it."""
+    """An event's place in the list, as written in the next page's address."""
     return f"{(event.at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)}-{event.pk}"
 
 
@@ -131,7 +131,7 @@ def read_place(text: str) -> Place | None:
 
 
 def things_of(workspace: Workspace, events: list[AuditEvent]) -> dict[str, Thing]:
-    """The tokens and datasets that the events name, by how they name them."""
+    """The tokens and datasets that the events name, by that name."""
     tokens = {one.target for one in events if one.action.startswith("token.")}
     tokens |= {one.actor.removeprefix("token ") for one in events if one.actor.startswith("token ")}
     names = {one.target for one in events if one.action.startswith(("dataset.", "records."))}
@@ -151,7 +151,7 @@ def things_of(workspace: Workspace, events: list[AuditEvent]) -> dict[str, Thing
 
 
 async def csv_parts(workspace: Workspace, filters: Mapping[str, Any]) -> AsyncIterator[bytes]:
-    """The events as a CSV. Each part is read by a query of its own: no cursor waits for a slow reader."""
+    """The events as a CSV. Each part is a query of its own, so that no cursor waits for a slow client."""
     yield csv_text([COLUMNS])
     place: Place | None = None
     while True:

@@ -16,7 +16,7 @@ HELP = {
 
 
 class InviteForm(forms.Form):
-    """Whom to invite, and with which status."""
+    """Whom to invite, and with which role."""
 
     email = forms.EmailField(
         label="E-mail",
@@ -64,7 +64,7 @@ class SecurityForm(forms.Form):
 
 
 class AuditFilterForm(forms.Form):
-    """Which events of the audit log are shown. Every field may be left out; days are of UTC."""
+    """Which audit events are shown. Every field is optional; days are in UTC."""
 
     who = forms.CharField(label="Person or token", max_length=254, required=False)
     action = forms.ChoiceField(
@@ -90,7 +90,7 @@ class AuditFilterForm(forms.Form):
         return place
 
     def said(self) -> dict[str, str]:
-        """The filters that are set, as an address or the log itself tells them."""
+        """The filters that are set, as written in addresses and in the log itself."""
         return {name: str(value) for name, value in self.cleaned_data.items() if value and name != "below"}
 
 

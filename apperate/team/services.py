@@ -1,4 +1,4 @@
-"""A whole workspace: the row, its secret token and its owner. Above the apps, because it needs both."""
+"""A complete workspace: the row, its secret token and its owner. Above the apps, because it needs both."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ class Created:
 
 
 class Refused(Exception):
-    """Undoes the transaction of a workspace that cannot be made whole."""
+    """Rolls back the transaction of a workspace that cannot be completed."""
 
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
@@ -43,7 +43,7 @@ def create_workspace(
 ) -> Created | Refusal:
     """Make a workspace with its secret token and invite its owner as primary, or nothing at all.
 
-    With `password` the owner's account is made at once, without a message; the caller has checked it.
+    With `password` the owner's account is made at once, without an e-mail; the caller has checked it.
     """
     try:
         with transaction.atomic():

@@ -1,4 +1,4 @@
-"""The team page: who is in the workspace, who is invited, and what admins change about it."""
+"""The team page: who is in the workspace, who is invited, and what admins can change."""
 
 import logging
 from typing import Any
@@ -90,7 +90,7 @@ def member_role(request: MemberRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @workspace_admin
 def member_remove(request: MemberRequest, pk: int) -> HttpResponse:
-    """The page that says what a removal means; its button removes."""
+    """The page that explains what removing means; its button removes."""
     membership = get_object_or_404(request.workspace.memberships.select_related("user"), pk=pk)
     if request.method != "POST":
         tokens = request.workspace.tokens.kept().filter(created_by=membership.user).oldest_first()
@@ -100,12 +100,12 @@ def member_remove(request: MemberRequest, pk: int) -> HttpResponse:
 
 
 def acting(request: MemberRequest) -> dict[str, Any]:
-    """Who, when and from where: what every service wants to know."""
+    """The arguments every service takes: who, when and from where."""
     return {"by": request.user, "now": database_now(), "address": client_address(request)}
 
 
 def told(request: MemberRequest, outcome: object, done: str) -> HttpResponse:
-    """Back to the team, with the message of what was done or why it was not."""
+    """Back to the team page, with a message saying what was done or why not."""
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.detail)
     else:
@@ -123,7 +123,7 @@ def not_sent(request: MemberRequest, email: str) -> HttpResponse:
 
 
 def no_mail(request: MemberRequest, email: str) -> HttpResponse:
-    """Nobody is shown the link: only who reads the mail of that address may have it."""
+    """Nobody is shown the link: only a person who reads that address's mail may have it."""
     messages.error(
         request,
         f"The invitation of {email} is saved and was not sent: there is no mail server. When whoever runs "
@@ -153,7 +153,7 @@ def audit_log(request: MemberRequest) -> HttpResponse:
 @require_GET
 @workspace_admin
 def audit_log_export(request: MemberRequest) -> HttpResponseBase:
-    """The events that the filters leave as a CSV; the export is an event itself."""
+    """The filtered events as a CSV; exporting is an audit event itself."""
     form = AuditFilterForm(request.GET)
     if not form.is_valid():
         return redirect("team:audit_log")
@@ -161,7 +161,7 @@ def audit_log_export(request: MemberRequest) -> HttpResponseBase:
     trail.record(
         "audit_log.exported", workspace=request.workspace, after=form.said(), target="", **acting(request)
     )
-    # The lazy object asks the session, which is closed by then.
+    # request.workspace is lazy and needs the session, which is closed by then.
     workspace = request.membership.workspace
     return StreamingHttpResponse(
         reading.csv_parts(workspace, form.cleaned_data | {"below": None}),

@@ -15,7 +15,7 @@ from apperate.kernel.refusals import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """What the page's form says; the fields are the workspace's own."""
+    """The page's form; the fields have the names of the workspace's own."""
 
     allows_secret_in_browser: bool
     requires_second_factor: bool
@@ -25,9 +25,9 @@ class Security:
 def save_security(
     *, workspace: Workspace, security: Security, by: User, now: datetime, address: str = ""
 ) -> list[str] | Refusal:
-    """Save the switches; the names of those that changed. Workers follow within a second.
+    """Save the switches and return the names of those that changed. Workers follow within a second.
 
-    Who has no second factor cannot require one: that would shut them out with the others.
+    A person without a second factor cannot require one: that would lock them out too.
     """
     kept = Workspace.objects.select_for_update().get(pk=workspace.pk)
     wanted = asdict(security)
@@ -46,7 +46,7 @@ def save_security(
 def save_fields(
     *, workspace: Workspace, before: Mapping[str, Any], by: User, now: datetime, address: str = ""
 ) -> None:
-    """Save the fields that `before` names, as they are set now, and tell the audit log; nothing if none."""
+    """Save the fields named in `before` as they are set now, and audit them; nothing if there are none."""
     if not before:
         return
     workspace.save(update_fields=list(before))

@@ -1,4 +1,4 @@
-"""The page of a workspace as a whole: its plan, who is kept out, and where its alerts go."""
+"""The workspace page: its plan, its sign-in rules, and where its alerts go."""
 
 from django.conf import settings
 from django.contrib import messages
@@ -27,7 +27,7 @@ def page(
     secret: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    """The page; `secret` is in it once, in the answer to what made it."""
+    """The page; `secret` is shown once, in the answer to what made it."""
     workspace = request.workspace
     webhook = Webhook.objects.filter(workspace=workspace).first()
     security = security or SecurityForm(
@@ -100,7 +100,7 @@ def webhook_remove(request: MemberRequest) -> HttpResponse:
 @require_POST
 @workspace_admin
 def webhook_test(request: MemberRequest) -> HttpResponse:
-    """Sends a message and says what came of it."""
+    """Send a test message and report the result."""
     try:
         outcome = webhook_settings.send_test(workspace=request.workspace, **acting(request))
     except UnreadableSecret as error:
@@ -112,7 +112,7 @@ def webhook_test(request: MemberRequest) -> HttpResponse:
 
 
 def told(request: MemberRequest, outcome: object, done: str) -> HttpResponse:
-    """The page with a new secret; else back to it with the message of what was done, or why it was not."""
+    """The page with a new secret; else a redirect to it with a message saying what was done or why not."""
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.detail)
     elif isinstance(outcome, Saved) and outcome.secret:
