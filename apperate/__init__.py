@@ -1,4 +1,4 @@
-"""Apperate: settings, URLs and the ASGI entry. Both apps stand on its folders, but for those of whole pages.
+"""Apperate: settings, URLs and the ASGI entry point. Its folders serve both apps, except those of pages.
 
-README.md has the path of a request through them; team, demo and running stand on both apps.
+README.md follows a request through them; team, demo and running build on both apps.
 """

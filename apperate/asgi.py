@@ -17,7 +17,7 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apperate.settings")
 django.setup(set_prefix=False)
 
-from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Django must be set up first.
+from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Needs django.setup().
 from django.http import HttpResponse, HttpResponseBase  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 
@@ -33,12 +33,12 @@ from tokens.gate.meter import meter  # noqa: E402
 from tokens.gate.refusal_log import refusals  # noqa: E402
 from tokens.gate.throttling import buckets  # noqa: E402
 
-# More than shares.py gives to requests, so that work in the background finds one too.
+# More than shares.py gives to requests, so that background work finds a free one too.
 THREADS_MAX = 24
 SWITCH_SECONDS = 0.001
-# So many objects more than were let go are looked through at a time; by default 700, and all of them often.
+# Allocations, net of frees, that trigger a collection; the default of 700 would trigger far too many.
 GARBAGE_THRESHOLD = 50_000
-# What asks whether the process lives does not wait for pages.
+# Health checks do not wait behind pages.
 ALWAYS_ANSWERED = {"/livez", "/readyz"}
 
 
@@ -50,7 +50,7 @@ data_plane = DataPlane()
 
 
 class Dashboard(ASGIHandler):
-    """Django's handler for pages, of which a worker makes a few at a time: the API goes on beside them."""
+    """Django's handler for pages. A worker renders only a few at a time, so that the API keeps running."""
 
     async def get_response_async(self, request: Any) -> HttpResponseBase:
         if request.path_info in ALWAYS_ANSWERED:
@@ -68,7 +68,7 @@ dashboard = Dashboard()
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """One entry for every kind of connection the server hands over."""
+    """One entry point for every kind of connection the server hands over."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http" and is_api_path(raw_path_of(scope)):
@@ -80,13 +80,13 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def lifespan(receive: Any, send: Any) -> None:
-    """Start background work with the worker; at its end return credits, write counts, close the pool."""
+    """Start background work with the worker; at its end return credits, write counts, close the pools."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await startup()
-            # What the start has made stays. Looking through it for garbage, as a long body makes the
-            # interpreter do, would stop the worker for 50 ms each time.
+            # What the start has made stays alive. Scanning it for garbage, as long bodies trigger, would stop
+            # the worker for 50 ms each time.
             gc.collect()
             gc.freeze()
             gc.set_threshold(GARBAGE_THRESHOLD)
@@ -99,8 +99,8 @@ async def lifespan(receive: Any, send: Any) -> None:
 
 
 async def startup() -> None:
-    """A database that is away does not stop the worker: requests are 503 until it answers."""
-    # Threads that compute let the event loop go on sooner than after Python's 5 ms.
+    """An unreachable database does not stop the worker: requests get 503 until it answers."""
+    # Compute threads yield to the event loop sooner than after Python's default of 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
     shares.clear()

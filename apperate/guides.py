@@ -1,11 +1,11 @@
-"""The guides under /docs/: their addresses, titles, and what is on each."""
+"""The guides under /docs/: their addresses, titles and sections."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """`slug` is its address and the name of its template; `parts` are (id, title) of its sections."""
+    """`slug` is its address and the name of its template; `parts` are the (id, title) of its sections."""
 
     slug: str
     title: str

@@ -46,7 +46,7 @@ LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
-USE_THOUSAND_SEPARATOR = True  # In templates ids need {% url %} or |stringformat:"d".
+USE_THOUSAND_SEPARATOR = True  # So templates write ids with {% url %} or |stringformat:"d".
 APPEND_SLASH = False  # A redirect would lose the body of a POST.
 
 INSTALLED_APPS = [
@@ -73,7 +73,7 @@ INSTALLED_APPS = [
     "procrastinate.contrib.django",
 ]
 
-# The dashboard's chain. The data plane has its own, because none of this may run for /v1/.
+# The dashboard's middleware. The data plane has its own; none of this may run for /v1/.
 MIDDLEWARE = [
     "apperate.http.middleware.RequestId",
     "apperate.http.middleware.SecurityHeaders",
@@ -139,7 +139,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = DEBUG
 INGEST_DIR = DATA_DIR / "ingest"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 50_000  # The permission picker posts a field per granted action.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 50_000  # The permission picker posts one field per granted action.
 
 # --- people -----------------------------------------------------------------------------------
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -155,7 +155,7 @@ ACCOUNT_ADAPTER = "apperate.accounts.sign_in.adapter.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
-ACCOUNT_EMAIL_VERIFICATION = "none"  # People come by invitation, which proves the address.
+ACCOUNT_EMAIL_VERIFICATION = "none"  # People are invited, which proves the address.
 ACCOUNT_LOGOUT_ON_GET = False
 MFA_ADAPTER = "apperate.accounts.sign_in.factor_adapter.FactorAdapter"
 USERSESSIONS_ADAPTER = "apperate.accounts.sign_in.adapter.SessionAdapter"
@@ -170,7 +170,7 @@ PASSWORD_RESET_TIMEOUT = 3600
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 if SERVES_HTTPS and EMAIL_CONFIG["EMAIL_BACKEND"].endswith("console.EmailBackend"):
-    # Whoever reads the log could use the links.
+    # Anyone who reads the log could use the links.
     EMAIL_BACKEND = "apperate.accounts.sign_in.unsent.EmailBackend"
 DEFAULT_FROM_EMAIL = env.str("APPERATE_FROM_EMAIL", default="Apperate <apperate@localhost>")
 INVITATION_DAYS = 7
@@ -210,5 +210,5 @@ elif PUBLIC_URL.startswith("http://") is False:
 
 LOGGING = logging_configuration(mask_in_text)
 PROCRASTINATE_ON_APP_READY = None
-# A killed worker is noticed by its silence, so it says often that it lives.
+# A killed worker is detected by its missing heartbeat, so heartbeats are frequent.
 PROCRASTINATE_WORKER_DEFAULTS = {"update_heartbeat_interval": 2.0, "stalled_worker_timeout": 15.0}

@@ -1,4 +1,4 @@
-"""Every page's address. The API's routes are in datasets/api/urls.py; asgi.py chooses by path."""
+"""The URL of every page. The API's routes are in datasets/api/urls.py; asgi.py chooses by path."""
 
 from allauth.account import views as account_views
 from allauth.mfa.recovery_codes import views as recovery_views
@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from apperate import views
 
-# Pages of allauth that change a person's account: each one transaction with its audit row.
+# allauth's pages that change an account: each in one transaction with its audit row.
 WHOLE = (
     ("email/", account_views.email, "account_email"),
     ("confirm-email/<str:key>/", account_views.confirm_email, "account_confirm_email"),

@@ -37,7 +37,7 @@ def home(request: HttpRequest) -> HttpResponseBase:
 @public
 @require_POST
 def theme(request: HttpRequest) -> HttpResponse:
-    """Keep the chosen theme in a cookie of this browser, and go back to the page."""
+    """Store the chosen theme in a cookie of this browser, and return to the page."""
     response = HttpResponseRedirect(own_address(request, request.POST.get("next", "")))
     if (chosen := request.POST.get("theme", "")) in THEMES:
         response.set_cookie(
@@ -66,7 +66,7 @@ def docs(request: HttpRequest) -> HttpResponse:
 @public
 @require_safe
 def docs_guide(request: HttpRequest, slug: str) -> HttpResponse:
-    """One guide, for anybody."""
+    """One guide, open to everybody."""
     guide = BY_SLUG.get(slug)
     if guide is None:
         raise Http404
@@ -85,7 +85,7 @@ def docs_guide(request: HttpRequest, slug: str) -> HttpResponse:
 @public
 @require_safe
 def docs_errors(request: HttpRequest) -> HttpResponse:
-    """Every refusal of the API, where its `docs` member leads."""
+    """Every refusal of the API; a refusal's `docs` member links here."""
     refusals = [(code, status, title) for code, (status, title) in REFUSALS.items()]
     return render(request, "docs/errors.html", {"refusals": refusals})
 
@@ -93,7 +93,7 @@ def docs_errors(request: HttpRequest) -> HttpResponse:
 @public
 @require_GET
 def livez(request: HttpRequest) -> HttpResponse:
-    """The process answers; nothing else is asked."""
+    """The process answers; nothing else is checked."""
     return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
 
 
@@ -115,7 +115,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
 
 
-# --- errors: these two draw no frame, because the database may be what failed -----------------------
+# --- errors: these two use no page frame, because the database may be what failed -------------------
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
