@@ -5,8 +5,8 @@ Each is bound to its row; a second factor only to its purpose, because allauth d
     seal_value(), unseal_value()                  the value of a secret token
     seal_signing_secret(), unseal_signing_secret()
     seal_webhook_secret(), unseal_webhook_secret()
-        seal_factor(), unseal_factor()                the seed of a second factor's codes
-        keys()                                        the installation's key ring, read once per process
+    seal_factor(), unseal_factor()                the seed of a second factor's codes
+    keys()                                        the installation's key ring, read once per process
 
 A secret under a key that this process does not know makes it read the ring once more, so a running worker
 notices a change of keys. Source: product.md, Tokens (at rest).

@@ -1,6 +1,6 @@
 """The demo: a workspace with people, data, tokens and a month of usage, made completely or not at all.
 
-        make(reset=False) -> Demo        makes what is missing, even while a server runs
+    make(reset=False) -> Demo        makes what is missing, even while a server runs
     Demo.document() -> dict          what `manage.py demo --json` prints
 
 The passwords are random per installation and stored in a file of mode 0600 in the data directory.

@@ -1,7 +1,7 @@
 """How an answer's bytes travel: their ETag and their compression. Pure.
 
-            etag_of(body, *more, key=…) -> str              weak, from the content; with a key unguessable
-        is_unchanged(if_none_match, etag) -> bool       whether the client already has these bytes
+    etag_of(body, *more, key=…) -> str              weak, from the content; with a key unguessable
+    is_unchanged(if_none_match, etag) -> bool       whether the client already has these bytes
     encoding_for(accept_encoding) -> str            "zstd", "gzip" or "" (as it is)
     compressed(body, encoding) -> bytes
 

@@ -1,6 +1,6 @@
 """Query parameters: how one is described and parsed, and those that all lists share.
 
-        values(pairs, known) -> dict | Refusal      the parsed value of each one present, by name
+    values(pairs, known) -> dict | Refusal      the parsed value of each one present, by name
 
 `undefined`, `null` and empty values are absent, unknown names are ignored, enum values may have any case.
 A bad value of a known name is a Refusal that names it, as is one name with two different values. Pure.
