@@ -1,4 +1,4 @@
-"""The way of every API request: who asks, what they may, what it costs, how it is answered and counted.
+"""The path of every API request: who calls, what they may do, what it costs, the answer and its counting.
 
-It runs on the event loop, and imports rules and models, never pages, forms or services.
+It runs on the event loop, and imports rules and models, but no pages, forms or services.
 """

@@ -1,6 +1,6 @@
-"""check_access(): THE ordered list of checks on a request → Allowed | Refusal; the first "no" is the answer.
+"""check_access(): THE ordered list of checks on a request → Allowed | Refusal; the first refusal wins.
 
-While a change is pending, each check is asked of both versions of the settings and all must say yes.
+While a change is pending, each check applies to both versions of the settings, and both must pass.
 Nothing here knows HTTP. A check that raises never passes: the caller's error path refuses.
 Source: product.md, The checks on a request, and Activation.
 """
@@ -29,20 +29,20 @@ from tokens.rules.signing import Fault, Presented
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The request facts the checks need. target=None: no dataset is concerned."""
+    """The request facts the checks need. target=None: it is about no dataset."""
 
     action: Action
     target: Target | None
     referer: str | None = None
     origin: str | None = None
-    from_browser: bool = False  # it carries Origin or Sec-Fetch-Site
+    from_browser: bool = False  # it has an Origin or Sec-Fetch-Site header
     needs_secret: bool = False
     signature: Presented | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Every check said yes. `limit`: CORE credits a month; None when what is read is not limited."""
+    """Every check passed. `limit`: CORE credits a month; None when what is read has no limit."""
 
     limit: int | None = None
 
@@ -52,7 +52,7 @@ Check = Callable[[Snapshot, Versions, Facts, datetime], Refusal | None]
 
 
 def check_active(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
-    """Not deleted, not disabled, not expired, and something is in force."""
+    """Not deleted, not disabled, not expired, and some version is in force."""
     if token.deleted_at or (token.value_retires_at and token.value_retires_at <= now):
         return Refusal(
             "token-invalid",
@@ -82,7 +82,7 @@ def check_active(token: Snapshot, versions: Versions, facts: Facts, now: datetim
 
 
 def check_signature(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
-    """If a version asks for it, the request is signed with a secret of the token or of its workspace."""
+    """If a version requires it, the request is signed with a secret of the token or its workspace."""
     if not any(version.signed_requests for version in versions):
         return None
     if facts.signature is None:
@@ -95,7 +95,7 @@ def check_signature(token: Snapshot, versions: Versions, facts: Facts, now: date
 
 
 def check_domain(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
-    """The page that calls is on every version's list; a secret token is in no page at all."""
+    """The calling page is on every version's list; a secret token must not be used in a page at all."""
     if token.is_secret:
         if facts.from_browser and not token.workspace.allows_secret_in_browser:
             return Refusal(
@@ -143,7 +143,7 @@ def check_permission(token: Snapshot, versions: Versions, facts: Facts, now: dat
 
 
 def no_dataset(token: Snapshot, action: Action, target: Target) -> Refusal:
-    """The one refusal of a dataset that is not granted and of one that does not exist."""
+    """The one refusal for a dataset that is not granted and for one that does not exist."""
     named = f"{target.workspace}/{target.name}"
     if token.is_secret and target.workspace == token.workspace.name:
         return Refusal(
@@ -162,7 +162,7 @@ def no_dataset(token: Snapshot, action: Action, target: Target) -> Refusal:
     )
 
 
-# The checks by name, in the order in which they are asked; the gate's rate and balance come after them.
+# The checks by name, in order; the gate's rate and balance checks come after them.
 CHECKS: Mapping[str, Check] = {
     "active": check_active,
     "signature": check_signature,
@@ -172,7 +172,7 @@ CHECKS: Mapping[str, Check] = {
 
 
 def first_no(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -> Refusal | None:
-    """The first refusal of the checks that need nothing but the snapshot."""
+    """The first refusal among the checks that need only the snapshot."""
     for check in CHECKS.values():
         if refusal := check(token, versions, facts, now):
             return refusal
@@ -182,7 +182,7 @@ def first_no(token: Snapshot, versions: Versions, facts: Facts, now: datetime) -
 def check_settings(token: Snapshot, facts: Facts, *, now: datetime) -> Refusal | None:
     """first_no() under the versions that count at `now`.
 
-    When the pending version alone would pass, the refusal is "not active yet" and says when to return.
+    When the pending version alone would pass, the refusal is "not active yet" and says when to retry.
     """
     versions = token.versions(now=now)
     refusal = first_no(token, versions, facts, now)
@@ -194,7 +194,7 @@ def check_settings(token: Snapshot, facts: Facts, *, now: datetime) -> Refusal |
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one check says: a refusal, or yes. Not asked: nothing is in force that it could be asked of."""
+    """The result of one check: a refusal or a pass. Not asked: no version is in force to check against."""
 
     check: str
     refusal: Refusal | None = None
@@ -206,7 +206,7 @@ class Outcome:
 
 
 def outcomes(token: Snapshot, facts: Facts, *, now: datetime) -> tuple[Outcome, ...]:
-    """What every check of check_settings() says, also after a "no". The first refusal is its answer."""
+    """The result of every check of check_settings(), even after a refusal. The first refusal wins."""
     versions = token.versions(now=now)
     answer = check_settings(token, facts, now=now)
     found = {name: check(token, versions, facts, now) for name, check in CHECKS.items()}
@@ -220,9 +220,9 @@ def outcomes(token: Snapshot, facts: Facts, *, now: datetime) -> tuple[Outcome, 
 async def check_access(
     token: Snapshot, facts: Facts, rate: Callable[[], Awaitable[Refusal | None]], *, now: datetime
 ) -> Allowed | Refusal:
-    """Whether this token may do this now. `rate` is the caller's check of it, who counts a request once.
+    """Whether this token may do this now. `rate` is the caller's rate check: a request counts once.
 
-    Without what `rate` asks at most one query, and only for a limited token on CORE. Spending is not here:
+    Besides `rate`, at most one query, and only for a limited token on CORE. Spending happens elsewhere:
     credits.charge() takes what the answer costs, after the query.
     """
     return check_settings(token, facts, now=now) or await rate() or await check_balance(token, facts, now=now)
@@ -234,7 +234,7 @@ async def check_rate(token: Snapshot, *, now: datetime) -> Verdict:
 
 
 def rate_at(token: Snapshot, *, now: datetime) -> Rate:
-    """The rate that holds at `now`."""
+    """The rate in effect at `now`."""
     return rate_of(token.versions(now=now), token.workspace.requests_per_second)
 
 
@@ -248,13 +248,13 @@ async def check_balance(token: Snapshot, facts: Facts, *, now: datetime) -> Allo
 
 
 def limit_of(token: Snapshot, facts: Facts, *, now: datetime) -> int | None:
-    """The CORE credits a month that limit a request; None when it reads nothing that is limited."""
+    """The monthly CORE credits that limit a request; None when nothing it reads is limited."""
     reads_core = facts.action is Action.READ and facts.target is not None and facts.target.workspace == CORE
     return lowest_limit(token.versions(now=now)) if reads_core else None
 
 
 def not_active_yet(token: Snapshot, now: datetime) -> Refusal:
-    """The refusal of a change that waits: says when it takes effect."""
+    """The refusal because of a pending change: says when it takes effect."""
     at = token.waits_until(now=now)
     return Refusal(
         "not-active-yet",
@@ -275,6 +275,6 @@ def _caller(facts: Facts) -> str:
 
 
 def _shown(value: str) -> str:
-    """A header value cut to what a person reads; the rest of a URL may hold what is not ours to repeat."""
+    """A header value cut to a readable length; the rest of a URL may hold something private."""
     plain = "".join(c if " " < c <= "~" else "?" for c in value.split("?")[0])
     return plain if len(plain) <= 120 else plain[:119] + "…"

@@ -1,4 +1,4 @@
-"""An answer on its way out: JSON, the link to its next page, its ETag, compression, CORS, what it costs.
+"""Outgoing answers: JSON, the link to the next page, ETag, compression, CORS, cost headers.
 
 Source: http-api.md, Answers.
 """
@@ -32,14 +32,14 @@ def said(document: dict[str, Any], **facts: Any) -> Answer:
 
 
 def pairs(parameters: Any) -> list[tuple[str, str]]:
-    """The query string's names and values, repeated names included."""
+    """The query string's names and values, including repeated names."""
     return [(name, value) for name, values in parameters.lists() for value in values]
 
 
 def paging_headers(call: Call, cursor: str) -> dict[str, str]:
-    """Where the next page of an answer is. The link names no token: clients send theirs again."""
+    """The headers that lead to the next page. The link contains no token: clients send theirs again."""
     asked = [(name, value) for name, value in pairs(call.request.GET) if name not in ("token", "cursor")]
-    # The path is repeated as it was sent; what could end the link is escaped.
+    # The path is repeated as sent, but characters that could end the link are escaped.
     path = quote(raw_path_of(call.request.scope), safe="/%:@!$&'()*+,;=~-._")
     link = f'<{path}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
     headers = {"Apperate-Next-Cursor": cursor}
@@ -47,8 +47,8 @@ def paging_headers(call: Call, cursor: str) -> dict[str, str]:
 
 
 async def etag_of(call: Call, answer: Answer, *, is_priced: bool) -> str:
-    """The ETag of an answer. That of priced data is this token's alone, for this question alone: whoever has
-    it has paid for the answer that it names.
+    """The ETag of an answer. For priced data it is specific to this token and query, so that only those who
+    paid for the answer know it.
     """
     if not is_priced or answer.is_free:
         return await aside(answer, answer.etag)
@@ -58,7 +58,7 @@ async def etag_of(call: Call, answer: Answer, *, is_priced: bool) -> str:
 
 
 async def compressed(call: Call, answer: Answer) -> HttpResponseBase:
-    """The answer with its headers, and compressed when it is long enough and the client takes that."""
+    """The answer with its headers, compressed when it is long enough and the client accepts that."""
     if answer.file is not None:
         headers = answer.headers | {"Content-Length": str(answer.file_bytes)}
         parts = file_parts(answer.file)
@@ -80,14 +80,14 @@ async def file_parts(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 async def aside(answer: Answer, work: Callable[[], Any]) -> Any:
-    """The result of `work` on an answer's body, made off the event loop when the body is long."""
+    """The result of `work` on an answer's body, run off the event loop when the body is long."""
     return await shares.in_body_thread(work) if len(answer.body) > SHORT_BYTES else work()
 
 
 def share_with_origin(call: Call, response: HttpResponseBase) -> None:
-    """CORS of a 2xx answer: any origin, or for a token with domain rules the one that matched them.
+    """CORS of a 2xx answer: any origin, or for a token with domain rules the one that matched.
 
-    A Referer alone has an origin too. Rules that only report let every page pass, and every page read.
+    A Referer alone has an origin too. Report-only rules let every page call, so every page may read.
     """
     versions = call.token.versions(now=call.now)
     if not any(version.allowed_domains and not version.domains_report_only for version in versions):
@@ -100,14 +100,14 @@ def share_with_origin(call: Call, response: HttpResponseBase) -> None:
 
 
 def say_rate(request: ApiRequest, response: HttpResponseBase) -> None:
-    """How many more requests the token may send, on answers to requests that were counted."""
+    """How many more requests the token may send, on answers to counted requests."""
     if (rate := request.rate) is not None:
         for name, text in rate.headers.items():
             response.headers[name] = text
 
 
 def say_cost(response: HttpResponseBase, cost: int, workspace: str) -> None:
-    """What the answer costs, in the headers that older clients read; PREMIUM has its own."""
+    """What the answer costs, in the headers older clients read; PREMIUM has its own."""
     premium = cost if workspace == PREMIUM else 0
     for name, figure in (("credits", cost - premium), ("premium-credits", premium)):
         response.headers[f"iexcloud-{name}-used"] = str(figure)

@@ -1,7 +1,7 @@
 """TokenAuthentication: finds the token of an API request, and adds what every API answer carries.
 
-It sets request.token to the Snapshot, or request.token_refusal to the reason why there is none.
-No session is looked at: a cookie never authorises the API. Source: http-api.md, Token and CORS.
+It sets request.token to the Snapshot, or request.token_refusal to the reason there is none.
+Sessions are ignored: a cookie never authorises the API. Source: http-api.md, Token and CORS.
 """
 
 import json
@@ -67,7 +67,7 @@ class TokenAuthentication:
 
 
 def credential(request: ApiRequest) -> str | Refusal:
-    """The one token value of a request, or why there is none: `?token=`, Bearer or X-API-Key."""
+    """A request's one token value, or why there is none: `?token=`, Bearer or X-API-Key."""
     if refusal := https_refusal(request):
         return refusal
     found: list[tuple[str, str]] = [
@@ -79,7 +79,7 @@ def credential(request: ApiRequest) -> str | Refusal:
     if scheme.lower() == "bearer" and rest.strip():
         found.append(("Authorization: Bearer", rest.strip()))
     elif scheme and scheme.upper() != SIGNATURE_SCHEME:
-        # What came is not repeated: a token without the word Bearer stands here.
+        # The value is not echoed: it may be a token sent without the word Bearer.
         return Refusal(
             "token-invalid",
             "The Authorization header is not understood: it begins with neither Bearer nor a signature.",
@@ -127,7 +127,7 @@ async def in_body(request: ApiRequest) -> str | Refusal | None:
 
 
 def failed(request: ApiRequest, value: str) -> Refusal:
-    """The refusal of a value that is no token's, counted for the address that sent it."""
+    """The refusal of a value that belongs to no token, counted against its client address."""
     wait_seconds = failed_values.count(client_address(request), at=time.monotonic())
     return unknown_token(value) if wait_seconds is None else too_many_failures(wait_seconds)
 
@@ -143,7 +143,7 @@ def unknown_token(value: str) -> Refusal:
 
 
 def https_refusal(request: ApiRequest) -> Refusal | None:
-    """A token must not cross a network in clear when the installation serves https."""
+    """A token must not cross a network in clear text when the installation serves https."""
     if not settings.SERVES_HTTPS or request.scheme == "https" or stays_on_this_machine(request):
         return None
     return Refusal(
@@ -156,7 +156,7 @@ def https_refusal(request: ApiRequest) -> Refusal | None:
 
 
 def stays_on_this_machine(request: ApiRequest) -> bool:
-    """Whether a program here asked directly: a proxy here speaks for callers elsewhere."""
+    """Whether a program on this machine called directly: a local proxy speaks for remote callers."""
     if any(name.startswith("X-Forwarded-") or name == "Forwarded" for name in request.headers):
         return False
     host = request.headers.get("Host", "").rsplit(":", 1)[0].strip("[]")
@@ -164,7 +164,7 @@ def stays_on_this_machine(request: ApiRequest) -> bool:
 
 
 def preflight(request: ApiRequest) -> HttpResponse:
-    """The same answer for anyone: no token is looked at, and nothing is told about one."""
+    """The same answer for everybody: no token is looked up, and nothing is revealed about one."""
     return HttpResponse(
         "{}",
         content_type=JSON,

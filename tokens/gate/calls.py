@@ -1,11 +1,11 @@
-"""What passes through the gate: a request, the call it becomes when it is admitted, its bill, its answer.
+"""What passes through the gate: a request, the call it becomes once admitted, its bill, its answer.
 
     ApiRequest        the request, and what the gate has found out about it
     Call              a request that passed every check
-    Part, Bill        what of an answer costs, and what is paid before it
-    Answer            what a view wants to say; Outdated: it saw that it was admitted by stale metadata
+    Part, Bill        the parts of an answer that cost credits, and what is paid in advance
+    Answer            a view's answer; Outdated: it noticed that stale metadata admitted the call
 
-A dataset is known here by what the gate needs to know of it alone.
+A dataset is known here only by what the gate needs.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ from tokens.rules.permissions import Action, Snapshot, Target
 
 
 class Dataset(Protocol):
-    """What the gate needs to know of a dataset."""
+    """What the gate needs to know about a dataset."""
 
     @property
     def id(self) -> int: ...
@@ -38,8 +38,8 @@ class Dataset(Protocol):
 
 
 class Question(Protocol):
-    """What the gate needs to know of a query: whether its answer tells something of values, and how long
-    that answer is at most.
+    """What the gate needs to know about a query: whether its answer reveals something about values, and how
+    long that answer is at most.
     """
 
     @property
@@ -50,10 +50,10 @@ class Question(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The records of an answer that are of one dataset, which says what one costs.
+    """The records of an answer from one dataset, which sets the price of a record.
 
-    `asks_values`: whether there are any is an answer too, and costs as much as one record. `found`: how many
-    there are, of which long ones may leave no room for others.
+    `asks_values`: whether any match is information too, and costs as much as one record. `found`: how many
+    match; long ones may not all fit in the answer.
     """
 
     dataset: Dataset
@@ -68,14 +68,14 @@ class Part:
 
     @property
     def cost_of_found(self) -> int:
-        """What decides whether the answer fits in what is left: not how long the values are."""
+        """Decides whether the answer fits in what is left, regardless of how long the values are."""
         return max(self.cost, self.found * self.dataset.credits_per_record)
 
 
 @dataclass(slots=True)
 class Bill:
-    """What a request has paid before its answer. `parts`: what it owes when no answer comes of it, and
-    `is_read` says that the records were read.
+    """What a request paid before its answer. `parts`: what it owes even without an answer; `is_read`: the
+    records were read.
     """
 
     ahead: int = 0
@@ -88,11 +88,11 @@ class ApiRequest(DataRequest):
 
     def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         super().__init__(scope, receive)
-        # Authentication: the token, or the reason why there is none.
+        # Authentication: the token, or the reason there is none.
         self.token: Snapshot | None = None
         self.token_refusal: Refusal | None = None
         self.token_value = ""
-        # The checks: what of it is signed, its rate once it was counted, and the dataset that is told of it.
+        # The checks: its signature, its rate once counted, and the dataset that usage reports name.
         self.signature: signing.Presented | None = None
         self.rate: Verdict | None = None
         self.asked = 0
@@ -101,7 +101,7 @@ class ApiRequest(DataRequest):
 
     @property
     def checked_token(self) -> Snapshot:
-        """The token; first_checks() lets no request without one pass."""
+        """The token; first_checks() refuses requests without one."""
         if self.token is None:
             raise LookupError("the request has no token, and was to be refused for it")
         return self.token
@@ -109,10 +109,10 @@ class ApiRequest(DataRequest):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a view wants to say: 200, or 304 to whoever has it. `records` is what is charged and counted.
+    """A view's answer: 200, or 304 to a client that has it. `records` is what is charged and counted.
 
-    `parts` says of which dataset they are when it is not the call's alone. `file` has the body instead, from
-    where it stands, with that many bytes left; it is closed here. `settled` runs when the answer is paid for.
+    `parts` splits them by dataset when they are not all the call's. `file` holds the body instead, from its
+    current position, with that many bytes left; it is closed here. `settled` runs once the answer is paid.
     """
 
     body: bytes
@@ -126,14 +126,14 @@ class Answer:
     settled: Callable[[], Awaitable[None]] | None = None
 
     def etag(self, *more: str, key: bytes = b"") -> str:
-        """Names the bytes of the answer, and the next page it leads to."""
+        """An ETag for the answer's bytes and the next page it leads to."""
         cursor = self.headers.get("Apperate-Next-Cursor", "")
         return delivery.etag_of(self.body, self.content_type, cursor, *more, key=key)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that passed every check: who asks, what for, and when (the database's time)."""
+    """A request that passed every check: who calls, for what, and when (the database's time)."""
 
     request: ApiRequest
     token: Snapshot
@@ -145,7 +145,7 @@ class Call:
 
 
 class Outdated:
-    """What a view returns when the call was admitted by stale metadata."""
+    """A view's result when stale metadata admitted the call."""
 
 
 OUTDATED = Outdated()

@@ -1,7 +1,7 @@
-"""charge(): takes CORE credits from a token's monthly window, exactly, over all workers.
+"""charge(): takes CORE credits from a token's monthly window, exactly, across all workers.
 
-What a request costs comes from the lease this worker holds (leases.py), all of it or nothing. Without a
-limit spending is only metered (usage.py adds it to the window). Source: product.md, Credits.
+A request is paid from the lease this worker holds (leases.py), in full or not at all. Without a limit,
+spending is only metered (meter.py adds it to the window). Source: product.md, Credits.
 """
 
 import time
@@ -22,14 +22,14 @@ USED = "SELECT used FROM tokens_creditwindow WHERE token_id = %(token)s AND mont
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """Taken. `used` is what the token has spent this month, this request included."""
+    """The charge succeeded. `used` is what the token has spent this month, this request included."""
 
     used: int
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a window held when this process last saw it, without what it holds of it itself."""
+    """A window's total when this process last saw it, without this process's own lease."""
 
     used: int
     at: float
@@ -40,7 +40,7 @@ class Seen:
 
 
 class Spent:
-    """What this process last saw of each window."""
+    """The last seen state of each window in this process."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, date], Seen] = {}
@@ -61,7 +61,7 @@ spent = Spent()
 
 
 async def used_this_month(token_id: int, *, limit: int, now: datetime) -> int:
-    """What the token has spent on CORE this UTC month; at most a second old. At most one query."""
+    """The token's CORE spending this UTC month; at most a second old. At most one query."""
     month = month_of(now).date()
     if (seen := spent.get(token_id, month)) is not None and seen.is_fresh:
         return seen.used
@@ -76,10 +76,10 @@ async def _seen_now(token_id: int, month: date, limit: int) -> int:
 
 
 async def check_balance(token_id: int, *, limit: int, now: datetime) -> Refusal | None:
-    """The refusal of a token that has nothing left, before its query.
+    """The refusal of a token that has nothing left, before its query runs.
 
-    At most one query, and none as long as the token was last seen with something left: what an answer costs
-    is decided by charge() alone.
+    At most one query, and none while the token was last seen with something left: charge() alone decides
+    what an answer may cost.
     """
     month = month_of(now).date()
     if leases.held(token_id, month, limit=limit):
@@ -101,7 +101,7 @@ async def charge(
 ) -> Charged | Refusal:
     """Take `cost` credits if all of them fit under `limit`, else refuse and take none.
 
-    is_most=True: the request may turn out to cost less, and the refusal says so.
+    is_most=True: the request may turn out cheaper, and the refusal says so.
     """
     month = month_of(now).date()
     taken = await leases.take(token_id, month, cost, limit=limit)
@@ -113,7 +113,7 @@ async def charge(
 
 
 def give_back(token_id: int, cost: int, *, now: datetime) -> None:
-    """Undo a charge, or a part of one, that was not the cost or whose answer could not be sent."""
+    """Undo a charge, or the excess part of one, or one whose answer could not be sent."""
     month = month_of(now).date()
     leases.give_back(token_id, month, cost)
     if (seen := spent.get(token_id, month)) is not None:
@@ -121,7 +121,7 @@ def give_back(token_id: int, cost: int, *, now: datetime) -> None:
 
 
 def exhausted(*, limit: int, used: int, cost: int | None, now: datetime, is_most: bool = False) -> Refusal:
-    """The 402: what the limit is, what is left of it, and when it starts anew."""
+    """The 402: the limit, what is left of it, and when it resets."""
     left = max(0, limit - used)
     resets_at = next_month(now)
     wanted = "" if cost is None else f" This answer costs {cost:,}."

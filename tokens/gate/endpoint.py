@@ -1,9 +1,9 @@
-"""answered(): what stands before and after every request of the API.
+"""answered(): what happens before and after every request of the API.
 
-Before: method, token, names, the checks of tokens.gate.access. After: settle, meter, headers. A view in
-between returns an Answer or a Refusal and knows nothing of either. This is the one place that turns a Refusal
-of the data plane into HTTP. Who may ask for what is decided by whoever knows the path: data_endpoint() for
-datasets, token_endpoint() for tokens. Source: product.md, The checks on a request.
+Before: method, token, names, the checks of tokens.gate.access. After: settle, meter, headers. The view in
+between returns an Answer or a Refusal and knows nothing of these steps. Only this module turns a Refusal of
+the data plane into HTTP. What a caller may ask for depends on the path: data_endpoint() decides for datasets,
+token_endpoint() for tokens. Source: product.md, The checks on a request.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ from tokens.gate.meter import meter
 from tokens.gate.refusal_log import refusals
 from tokens.rules.permissions import CORE, Action, Target
 
-# Of so many records an answer is short, and of more it may be long. Once as little of it is left to be sent
-# as this, it does not matter how long that takes.
+# An answer of up to this many records is short, a longer one may not be. Once no more than this many bytes
+# are left to send, it no longer matters how long sending takes.
 FEW_RECORDS = 10
 UNSENT_BYTES_MAX = 1_000_000
 ADMISSIONS_MAX = 3
@@ -41,7 +41,7 @@ ADMISSIONS_MAX = 3
 async def answered(
     request: ApiRequest, action: Action, admitted: Admit, view: View, **rest: str
 ) -> HttpResponseBase:
-    """Admit, let the view answer, charge and count; keep the place of a long answer until it is sent."""
+    """Admit, let the view answer, charge and count; hold a long answer's place until it is sent."""
     request.place = None
     try:
         response = await _answered(request, action, admitted, view, **rest)
@@ -71,7 +71,7 @@ def leave_place(request: ApiRequest) -> None:
 async def _answered(
     request: ApiRequest, action: Action, admitted: Admit, view: View, **rest: str
 ) -> HttpResponseBase:
-    """An outdated admission is made again, checks and all."""
+    """An outdated admission is repeated, checks included."""
     call: Call | None = None
     answer: Answer | Refusal | Outdated = unavailable()
     request.bill = Bill()
@@ -116,7 +116,7 @@ async def _answered(
 
 
 async def prepared(request: ApiRequest) -> Refusal | None:
-    """Make ready what a check needs that must be waited for: the body of a signed request."""
+    """Wait for what a check needs in advance: the body of a signed request."""
     if request.token is None:
         request.signature = None
         return None
@@ -137,7 +137,7 @@ def claim_of(call: Call) -> Claim | None:
 
 
 def first_checks(request: ApiRequest, action: Action, *, needs_secret: bool = False) -> Refusal | None:
-    """The checks that need no name: the token, whether it is active, signature and domain."""
+    """The checks that need no dataset: the token, whether it is active, signature and domain."""
     if request.token is None:
         return request.token_refusal or unavailable()
     facts = facts_of(request, action, None, needs_secret=needs_secret)
@@ -145,7 +145,7 @@ def first_checks(request: ApiRequest, action: Action, *, needs_secret: bool = Fa
 
 
 async def check_rate(request: ApiRequest) -> Refusal | None:
-    """The refusal of a request above its token's rate. Counted once, however many datasets it is about."""
+    """The refusal of a request above its token's rate. Counted once, however many datasets it names."""
     token = request.checked_token
     if request.rate is None:
         request.rate = await access.check_rate(token, now=changes.now())
@@ -169,7 +169,7 @@ def facts_of(
 
 
 async def pay(call: Call, answer: Answer) -> HttpResponseBase:
-    """Charge what the answer costs, make it, and count it; 402 sends nothing and charges nothing."""
+    """Charge for the answer, build it, and count it; a 402 sends nothing and charges nothing."""
     limit = call.allowed.limit
     parts = answer.parts or ((Part(call.dataset, answer.records),) if call.dataset else ())
     is_priced = any(part.dataset.is_priced for part in parts)
@@ -181,10 +181,10 @@ async def pay(call: Call, answer: Answer) -> HttpResponseBase:
     )
     costs = [0 if answer.is_free or is_unchanged else part.cost for part in parts]
     cost = sum(costs)
-    workspace = parts[0].dataset.workspace if parts else ""  # All parts are of one.
+    workspace = parts[0].dataset.workspace if parts else ""  # All parts share one.
     used: int | Refusal = 0
     if limit is not None:
-        # Whether the answer fits is decided as if it were new and short: a "no" must not tell that it is not.
+        # Whether it fits is decided as if it were new and short: a refusal must not reveal that it is not.
         used = await payment.settle(call, 0 if answer.is_free else sum(part.cost_of_found for part in parts))
         if not isinstance(used, Refusal) and call.request.bill.ahead != cost:
             used = await payment.settle(call, cost)
@@ -225,7 +225,7 @@ def count(
     is_unchanged: bool = False,
     outcome: str = "ok",
 ) -> None:
-    """Count an answer for each dataset it is of, or once for a call that concerns none."""
+    """Count an answer for each of its datasets, or once for a call about none."""
     token_id = call.token.token_id
     for part, cost in zip(parts, costs, strict=True):
         meter.meter(
@@ -249,10 +249,10 @@ def count(
 
 
 def refuse(request: ApiRequest, call: Call | None, refusal: Refusal, action: Action) -> HttpResponse:
-    """Count a refusal under its code when the token is known, and say it."""
+    """Count a refusal under its code when the token is known, and send it."""
     token = request.token
     now: datetime | None = None
-    # A question that was begun is owed for: why it has no answer depends on the data, but for our own faults.
+    # A query that ran is owed for: why it has no answer depends on the data, except for our own errors.
     owed = payment.give_up(call, is_owed=refusal.status < 500) if call is not None else ()
     if token is not None:
         with suppress(Stale):

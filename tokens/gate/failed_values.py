@@ -1,10 +1,10 @@
 """FailedValues: how many invalid token values one address may send before the answer is 429.
 
-    failed_values.count(address, at=…)   → None, or the seconds until one more is answered
+    failed_values.count(address, at=…)   → None, or the seconds until the next one gets an answer
 
-A bucket per address, which only failures take from: a value that is a token's passes whatever else its
-address sends, so nobody is locked out by a neighbour. Each worker has its part of what an address may send.
-In memory alone, the least recently seen dropped first. Source: security.md, S29 and S31.
+One bucket per address, which only failures draw from: valid values pass whatever else their address
+sends, so a neighbour can lock nobody out. Each worker has its share of the limit per address. In memory
+only, the least recently seen dropped first. Source: security.md, S29 and S31.
 """
 
 import ipaddress
@@ -16,17 +16,17 @@ from django.conf import settings
 from apperate.kernel.refusals import Refusal
 
 ADDRESSES_MAX = 10_000
-NETWORK_BITS = 64  # what one holder of IPv6 addresses has at least
+NETWORK_BITS = 64  # the smallest range an IPv6 customer gets
 
 
 class FailedValues:
-    """The buckets of this process, used from its event loop alone."""
+    """The buckets of this process, used only from its event loop."""
 
     def __init__(self) -> None:
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and since when
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # level, and as of when
 
     def count(self, address: str, *, at: float) -> int | None:
-        """Count one failure at a monotonic time. None within the bound; beyond it nothing is taken."""
+        """Count one failure at a monotonic time. None within the limit; beyond it nothing is taken."""
         burst = max(1.0, settings.FAILED_TOKENS_PER_MINUTE / settings.WORKERS)
         per_second = settings.FAILED_TOKENS_PER_MINUTE / settings.WORKERS / 60
         place = network_of(address)
@@ -40,12 +40,12 @@ class FailedValues:
         return None if passes else max(1, ceil((1 - left) / per_second))
 
     def clear(self) -> None:
-        """Forget all, as at the start of the process."""
+        """Forget everything, as at the start of the process."""
         self._buckets.clear()
 
 
 def network_of(address: str) -> str:
-    """Whose failures count together: an IPv4 address, the /64 of an IPv6 address; else the text itself.
+    """Whose failures count together: an IPv4 address, an IPv6 address's /64; else the text itself.
 
     Some proxies write the port too, and some write IPv4 as IPv6.
     """
@@ -66,7 +66,7 @@ def network_of(address: str) -> str:
 
 
 def too_many_failures(wait_seconds: int) -> Refusal:
-    """The answer to a value that is no token's from an address that sent too many of them."""
+    """The answer to an invalid value from an address that sent too many of them."""
     return Refusal(
         "rate-limited",
         "No token has this value, and too many such values came from this address.",

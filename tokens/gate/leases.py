@@ -1,11 +1,11 @@
-"""Leases: credits that a worker has already taken from a token's monthly window, to spend from memory.
+"""Leases: credits a worker has already taken from a token's monthly window, to spend from memory.
 
     await leases.take(token_id, month, cost, limit=…)   → Taken, or None when it does not fit
     leases.give_back(token_id, month, cost)             a charge whose answer was never sent
 
-A lease is committed before it is spent, so no crash and no order in which workers arrive can pass a limit.
-It holds at most 1/64 of what is left, about a second of the token's use, unless the request that asks costs
-more. What is left of it goes back after a second; a killed worker's lease stays charged.
+A lease is committed before it is spent, so neither crashes nor races between workers can exceed a limit. It
+holds at most 1/64 of what is left, about a second of the token's use, unless the request at hand costs more.
+Leftovers go back after a second; a killed worker's lease stays charged.
 Source: architecture.md, Credits.
 """
 
@@ -22,8 +22,8 @@ from typing import Any
 from apperate.database import pool
 from apperate.database.background import Background
 
-SHARE = 64  # a lease is at most this part of what is left
-AHEAD = 20  # and pays at least for so many requests like the one that asks, if that part allows it
+SHARE = 64  # a lease is at most this fraction of what is left
+AHEAD = 20  # and pays for at least this many requests like the current one, if that fraction allows
 LEASE_SECONDS = 1.0
 TICK_SECONDS = 0.25
 logger = logging.getLogger("apperate.credits")
@@ -41,8 +41,8 @@ ON CONFLICT (token_id, month) DO UPDATE
 RETURNING used, last_lease
 """  # noqa: S608  the pieces are constants of this module
 
-# No row back. The id makes a repetition harmless when the answer to the first was lost. Rows are locked in
-# one order, so that two workers never wait for each other. Index: tokens_creditwindow_once.
+# No row back. The id makes a retry harmless when the answer to the first was lost. Rows are locked in a
+# fixed order, so that workers cannot deadlock. Index: tokens_creditwindow_once.
 RETURN = """
 WITH batch AS (
     INSERT INTO tokens_usageflush (id, flushed_at) VALUES (%(batch)s, now())
@@ -62,25 +62,25 @@ Key = tuple[int, date]  # token and month
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The cost was taken. `used` is what the row said at the last draw, without what is still held here."""
+    """The charge succeeded. `used` is the row's total at the last draw, less what is still held here."""
 
     used: int
 
 
 @dataclass(slots=True)
 class Lease:
-    """What this worker holds of one token's month."""
+    """This worker's credits of one token's month."""
 
     held: int = 0
-    used: int = 0  # what the row said at the last draw
-    limit: int = 0  # under which that draw was made
+    used: int = 0  # the row's total at the last draw
+    limit: int = 0  # the limit of that draw
     drawn_at: float = 0.0
     spent: int = 0  # since then
-    callers: int = 0  # that wait for a draw
+    callers: int = 0  # waiting for a draw
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def wanted(self, cost: int, at: float) -> int:
-        """A second of the token's use, judged by the time since the last draw."""
+        """About a second of the token's use, estimated since the last draw."""
         return max(AHEAD * cost, ceil(self.spent / max(at - self.drawn_at, 0.05)))
 
     def spend(self, cost: int) -> Taken:
@@ -90,7 +90,7 @@ class Lease:
 
 
 class Leases:
-    """All leases of this process, used from its event loop alone."""
+    """All leases of this process, used only from its event loop."""
 
     def __init__(self) -> None:
         self._leases: dict[Key, Lease] = {}
@@ -101,7 +101,7 @@ class Leases:
         )  # fmt: skip
 
     def held(self, token_id: int, month: date, *, limit: int) -> int:
-        """What can be spent under this limit without asking the database."""
+        """What can be spent under this limit without a query."""
         lease = self._leases.get((token_id, month))
         return lease.held if lease and limit >= lease.limit else 0
 
@@ -113,7 +113,7 @@ class Leases:
         lease.callers += 1
         try:
             async with lease.turn:
-                if limit < lease.limit:  # What was drawn under a limit that has been lowered is not spent.
+                if limit < lease.limit:  # Credits drawn under a since lowered limit are not spent.
                     await self._return({(token_id, month): lease})
                     lease.limit = limit
                 if lease.held < cost and not await self._draw((token_id, month), lease, cost, limit):
@@ -123,15 +123,15 @@ class Leases:
             lease.callers -= 1
 
     async def _draw(self, key: Key, lease: Lease, cost: int, limit: int) -> bool:
-        """Take what `cost` is short of, and more to come. False when the row has not enough left."""
+        """Draw what `cost` is short of, and some in advance. False when the row has too little left."""
         at = time.monotonic()
-        part, lease.held = lease.held, 0  # Nobody spends it while this waits for the rest.
+        part, lease.held = lease.held, 0  # Nobody may spend it while this waits for the rest.
         parameters = {
             "token": key[0], "month": key[1], "need": cost - part, "limit": limit, "share": SHARE,
             "wanted": lease.wanted(cost, at) if self._work.is_started else 0,
         }  # fmt: skip
         try:
-            # A repetition after a lost answer may charge a lease that nobody holds; it can spend none twice.
+            # A retry after a lost answer may charge a lease that nobody holds; it can never spend one twice.
             rows = await pool.fetch_all(DRAW, parameters)
         finally:
             lease.held += part
@@ -143,12 +143,12 @@ class Leases:
         return True
 
     def give_back(self, token_id: int, month: date, cost: int) -> None:
-        """Hold again what an answer cost that could not be sent."""
-        # A lease that was not drawn is spent under no limit: it only goes back.
+        """Hold again the cost of an answer that could not be sent."""
+        # A lease that was not drawn can be spent under no limit: it only goes back.
         self._leases.setdefault((token_id, month), Lease(limit=2**63)).held += cost
 
     async def tidy(self, *, at: float) -> None:
-        """Return what is left of leases a second old; forget those that were not spent from."""
+        """Return what is left of leases a second old; forget those that went unused."""
         old = {
             key: lease
             for key, lease in self._leases.items()
@@ -160,7 +160,7 @@ class Leases:
         await self._return(old)
 
     async def _return(self, leases: dict[Key, Lease]) -> None:
-        """Give back all that these hold. From here on none of it can be spent."""
+        """Return everything these leases hold. None of it can be spent from here on."""
         unspent = {key: lease for key, lease in leases.items() if lease.held}
         if unspent:
             credits = [lease.held for lease in unspent.values()]
@@ -169,19 +169,19 @@ class Leases:
         for lease in unspent.values():
             lease.used -= lease.held
             lease.held = 0
-        while self._unsent:  # What the database does not confirm is sent again under the same id.
+        while self._unsent:  # What the database does not confirm is resent under the same id.
             batch, parameters = self._unsent[0]
             await pool.fetch_all(RETURN, {"batch": batch, **parameters}, of=pool.BACKGROUND)
             self._unsent = [unsent for unsent in self._unsent if unsent[0] != batch]
 
     async def ensure_started(self) -> None:
-        """Start giving back in this event loop."""
+        """Start returning leases in this event loop."""
         if not self._work.is_running():
             self.forget()
             self._work.start()
 
     async def stop(self) -> None:
-        """Return everything; what the database does not take within 3 s stays charged."""
+        """Return everything; what the database does not accept within 3 s stays charged."""
         await self._work.stop()
         with suppress(Exception):
             async with asyncio.timeout(3):

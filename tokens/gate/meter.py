@@ -1,7 +1,7 @@
 """meter(): counts what tokens do, in memory; a background task writes the counts once a second.
 
 A flush carries an id that is stored with it, so repeating one whose answer was lost adds nothing.
-After a crash at most a second's counts are missing; none is ever counted twice.
+A crash loses at most a second's counts; none is ever counted twice.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ FLUSH_ID_HOURS = 24  # A worker repeats a flush within seconds, or as soon as th
 logger = logging.getLogger("apperate.usage")
 
 # No row back. `uncharged` are CORE credits of tokens without a limit: they join the window, so that a
-# limit set later in the month knows them. Indexes: tokens_usage_once, tokens_creditwindow_once.
+# limit set later in the month counts them. Indexes: tokens_usage_once, tokens_creditwindow_once.
 FLUSH = """
 WITH batch AS (
     INSERT INTO tokens_usageflush (id, flushed_at) VALUES (%(batch)s, now())
@@ -48,7 +48,7 @@ ON CONFLICT (token_id, month) DO UPDATE SET used = w.used + excluded.used
 
 
 class Slot(NamedTuple):
-    """What is counted together."""
+    """Calls with the same slot are counted together."""
 
     token_id: int
     dataset_id: int
@@ -58,7 +58,7 @@ class Slot(NamedTuple):
 
 
 class Meter:
-    """Counts in memory until a flush. One per process, used from its event loop alone."""
+    """Counts in memory until a flush. One per process, used only from its event loop."""
 
     def __init__(self) -> None:
         self._calls: Counter[Slot] = Counter()
@@ -86,7 +86,7 @@ class Meter:
             self._uncharged[token_id, month_of(now)] += core_credits
 
     async def flush(self) -> None:
-        """Write what was counted. A flush whose outcome is unknown is repeated under the same id."""
+        """Write the counts. A flush whose outcome is unknown is repeated under the same id."""
         if self._unsent is None:
             if not self._calls:
                 return
@@ -96,7 +96,7 @@ class Meter:
         self._unsent = None
 
     def _take(self) -> dict[str, object]:
-        # In one order, so that two workers that write the same rows never wait for each other.
+        # In a fixed order, so that two workers writing the same rows cannot deadlock.
         slots, spenders = sorted(self._calls), sorted(self._uncharged)
         taken: dict[str, object] = {
             "tokens": [s.token_id for s in slots],
@@ -131,7 +131,7 @@ class Meter:
 
 
 def purge(*, now: datetime) -> int:
-    """Forget the ids of flushes and of returned leases that nobody repeats any more; how many."""
+    """Delete the ids of flushes and returned leases that nobody repeats any more; returns how many."""
     count, _ = UsageFlush.objects.filter(flushed_at__lt=now - timedelta(hours=FLUSH_ID_HOURS)).delete()
     return count
 

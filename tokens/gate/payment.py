@@ -1,9 +1,9 @@
 """What an answer costs, and when it is paid: ask(), settle(), give_up().
 
-An answer is paid for after its query, when its records are known. A question about values of priced data is
-paid for before: `where=close gt 100` tells something also when no record meets it, when it is cut, and when
-the answer does not fit in what is left. So asking it costs at least one record, and on a limited token it is
-begun only when the most that it may cost is left; what it did not cost goes back.
+An answer is paid for after its query, when its records are known. A query about values of priced data is
+paid for in advance: `where=close gt 100` reveals something even when no record matches, when the answer is
+cut, and when it does not fit in what is left. So it costs at least one record, and a limited token may run
+it only when its maximum cost is left; the difference goes back.
 Source: product.md, Credits: nothing free may differ between two states of priced data.
 """
 
@@ -25,7 +25,7 @@ def total(parts: Sequence[Part]) -> int:
 def at_most(parts: Sequence[tuple[Dataset, Question]], *, records_max: int) -> int:
     """The most credits that these queries together may cost, in an answer of at most records_max records."""
     left, most = records_max, 0
-    # The dearest first: of which datasets the records will be is not known.
+    # The dearest first: it is not known which datasets the records will come from.
     for dataset, query in sorted(parts, key=lambda part: part[0].credits_per_record, reverse=True):
         records = min(left, query.records_at_most)
         most += max(records, 1 if query.asks_values else 0) * dataset.credits_per_record
@@ -36,14 +36,14 @@ def at_most(parts: Sequence[tuple[Dataset, Question]], *, records_max: int) -> i
 async def ask(
     call: Call, questions: Sequence[tuple[Dataset, Question]], *, records_max: int
 ) -> Refusal | None:
-    """Pay what a question about values may cost before it is asked. Nothing for any other."""
+    """Pay the maximum cost of a query about values before it runs. Other queries pay nothing yet."""
     asked = [(dataset, query) for dataset, query in questions if dataset.is_priced]
     if not any(query.asks_values for _, query in asked):
         return None
     bill = call.request.bill
     if call.allowed.limit is not None:
         most = at_most(asked, records_max=records_max)
-        if bill.ahead < most:  # It may have been paid for an admission that turned out to be outdated.
+        if bill.ahead < most:  # An admission that turned out to be outdated may have paid already.
             verdict = await credits.charge(
                 call.token.token_id, most - bill.ahead, limit=call.allowed.limit, now=call.now, is_most=True
             )
@@ -54,19 +54,19 @@ async def ask(
 
 
 def begun(call: Call, dataset: Dataset, query: Question) -> None:
-    """From here on a question about values is owed for, whatever comes of it."""
+    """From here on a query about values is owed for, whatever comes of it."""
     if query.asks_values and dataset.is_priced:
         bill = call.request.bill
         bill.parts += (Part(dataset, 0, asks_values=True),)
 
 
 def have_read(call: Call, *parts: Part) -> None:
-    """From here on the answer is owed for: why it is not sent may depend on what it says."""
+    """From here on the answer is owed for: why it is not sent may depend on its content."""
     call.request.bill.parts, call.request.bill.is_read = parts, True
 
 
 async def settle(call: Call, cost: int) -> int | Refusal:
-    """Pay `cost` in all: what the token has spent on CORE this month then. Only for a limited token."""
+    """Pay `cost` in total; returns the token's CORE spending this month. Only for a limited token."""
     limit = call.allowed.limit
     if limit is None:
         raise LookupError("a token without a limit pays nothing: its use is counted")
@@ -83,14 +83,14 @@ async def settle(call: Call, cost: int) -> int | Refusal:
 
 
 def give_back(call: Call, cost: int) -> None:
-    """Undo a part of what was paid: it was not the cost, or the answer cannot be sent."""
+    """Undo part of the payment: it was not the cost, or the answer cannot be sent."""
     if cost > 0:
         call.request.bill.ahead -= cost
         credits.give_back(call.token.token_id, cost, now=call.now)
 
 
 def give_up(call: Call, *, is_owed: bool) -> tuple[Part, ...]:
-    """The end of a request that is refused: what it owes all the same, and what was paid beyond goes back."""
+    """End a refused request: returns what it still owes, and gives back what was paid beyond that."""
     bill = call.request.bill
     owed = bill.parts if is_owed else ()
     give_back(call, bill.ahead - total(owed))
@@ -103,10 +103,10 @@ def _key(purpose: bytes) -> bytes:
 
 
 def etag_key() -> bytes:
-    """Keys the ETags of priced data: they are known to whoever has got the answer, and cannot be computed."""
+    """The key of priced data's ETags: whoever got the answer knows its ETag, but nobody can compute one."""
     return _key(b"etag")
 
 
 def cursor_key(dataset: Dataset) -> bytes:
-    """Encrypts the cursors of priced data, which name a record that is not paid for yet; else empty."""
+    """The key for cursors of priced data, which name a record not yet paid for; else empty."""
     return _key(b"cursor") if dataset.is_priced else b""

@@ -1,12 +1,12 @@
-"""The last refusals of each token: what was refused, on which dataset, from which site, how often and when.
-Beside them, under the code ANSWERED, the sites that were answered.
+"""Each token's last refusals: what was refused, on which dataset, from which site, how often and when.
+Also, under the code ANSWERED, the sites that got answers.
 
 refusals.note(…)            in memory, in the request; a background task writes once a second
 last(token) -> list[TokenRefusal]
 purge(now=…) -> int
 
-Bounded: a worker keeps so many kinds a second, a token so many rows for each code, and a row lives 30 days
-after its last refusal. Of a page only its site is kept. Source: product.md, The checks on a request.
+Bounded: in kinds per second for a worker, and in rows per code for a token; a row is deleted 30 days after
+its last refusal. Only the site of a page is stored. Source: product.md, The checks on a request.
 """
 
 import logging
@@ -22,7 +22,7 @@ from tokens.models import Token, TokenRefusal
 from tokens.rules import page_address
 
 FLUSH_SECONDS = 1.0
-# Kinds that a worker remembers between two writes, of all and of one token; others count as usage alone.
+# Kinds a worker remembers between two writes, in total and per token; others count only as usage.
 KINDS_MAX = 1_000
 KINDS_PER_TOKEN = 50
 ROWS_PER_CODE = 20
@@ -31,7 +31,7 @@ SITE_CHARS_MAX = 260
 ANSWERED = "ok"
 logger = logging.getLogger("apperate.kernel.refusals")
 
-# Index: tokens_refusal_once. A flush that is repeated after a lost answer may count twice: nobody pays by it.
+# Index: tokens_refusal_once. A flush repeated after a lost answer may count twice: nobody pays by these.
 FLUSH = """
 INSERT INTO tokens_tokenrefusal AS r (token_id, code, dataset_id, site, calls, first_at, last_at)
 SELECT n.* FROM unnest(%(tokens)s::bigint[], %(codes)s::text[], %(datasets)s::bigint[], %(sites)s::text[],
@@ -49,7 +49,7 @@ DELETE FROM tokens_tokenrefusal WHERE id IN (
 
 
 class Kind(NamedTuple):
-    """What is counted together."""
+    """Refusals of the same kind are counted together."""
 
     token_id: int
     code: str
@@ -67,7 +67,7 @@ class Seen:
 
 
 class Refusals:
-    """Kinds of refusals in memory until they are written. One per process, used from its event loop alone."""
+    """Kinds of refusals in memory until they are written. One per process, used only from its event loop."""
 
     def __init__(self) -> None:
         self._seen: dict[Kind, Seen] = {}
@@ -87,7 +87,7 @@ class Refusals:
         referer: str | None,
         now: datetime,
     ) -> None:
-        """Remember one refusal. `dataset_id` 0: of none, or of none that the token's owner may know of."""
+        """Remember one refusal. `dataset_id` 0: none, or none that the token's owner may know about."""
         kind = Kind(token_id, code, dataset_id, site_of(origin, referer))
         seen = self._seen.get(kind)
         if seen is not None:
@@ -97,17 +97,17 @@ class Refusals:
             self._kinds[token_id] += 1
 
     def note_caller(self, token_id: int, *, origin: str | None, referer: str | None, now: datetime) -> None:
-        """Remember that a page of this site was answered; a program that names no site is not a caller."""
+        """Remember that a page of this site got an answer; a program that names no site is not a caller."""
         if site_of(origin, referer):
             self.note(token_id, code=ANSWERED, dataset_id=0, origin=origin, referer=referer, now=now)
 
     async def flush(self) -> None:
-        """Write what was seen, and keep the newest of each token and code."""
+        """Write what was seen, and keep the newest rows per token and code."""
         if not self._seen:
             return
         taken, self._seen = self._seen, {}
         self._kinds.clear()
-        kinds = sorted(taken)  # One order, so that two workers never wait for each other.
+        kinds = sorted(taken)  # A fixed order, so that workers cannot deadlock.
         tokens = [kind.token_id for kind in kinds]
         rows = {
             "tokens": tokens,
@@ -127,7 +127,7 @@ class Refusals:
         await pool.fetch_all(TRIM, trim, repeat=False, of=pool.BACKGROUND)
 
     def _put_back(self, taken: dict[Kind, Seen]) -> None:
-        """Keep what could not be written for the next time, beside what has come since."""
+        """Merge what could not be written into what has come since, for the next attempt."""
         for kind, before in taken.items():
             seen = self._seen.get(kind)
             if seen is not None:
@@ -150,7 +150,7 @@ class Refusals:
 
 @lru_cache(maxsize=1_000)
 def site_of(origin: str | None, referer: str | None) -> str:
-    """The host of the page that called, with a port that is not its protocol's own; "" when none is told."""
+    """The calling page's host, with a port that is not its protocol's default; "" when unknown."""
     page = page_address.parse_origin(origin) if origin else None
     if page is None and referer:
         page = page_address.parse_referer(referer)
@@ -168,7 +168,7 @@ def last(token: Token) -> list[TokenRefusal]:
 
 
 def purge(*, now: datetime) -> int:
-    """Remove what has not happened again for 30 days; how many."""
+    """Delete what has not happened again for 30 days; returns how many."""
     count, _ = TokenRefusal.objects.filter(last_at__lt=now - timedelta(days=KEPT_DAYS)).delete()
     return count
 

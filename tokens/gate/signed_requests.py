@@ -1,10 +1,10 @@
-"""A signed request: what of it is signed is put together before the checks, and a write works once.
+"""Signed requests: what is signed is assembled before the checks, and a signed write works only once.
 
-    present(request, now=…) -> Refusal | None     sets request.signature; reads the body when that must be
-    claim(request, now=…) -> Refusal | None       takes the signature of a write, once for all workers
-    purge(now=…) -> int                           forgets signatures whose date is no longer taken
+    present(request, now=…) -> Refusal | None     sets request.signature; reads the body if needed
+    claim(request, now=…) -> Refusal | None       claims a write's signature, once for all workers
+    purge(now=…) -> int                           deletes signatures whose date is no longer accepted
 
-Requests of tokens that need no signature cost nothing here and keep their body unread.
+Tokens that need no signature pay nothing for this, and the bodies of their requests stay unread.
 Source: http-api.md, Signing; security.md S25.
 """
 
@@ -33,9 +33,9 @@ ON CONFLICT (digest) DO NOTHING RETURNING 1
 
 
 async def present(request: ApiRequest, *, now: datetime) -> Refusal | None:
-    """Put together what is signed, for a token that takes signed requests only.
+    """Assemble what is signed, for a token that requires signed requests.
 
-    The body is read into a file that moves to disk, and only when what came before it can hold.
+    The body is read into a file that moves to disk, and only when the parts before it can be valid.
     """
     request.signature = None
     token = request.token
@@ -54,7 +54,7 @@ async def present(request: ApiRequest, *, now: datetime) -> Refusal | None:
         received_at=now,
     )
     request.signature = presented
-    # Who is refused anyway sends no body to a disk.
+    # Requests that will be refused anyway must not write bodies to disk.
     is_active = access.check_active(token, token.versions(now=now), Facts(Action.READ, None), now) is None
     if not is_active or signing.fault_before_body(presented):
         return None
@@ -75,28 +75,28 @@ def is_signed(request: ApiRequest) -> bool:
 
 
 async def claim(request: ApiRequest, *, now: datetime) -> Refusal | None:
-    """Take the signature of a request that changes something; refuse it when it was taken before."""
+    """Claim the signature of a request that changes something; refuse it when already claimed."""
     presented = request.signature
     parts = signing.parse_authorization(presented.authorization) if presented else None
     if presented is None or parts is None or request.method in READING:
         return None
-    # The header may be written in several ways, the signature in it in one.
+    # The header can be written in several ways, the signature in only one.
     token_id = request.checked_token.public_id
     digest = hashlib.sha256(f"{token_id} {parts.signature}".encode()).digest()
-    # As long as any worker may still find its date in order, and a minute for the difference of clocks.
+    # As long as any worker may still accept its date, plus a minute of clock skew.
     expires_at = now + 2 * signing.WINDOW + timedelta(minutes=1)
     rows = await pool.fetch_all(CLAIM, {"digest": digest, "expires_at": expires_at}, repeat=False)
     return None if rows else signatures.reused(presented.request.date).for_token(token_id)
 
 
 def purge(*, now: datetime) -> int:
-    """Remove the signatures whose date no request can come with any more; how many."""
+    """Delete the signatures whose date no request may use any more; returns how many."""
     count, _ = UsedSignature.objects.filter(expires_at__lt=now).delete()
     return count
 
 
 def _body_bytes_max(token: Snapshot, now: datetime) -> int:
-    """As much as an upload may have, for a token that may write at all; else as much as a document."""
+    """The limit of an upload for a token that may write at all; else that of a document."""
     may_write = any(
         Action.WRITE in actions
         for version in token.versions(now=now)

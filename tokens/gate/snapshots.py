@@ -1,8 +1,8 @@
 """for_value(): the Snapshot of a token value, cached per process and kept fresh in the background.
 
-A hit costs no query. apperate.database.changes tells which tokens and workspaces were written; their entries
-are dropped, so disabling, deleting and narrowing reach every worker within a second. Widening needs
-no speed: a revision carries the time it starts. Source: architecture.md, State on the hot path.
+A hit costs no query. apperate.database.changes reports which tokens and workspaces were written; their
+entries are dropped, so disabling, deleting and narrowing reach every worker within a second. Widening is
+not urgent: a revision carries its start time. Source: architecture.md, State on the hot path.
 """
 
 import json
@@ -27,9 +27,9 @@ ENTRIES_MAX = 10_000
 MISS_SECONDS = 2.0
 logger = logging.getLogger("apperate.tokens")
 
-# One row a value: the token, its workspace and its live revisions (at most two, newest first) with
-# their grants as JSON; for a token that signs, what its requests may be signed with: its own signing secret
-# and the values of the workspace's secret token; what it spent this month. Index: tokens_secret_digest,
+# One row per value: the token, its workspace and its live revisions (at most two, newest first) with their
+# grants as JSON; for a token that requires signatures, what may sign its requests: its own signing secret and
+# the values of the workspace's secret token; its spending this month. Index: tokens_secret_digest,
 # tokens_revision_live, tokens_grant_once, tokens_signingsecret_token_id, tokens_token_one_secret,
 # tokens_creditwindow_once.
 LOAD = """
@@ -64,7 +64,7 @@ SELECT t.id, t.public_id, t.kind, t.nickname, t.disabled_at, t.deleted_at, t.exp
 
 
 class SnapshotCache:
-    """digest → Snapshot, the least recently used dropped first. Unknown values are kept 2 s."""
+    """digest → Snapshot, the least recently used dropped first. Unknown values are remembered for 2 s."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[bytes, Snapshot] = OrderedDict()
@@ -120,7 +120,7 @@ class SnapshotCache:
 
 
 def _tokens_of(snapshot: Snapshot) -> set[int]:
-    """The tokens whose change makes a snapshot old: its own, and those whose secrets it signs with."""
+    """The tokens whose change invalidates a snapshot: its own, and those whose secrets it signs with."""
     return {snapshot.token_id, *snapshot.signs_with}
 
 
@@ -130,11 +130,11 @@ changes.listen("accounts_workspace", cache.evict_workspaces, cache.clear)
 
 
 async def for_value(value: token_format.ParsedValue) -> Snapshot | None:
-    """The snapshot of a well-formed value, or None when no token has it. At most one query.
+    """The snapshot of a well-formed value, or None when it belongs to no token. At most one query.
 
-    Raises Stale when the database has not been heard for 5 s: the caller must refuse.
+    Raises Stale when the database has been silent for 5 s: the caller must refuse.
     """
-    changes.now()  # Stale caches must not be looked at.
+    changes.now()  # Raises when the caches are stale.
     digest = token_format.digest(value.text)
     if (snapshot := cache.get(digest)) is not None:
         return snapshot
@@ -155,7 +155,7 @@ async def _load(digest: bytes, value: token_format.ParsedValue) -> Snapshot | No
     *facts, month, used = rows[0]
     snapshot = snapshot_of(facts)
     spent.put(snapshot.token_id, month, used)
-    # When a poll ended in between it may have dropped this token already: then the row read may be old.
+    # If a poll ended meanwhile, it may already have reported this token, and the row read may be old.
     if generation == changes.generation:
         cache.put(digest, snapshot)
     return snapshot
@@ -169,7 +169,7 @@ def snapshot_of(row: Sequence[Any]) -> Snapshot:
     in_force = pending = effective_at = None
     for revision in json.loads(revisions):
         starts_at = datetime.fromisoformat(revision["effective_at"])
-        # The one before a pending one was in force when that was saved, whatever a clock set back says.
+        # The one before a pending version was in force when that was saved, even if the clock was set back.
         if starts_at <= now or pending is not None:
             in_force = _settings(revision)
             break
@@ -188,7 +188,7 @@ def snapshot_of(row: Sequence[Any]) -> Snapshot:
 
 
 def _signing_key(key: dict[str, Any]) -> SigningKey:
-    """Decrypt once, for as long as the snapshot is kept. What cannot be decrypted signs nothing."""
+    """Decrypts once per snapshot. A secret that cannot be decrypted signs nothing."""
     retires_at = datetime.fromisoformat(key["retires_at"]) if key["retires_at"] else None
     sealed, public_id = bytes.fromhex(key["sealed"] or ""), key["public_id"]
     is_own = key["digest"] is None

@@ -1,12 +1,12 @@
-"""take(): one request out of a token's bucket, which all workers share.
+"""take(): one request from a token's bucket, which all workers share.
 
     await buckets.take(token_id, Rate(per_second, burst), now=…)   → Verdict
 
-The row of a token holds the level of its bucket. A worker pays from a slice it has drawn, and for large
-bursts a little ahead of the draw, which is then made beside the request. Slices and what is passed ahead are
-each at most 1/40 of the burst over all workers, so that in any t seconds at most 1.05 × (burst + rate × t)
-pass, however the requests reach the workers. A fresh worker begins with nothing drawn.
-Time is passed in: the database's, as every check's. Source: product.md, Throttle.
+A token's row holds its bucket's level. A worker pays from a slice it has drawn; with large bursts it may
+pass a few requests ahead of a draw, which then runs beside the request. Slices and requests passed ahead
+are each at most 1/40 of the burst over all workers, so in any t seconds at most 1.05 × (burst + rate × t)
+pass, however requests are spread over the workers. A new worker starts with nothing drawn.
+Time is passed in: the database's, as in every check. Source: product.md, Throttle.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from apperate.kernel.refusals import Refusal
 from tokens.rules.permissions import Settings
 
 BURST_MIN = 10
-PART = 40  # what workers hold, and what they pass ahead, are each at most this part of the burst
+PART = 40  # what workers hold, and what they pass ahead, are each at most this fraction of the burst
 BUCKETS_MAX = 10_000
 logger = logging.getLogger("apperate.throttle")
 
 # One row: the level after this draw, and what it took. What was passed ahead is paid in any case, so the
-# level may be below nothing for a while. Index: tokens_throttle_pkey.
+# level may be negative for a while. Index: tokens_throttle_pkey.
 FILLED = """least(%(burst)s, t.level + %(rate)s * greatest(0, extract(epoch FROM %(now)s - t.filled_at)))"""
 TAKEN = "(%(debt)s + least(%(wanted)s, greatest(0, floor({filled} - %(debt)s))))"
 DRAW = f"""
@@ -44,14 +44,14 @@ RETURNING level, last_taken
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Requests a second, and how many may come at once."""
+    """Requests per second, and how many may come at once."""
 
     per_second: int
     burst: int
 
 
 def rate_of(versions: tuple[Settings, ...], plan_rate: int) -> Rate:
-    """The lowest rate and burst of the versions that count; the plan's rate where none says one."""
+    """The lowest rate and burst of the versions that count; the plan's rate where none sets one."""
     rates = [version.requests_per_second or plan_rate for version in versions]
     rate = min(rates, default=plan_rate)
     bursts = [version.burst for version in versions if version.burst]
@@ -60,7 +60,7 @@ def rate_of(versions: tuple[Settings, ...], plan_rate: int) -> Rate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request passes, and what the headers say: how many more may come, and when."""
+    """Whether a request passes, and what the headers report: how many more may come, and when."""
 
     rate: Rate
     passes: bool
@@ -90,9 +90,9 @@ class Verdict:
 
 
 def verdict_of(rate: Rate, level: float, filled_at: datetime, *, now: datetime) -> Verdict:
-    """What the row of a bucket says of one more request, which is not taken from it.
+    """What a bucket's row says about one more request, without taking it.
 
-    Approximate: workers hold small slices of a large bucket, and their rows are not told at each request.
+    Approximate: workers hold small slices of a large bucket, and its row is not updated by each request.
     """
     refilled = rate.per_second * max(0.0, (now - filled_at).total_seconds())
     filled = min(float(rate.burst), level + refilled)
@@ -102,7 +102,7 @@ def verdict_of(rate: Rate, level: float, filled_at: datetime, *, now: datetime) 
 
 @dataclass(slots=True)
 class Bucket:
-    """What this worker holds of a token's bucket; below zero when it has passed requests ahead."""
+    """This worker's part of a token's bucket; negative when it has passed requests ahead."""
 
     rate: Rate
     held: int = 0
@@ -126,19 +126,19 @@ class Bucket:
 
 
 class Buckets:
-    """The buckets of this process, used from its event loop alone; the least recently used dropped first."""
+    """The buckets of this process, used only from its event loop; the least recently used dropped first."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[int, Bucket] = OrderedDict()
 
     async def take(self, token_id: int, rate: Rate, *, now: datetime) -> Verdict:
-        """Whether one more request of the token passes. At most one statement, for large bursts beside it."""
+        """Whether one more request may pass. At most one statement; with large bursts it runs beside."""
         bucket = self._of(token_id, rate)
         if bucket.empty_until and now < bucket.empty_until:
             return bucket.refuse(now)
         if bucket.held > -bucket.ahead_max:
             verdict = bucket.spend()
-            # Half of what may be passed ahead is kept for those who come while the draw is under way.
+            # Half of what may be passed ahead is reserved for requests that arrive during the draw.
             if bucket.held <= -(bucket.ahead_max // 2) and bucket.ahead_max and bucket.draw is None:
                 bucket.draw = asyncio.create_task(self._draw_beside(token_id, bucket, now))
             return verdict
@@ -162,13 +162,13 @@ class Buckets:
         return bucket
 
     async def _draw(self, token_id: int, bucket: Bucket, now: datetime) -> None:
-        """Pay what was passed ahead, and take the next slice if the bucket has it."""
+        """Pay for what was passed ahead, and take the next slice if the bucket has it."""
         debt = max(0, -bucket.held)
         parameters = {
             "token": token_id, "rate": bucket.rate.per_second, "burst": bucket.rate.burst, "now": now,
             "debt": debt, "wanted": max(1, bucket.ahead_max),
         }  # fmt: skip
-        # A repetition after a lost answer may lose a slice; it can pass none twice.
+        # A retry after a lost answer may lose a slice; it can never pass one twice.
         rows = await pool.fetch_all(DRAW, parameters)
         level, taken = rows[0]
         bucket.level = level
@@ -180,13 +180,13 @@ class Buckets:
         try:
             async with bucket.turn:
                 await self._draw(token_id, bucket, now)
-        except Exception:  # What was passed ahead stays owed; when that is all, requests wait for a draw.
+        except Exception:  # What was passed ahead stays owed; once that is used up, requests wait for a draw.
             logger.exception("drawing a slice of a token's rate failed")
         finally:
             bucket.draw = None
 
     def clear(self) -> None:
-        """Forget all, as at the start of the process."""
+        """Forget everything, as at the start of the process."""
         self._buckets.clear()
 
 
