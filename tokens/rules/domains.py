@@ -1,7 +1,7 @@
-"""Allowed Domain(s): parse the rules of a token, and say whether a page meets one. Pure: no Django here.
+"""Allowed Domain(s): parses a token's rules, and decides whether a page matches one. Pure: no Django here.
 
-A rule is `[http://|https://]host[:port][/path][*]`; rules stand side by side, separated by white space,
-and no rule means any domain. Source: security.md, Domain rules.
+A rule is `[http://|https://]host[:port][/path][*]`; rules are separated by white space, and no rules
+means any domain. Source: security.md, Domain rules.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 @dataclass(frozen=True, slots=True)
 class DomainRule:
-    """One allowed site. `protocol` "" is either, `port` None the protocol's own, `path` "" any path.
+    """One allowed site. `protocol` "" is either, `port` None the protocol's default, `path` "" any path.
 
-    A stored text that is no rule is kept as an unreadable one: it matches nothing, and its list is not blank.
+    A stored text that is not a rule becomes an unreadable one: it matches nothing, and its list is not blank.
     """
 
     host: str
@@ -42,10 +42,10 @@ class DomainRule:
         return f"{protocol}{'*.' if self.wildcard else ''}{self.host}{port}{self.path}"
 
     def meets(self, page: PageAddress) -> bool:
-        """Say whether a page lies on this site."""
+        """Whether a page is on this site."""
         if not self.readable or (self.protocol and self.protocol != page.protocol):
             return False
-        # A page without a protocol has no default port: it meets what it writes and nothing else.
+        # A page without a protocol has no default port: only the port it names can match.
         port = DEFAULT_PORTS.get(page.protocol) if self.port is None else self.port
         if port != page.port:
             return False
@@ -56,7 +56,7 @@ class DomainRule:
 
 @dataclass(frozen=True, slots=True)
 class RuleError:
-    """A piece of the field that is no rule, and a sentence that says what would be right."""
+    """A piece of the field that is not a rule, and a sentence that says what would be right."""
 
     text: str
     needed: str
@@ -67,7 +67,7 @@ class RuleError:
 
 
 class Reason(StrEnum):
-    """Why a page does not meet a list."""
+    """Why a page does not match a list."""
 
     NO_HEADER = "no_header"
     MALFORMED_REFERER = "malformed_referer"
@@ -89,7 +89,7 @@ SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Whether a request comes from an allowed site; `reason` is set only when it does not."""
+    """Whether a request comes from an allowed site; `reason` is set only if not."""
 
     reason: Reason | None = None
 
@@ -99,15 +99,15 @@ class Match:
 
     @property
     def detail(self) -> str:
-        """The reason as a sentence that does not tell the allowed sites."""
+        """The reason as a sentence that does not reveal the allowed sites."""
         return "" if self.reason is None else SENTENCES[self.reason]
 
 
 def match(rules: Sequence[DomainRule], *, referer: str | None, origin: str | None) -> Match:
-    """Say whether a request with these headers comes from a site of the list; a blank list allows any.
+    """Whether a request with these headers comes from a site on the list; a blank list allows any.
 
-    Origin alone meets rules without a path. With both, the Referer must meet a rule and the Origin
-    must be the Referer's own. A header that is there but malformed is refused.
+    Origin alone matches rules without a path. With both, the Referer must match a rule and the Origin
+    must be the Referer's. A header that is present but malformed is refused.
     """
     if not rules:
         return Match()
@@ -125,7 +125,7 @@ def match(rules: Sequence[DomainRule], *, referer: str | None, origin: str | Non
             named = page_address.parse_origin(origin)
             if named is None or named.origin != page.origin:
                 return Match(Reason.ORIGIN_MISMATCH)
-    # An Origin has the path "/", which no rule with a path is a prefix of.
+    # An Origin has the path "/", which no rule with a path matches.
     return Match() if any(rule.meets(page) for rule in rules) else Match(Reason.NO_RULE)
 
 
@@ -136,7 +136,7 @@ def origin_of(address: str) -> str | None:
 
 
 def may_share_a_site(first: Sequence[DomainRule], second: Sequence[DomainRule]) -> bool:
-    """Say whether some page could satisfy both lists; False means that nobody can call while both count."""
+    """Whether some page could satisfy both lists; False means nobody can call while both count."""
     if not first or not second:
         return True
     return any(_overlap(one, other) for one in first for other in second if one.readable and other.readable)
@@ -160,7 +160,7 @@ def _hosts_overlap(one: DomainRule, other: DomainRule) -> bool:
 
 
 def load(texts: Sequence[str]) -> tuple[DomainRule, ...]:
-    """Return stored rules; one that cannot be read stays in its place and matches nothing."""
+    """Return stored rules; one that cannot be read keeps its place and matches nothing."""
     parsed = ((text, parse_rule(text)) for text in texts)
     return tuple(
         DomainRule(text, readable=False) if isinstance(rule, RuleError) else rule for text, rule in parsed
@@ -173,7 +173,7 @@ def store(rules: Sequence[DomainRule]) -> list[str]:
 
 
 def parse_rules(text: str) -> tuple[tuple[DomainRule, ...], tuple[RuleError, ...]]:
-    """Return the rules of a field, each once and in order, and every piece that is none."""
+    """Return a field's rules, each once and in order, and every piece that is not one."""
     rules: dict[DomainRule, None] = {}
     errors: list[RuleError] = []
     for piece in text.split():
@@ -283,7 +283,7 @@ def _rule_host(text: str) -> str | None:
 
 def _with_a_labels(text: str) -> str:
     """Return a name with its non-ASCII labels encoded; raise UnicodeError when one is no IDNA 2008 label."""
-    # Label by label: the library would refuse a `_`, and A-labels that browsers know, in the other labels.
+    # Label by label: the library would refuse `_`, and A-labels that browsers accept, in the other labels.
     labels = idna.uts46_remap(text, std3_rules=False, transitional=False).split(".")
     return ".".join(
         label if label.isascii() else idna.encode(label, transitional=False).decode("ascii")
@@ -293,7 +293,7 @@ def _with_a_labels(text: str) -> str:
 
 def _rule_path(text: str) -> str | None:
     """Return a rule's path as browsers write it, "" for the whole site, None when it ends in dots."""
-    # The end of a rule is the beginning of a segment: read as `..` it would widen the rule.
+    # A rule may end within a segment: read as `..`, that end would widen the rule.
     if page_address.is_dot_segment(text.rpartition("/")[2]):
         return None
     path = page_address.remove_dot_segments(quote(text, safe=_ASCII)) if text else ""

@@ -1,7 +1,7 @@
-"""Where a page is: a Referer or Origin parsed as strictly as browsers write it. Pure: no Django here.
+"""The address of a page: a Referer or Origin parsed as strictly as browsers write it. Pure: no Django here.
 
-Parsed by hand on purpose: general URL parsers repair what they are given, and disagree with browsers
-about the host of what they repaired. Whatever no browser would send is refused. Source: security.md,
+Parsed by hand on purpose: general URL parsers repair their input, and disagree with browsers about the
+host of what they repaired. Anything that no browser would send is refused. Source: security.md,
 Domain rules.
 """
 
@@ -25,9 +25,9 @@ _DOUBLE_DOT = frozenset(("..", ".%2e", "%2e.", "%2e%2e"))
 
 @dataclass(frozen=True, slots=True)
 class PageAddress:
-    """A parsed Referer or Origin; the port is the protocol's own when none was written.
+    """A parsed Referer or Origin; the port is the protocol's default when none was written.
 
-    Protocol "" means that none was written, and the port is then as written, or None.
+    Protocol "" means that none was written; the port is then as written, or None.
     """
 
     protocol: str
@@ -37,7 +37,7 @@ class PageAddress:
 
     @property
     def origin(self) -> str | None:
-        """The origin as a browser writes it, or None when the protocol is not known."""
+        """The origin as a browser writes it, or None when the protocol is unknown."""
         if not self.protocol or self.port is None:
             return None
         port = "" if self.port == DEFAULT_PORTS[self.protocol] else f":{self.port}"
@@ -45,8 +45,8 @@ class PageAddress:
 
 
 def parse_referer(text: str) -> PageAddress | None:
-    """Return the page a Referer names, or None when no browser would have sent this."""
-    # "null" is how an opaque origin is written; it must never be taken for a host of that name.
+    """Return the page a Referer names, or None when no browser would have sent it."""
+    # An opaque origin is written "null"; it must never be taken for a host of that name.
     if len(text) > ADDRESS_CHARACTERS_MAX or not _PRINTABLE.issuperset(text) or text.lower() == "null":
         return None
     if "\\" in text or "#" in text:
@@ -111,7 +111,7 @@ def parse_port(text: str) -> int | None:
 
 
 def canonical_host(text: str) -> str | None:
-    """Return the host in lower case, without a trailing dot; None when browsers would write it otherwise."""
+    """Return the host in lower case, without a trailing dot; None when browsers would rewrite it."""
     host = text.lower()
     if host.startswith("["):
         return host if host.endswith("]") and host == canonical_ipv6(host[1:-1]) else None
@@ -120,17 +120,17 @@ def canonical_host(text: str) -> str | None:
     if not all(1 <= len(label) <= 63 and _LABEL.issuperset(label) for label in labels):
         return None
     if _is_number(labels[-1]):
-        # Browsers read such a host as an IPv4 address and rewrite octal, hex and short forms.
+        # Browsers take such a host for an IPv4 address and rewrite octal, hex and short forms.
         return host if is_ipv4(host) else None
     punycoded = [label for label in labels if label.startswith("xn--")]
-    # Only longer than any real name is where decoding labels could become costly.
+    # Decoding labels can only become costly in names longer than any real one.
     if punycoded and (len(name) > NAME_CHARACTERS_MAX or not all(map(_is_a_label, punycoded))):
         return None
     return name
 
 
 def is_ipv4(text: str) -> bool:
-    """Say whether this is an IPv4 address in four plain decimal numbers."""
+    """Whether this is an IPv4 address in four plain decimal numbers."""
     try:
         return str(ipaddress.IPv4Address(text)) == text
     except ValueError:
@@ -156,20 +156,20 @@ def remove_dot_segments(path: str) -> str:
 
 
 def is_dot_segment(segment: str) -> bool:
-    """Say whether a path segment is `.` or `..`, percent-encoded or not."""
+    """Whether a path segment is `.` or `..`, percent-encoded or not."""
     return segment.lower() in _SINGLE_DOT | _DOUBLE_DOT
 
 
 def canonical_ipv6(text: str) -> str | None:
-    """Return `[address]` in the form browsers write, or None when the text is no IPv6 address."""
-    if "%" in text:  # A zone means something on one machine only.
+    """Return `[address]` as browsers write it, or None when the text is not an IPv6 address."""
+    if "%" in text:  # A zone id has a meaning on one machine only.
         return None
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
         return None
     mapped = address.ipv4_mapped
-    if mapped is not None:  # Python's own form of these differs between versions.
+    if mapped is not None:  # Python's form of these differs between versions.
         high, low = divmod(int(mapped), 0x10000)
         return f"[::ffff:{high:x}:{low:x}]"
     return f"[{address.compressed}]"
@@ -183,7 +183,7 @@ def _is_number(label: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_a_label(label: str) -> bool:
-    """Say whether an `xn--` label is one that UTS 46 produces, so a browser could have sent it."""
+    """Whether an `xn--` label is one that UTS 46 produces, so that a browser could have sent it."""
     try:
         decoded = label[4:].encode("ascii").decode("punycode")
         stable = idna.uts46_remap(decoded, std3_rules=False, transitional=False) == decoded

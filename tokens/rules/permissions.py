@@ -12,9 +12,9 @@ from types import MappingProxyType
 from tokens.rules.domains import DomainRule
 from tokens.rules.token_format import TokenKind
 
-# Workspaces whose datasets are read by Core and Premium Data Access.
 CREDIT_LIMIT_MAX = 10**15  # credits a month
 RATE_MAX = 1_000_000  # requests a second, and at once
+# Workspaces whose datasets are read with Core and Premium Data Access.
 CORE, PREMIUM = "CORE", "PREMIUM"
 
 
@@ -31,7 +31,7 @@ NO_GRANTS: Mapping[int, frozenset[Action]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One version of what the token form sets. `grants`: dataset id → actions."""
+    """One version of the settings on the token form. `grants`: dataset id → actions."""
 
     signed_requests: bool = False
     core_data_access: bool = True
@@ -47,18 +47,18 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFacts:
-    """What of a workspace a check needs to know."""
+    """What a check needs to know about a workspace."""
 
     id: int
     name: str
     has_premium: bool
     allows_secret_in_browser: bool = False
-    requests_per_second: int = 5_000  # of its plan: the rate of a token whose settings name none
+    requests_per_second: int = 5_000  # of its plan: the rate of a token whose settings set none
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A secret that requests of a token may be signed with. None: it is stored but cannot be decrypted."""
+    """A secret that may sign a token's requests. None: it is stored but cannot be decrypted."""
 
     secret: str | None = field(repr=False)
     retires_at: datetime | None = None
@@ -67,10 +67,10 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A token with the versions of its settings, frozen as the database had it.
+    """A token with the versions of its settings, frozen as read from the database.
 
-    `in_force` and `pending` say which versions count; `effective_at` is when the pending one starts.
-    Use at() to move a snapshot to a moment: a pending version that has become effective is in force.
+    `in_force` and `pending` are the versions that count; `effective_at` is when the pending one starts.
+    Use versions() for a moment in time: a pending version whose start has passed is in force.
     """
 
     token_id: int
@@ -86,14 +86,14 @@ class Snapshot:
     pending: Settings | None = None
     effective_at: datetime | None = None
     signing_keys: tuple[SigningKey, ...] = ()
-    signs_with: tuple[int, ...] = ()  # ids of the tokens whose secrets those are
+    signs_with: tuple[int, ...] = ()  # ids of the tokens that own those secrets
 
     @property
     def is_secret(self) -> bool:
         return self.kind is TokenKind.SECRET
 
     def versions(self, *, now: datetime) -> tuple[Settings, ...]:
-        """The versions that must all say yes at `now`; empty while nothing is in force."""
+        """The versions that must all allow a request at `now`; empty while nothing is in force."""
         if self.pending is not None and self.effective_at is not None and self.effective_at <= now:
             return (self.pending,)
         if self.in_force is None:
@@ -101,7 +101,7 @@ class Snapshot:
         return (self.in_force,) if self.pending is None else (self.in_force, self.pending)
 
     def signs(self, *, now: datetime) -> bool:
-        """Whether a version that counts at `now` takes signed requests only."""
+        """Whether a version that counts at `now` requires signed requests."""
         return any(version.signed_requests for version in self.versions(now=now))
 
     def waits_until(self, *, now: datetime) -> datetime | None:
@@ -113,7 +113,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The dataset a request is about, as far as permission goes. `id` is None when there is none."""
+    """The dataset of a request, as far as permissions need it. `id` is None when there is none."""
 
     workspace: str
     name: str
@@ -145,6 +145,6 @@ def secret_allows(workspace: WorkspaceFacts, action: Action, target: Target) -> 
 
 
 def lowest_limit(versions: tuple[Settings, ...]) -> int | None:
-    """The credit limit that holds under all versions; None when no version has one."""
+    """The credit limit that satisfies all versions; None when no version has one."""
     limits = [v.core_credit_limit for v in versions if v.core_credit_limit is not None]
     return min(limits, default=None)

@@ -1,12 +1,12 @@
-"""The settings of a token in ONE table: form, API body, words, columns, snapshot and comparison read it.
+"""A token's settings in ONE table, read by the form, API, wording, columns, snapshot and comparison.
 
-    for setting in SETTINGS: …      in the order of the form
-    setting.load(column) → value    as a Revision stores it → as Settings has it
+    for setting in SETTINGS: …      in form order
+    setting.load(column) → value    from a Revision's column to the field of Settings
     setting.store(value) → column   and back; the API writes the same
     setting.words(value) → text     for people
 
-A setting more is a field of Settings, an entry here, a column of Revision and a widget of the form. What a
-token may do with datasets is not in it: that is a table of its own, Grant. Pure.
+To add a setting, add a field to Settings, an entry here, a column to Revision and a widget to the form.
+Dataset permissions are not in it: they have a table of their own, Grant. Pure.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Kind(StrEnum):
-    """What a value is, and so how the API reads it."""
+    """The type of a value, and so how the API reads it."""
 
     SWITCH = "switch"
     COUNT = "count"
@@ -34,7 +34,7 @@ def _same(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting. `lowest` and `highest` are of a count, which may also be absent: None."""
+    """One setting. `lowest` and `highest` apply to a count, which may also be absent: None."""
 
     name: str  # in Settings, in Revision, and on the form
     api_name: str
@@ -86,15 +86,15 @@ BEFORE_PERMISSIONS = 3
 
 
 def with_permissions(settings: Sequence[T], *permissions: T) -> list[T]:
-    """What is said of each setting, in their order, with what is said of the permissions in its place."""
+    """Something for each setting, in form order, with that for the permissions in its place."""
     return [*settings[:BEFORE_PERMISSIONS], *permissions, *settings[BEFORE_PERMISSIONS:]]
 
 
 def loaded(columns: Callable[[str], Any]) -> dict[str, Any]:
-    """The fields of Settings from stored columns, by name, but for the permissions."""
+    """The fields of Settings from stored columns, by name, without the permissions."""
     return {setting.name: setting.load(columns(setting.name)) for setting in SETTINGS}
 
 
 def stored(settings: Settings) -> dict[str, Any]:
-    """The columns of settings, by name, but for the permissions."""
+    """The columns for these settings, by name, without the permissions."""
     return {setting.name: setting.store(getattr(settings, setting.name)) for setting in SETTINGS}

@@ -1,4 +1,4 @@
-"""refusal_of(): what is said of a signature that does not hold; it tells the server's time if need be."""
+"""refusal_of(): the refusal of an invalid signature; includes the server's time where that helps."""
 
 from apperate.kernel.refusals import Refusal
 from tokens.rules.signing import ALGORITHM, SIGNED_HEADERS, WINDOW, Fault, Presented, date_of
@@ -54,7 +54,7 @@ def refusal_of(fault: Fault, presented: Presented | None) -> Refusal:
 
 
 def unreadable() -> Refusal:
-    """No signature can be checked, because the secret it would be made with cannot be decrypted."""
+    """No signature can be checked, because the secret for it cannot be decrypted."""
     return Refusal(
         "unavailable",
         "The signature cannot be checked: the token's signing secret cannot be decrypted. "
@@ -66,7 +66,7 @@ def unreadable() -> Refusal:
 
 
 def reused(received_date: str) -> Refusal:
-    """A write that came a second time with the same signature."""
+    """A write repeated with the same signature."""
     return Refusal(
         "signature-reused",
         "A request that changes something came with a signature that was used before. Nothing was changed.",

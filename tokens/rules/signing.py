@@ -1,6 +1,6 @@
-"""IEX-HMAC-SHA256: sign a request, and say whether a signature belongs to one. Pure: no Django here.
+"""IEX-HMAC-SHA256: signs a request, and checks whether a signature belongs to one. Pure: no Django here.
 
-What is signed is the request as it was sent: the raw target with its escapes and the order of its
+The signature covers the request as sent: the raw target with its escapes and the order of its
 parameters, the Host header, the date and the bytes of the body. Source: http-api.md, Signing.
 """
 
@@ -26,7 +26,7 @@ _PARTS = ("Credential", "SignedHeaders", "Signature")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What of a request is signed, as it was sent. `body_sha256` is in hex, `date` the x-iex-date header."""
+    """The signed parts of a request, as sent. `body_sha256` is in hex, `date` the x-iex-date header."""
 
     method: str
     path: bytes
@@ -38,16 +38,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A signature as it came: the request, its Authorization header, the token beside it, and when.
+    """A signature as received: the request, its Authorization header, the token beside it, and when.
 
-    `received_at` is when the headers arrived: a large body may take longer than a signature holds.
+    `received_at` is when the headers arrived: a large body may take longer than a signature is valid.
     """
 
     request: Request
     authorization: str
     token_value: str
     received_at: datetime
-    # What was found for which keys: a request on many datasets asks again and again.
+    # Results by keys, because a request on many datasets is checked many times.
     found: dict[tuple[str, ...], "Fault | None"] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -63,7 +63,7 @@ class Parts:
 
 
 class Fault(StrEnum):
-    """Why a signature does not hold."""
+    """Why a signature is not valid."""
 
     MISSING = "missing"
     MALFORMED = "malformed"
@@ -97,13 +97,13 @@ def canonical_request(request: Request) -> bytes:
 
 
 def string_to_sign(request: Request) -> str:
-    """Return what the last key signs."""
+    """Return the text that the last key signs."""
     digest = hashlib.sha256(canonical_request(request)).hexdigest()
     return f"{ALGORITHM}\n{request.date}\n{request.date[:8]}/{SCOPE}\n{digest}"
 
 
 def sign(request: Request, secret: str) -> str:
-    """Return the signature in hex. The hex text of each key is the next key, not its bytes."""
+    """Return the signature in hex. Each key is the hex text of the previous digest, not its bytes."""
     key = _hmac(secret, request.date[:8])
     key = _hmac(key, SCOPE)
     return _hmac(key, string_to_sign(request))
@@ -151,7 +151,7 @@ def parse_authorization(header: str) -> Parts | None:
 
 
 def fault_before_body(presented: Presented) -> Fault | None:
-    """What is wrong with a signature before the body is looked at: its form, its token, its date."""
+    """What is wrong with a signature before looking at the body: its form, its token, its date."""
     if not presented.authorization:
         return Fault.MISSING
     parts = parse_authorization(presented.authorization)
@@ -183,7 +183,7 @@ def _fault_of_signature(presented: Presented, keys: tuple[str, ...]) -> Fault | 
     if parts is None:
         return Fault.MALFORMED
     received = parts.signature.encode()
-    # Every key is tried, also after one that fits: the time it takes says nothing about which it was.
+    # Every key is tried, even after a match, so that timing does not reveal which one matched.
     fits = False
     for request in _spellings(presented.request):
         for key in keys:
@@ -192,7 +192,7 @@ def _fault_of_signature(presented: Presented, keys: tuple[str, ...]) -> Fault | 
 
 
 def _spellings(request: Request) -> tuple[Request, ...]:
-    """The request as it was sent, and with its Host without the port, as some clients sign it."""
+    """The request as sent, and with its Host without the port, as some clients sign it."""
     bare = host_without_port(request.host)
     if bare == request.host:
         return (request,)

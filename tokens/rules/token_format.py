@@ -1,7 +1,7 @@
-"""What a token's value looks like: made, parsed, digested, masked. Pure: no Django here.
+"""Token values: made, parsed, digested, masked. Pure: no Django here.
 
 A value is `pk_` or `sk_`, 32 lower-case hex characters from a CSPRNG, then 8 hex characters of
-CRC-32 over everything before them, so that a typo is refused without asking the database.
+CRC-32 over everything before them, so that a typo is refused without a query.
 Source: product.md, Tokens.
 """
 
@@ -40,7 +40,7 @@ _HEX = frozenset("0123456789abcdef")
 _KIND_OF_PREFIX = {kind.prefix: kind for kind in TokenKind}
 
 # Wider than VALUE_PATTERN on purpose: a log line may hold a truncated, mistyped, upper-case or
-# percent-encoded value, and has no word boundary where "%3D" or "%20" stands before it.
+# percent-encoded value, which has no word boundary after "%3D" or "%20".
 _VALUE_IN_TEXT = re.compile(
     r"(?:(?:[ps]|%[57][03])(?:k|%[46]b)|(?:s|%[57]3)(?:i|%[46]9)(?:g|%[46]7))"
     r"(?:_|%5f)(?:[0-9a-z]|%[3-7][0-9a-f]){12,}",
@@ -50,7 +50,7 @@ _VALUE_IN_TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ParsedValue:
-    """A well-formed value. One without a checksum may only belong to a token imported with its old value."""
+    """A well-formed value. One without a checksum is only valid for a token imported with its old value."""
 
     text: str
     kind: TokenKind
@@ -64,7 +64,7 @@ def make(kind: TokenKind) -> str:
 
 
 def parse(value: str) -> ParsedValue | None:
-    """Say what kind of value this is, or None when it is malformed and no query is worth its while.
+    """Return the kind of value this is, or None when it is malformed and not worth a query.
 
     Old publishable values have no checksum; the look-up decides whether one was imported. An old
     secret value is malformed: secrets are never imported.
@@ -86,9 +86,9 @@ def digest(value: str) -> bytes:
 
 
 def mask(value: str) -> str:
-    """Return a value fit to be shown: `pk_3f9c1d7e52a…c58e`, and for a secret `sk_…c58e`.
+    """Return a value safe to show: `pk_3f9c1d7e52a…c58e`, and for a secret `sk_…c58e`.
 
-    A malformed value keeps less: it may be a mistyped secret, or no token at all.
+    A malformed value shows less: it may be a mistyped secret, or no token at all.
     """
     kind = _KIND_OF_PREFIX.get(value[:3].lower())
     if kind is None and value[: len(SIGNING_PREFIX)].lower() == SIGNING_PREFIX:
@@ -109,7 +109,7 @@ def mask_in_text(text: str) -> str:
 def new_public_id() -> str:
     """Return a new public id such as `tok_8f3k2m9q`.
 
-    40 random bits may repeat: the table's unique constraint decides, and the caller tries again.
+    40 random bits may collide: the table's unique constraint decides, and the caller retries.
     """
     return "tok_" + "".join(secrets.choice(_PUBLIC_ID_ALPHABET) for _ in range(8))
 

@@ -2,16 +2,16 @@
 
 from enum import StrEnum
 
-# How long an old value works after a rotation: seconds → how people say it, and what is offered first.
+# How long an old value works after a rotation: seconds → words; and the default.
 OVERLAPS = {0: "at once", 3_600: "in 1 hour", 86_400: "in 24 hours", 604_800: "in 7 days"}
 OVERLAP_SECONDS = 86_400
 
-# What a row of a usage series stands for, beside its day.
+# What a row of a usage series is grouped by, besides its day.
 USAGE_BY = ("day", "dataset", "operation", "outcome")
 
 
 class Signature(StrEnum):
-    """How a request is signed: what its sender has done right or wrong."""
+    """How a request is signed: what its sender did right or wrong."""
 
     NONE = "none"
     RIGHT = "right"

@@ -1,10 +1,10 @@
-"""Where a webhook may go: the parts of its URL, and the addresses that may be connected to. Pure.
+"""Where a webhook may go: the parts of its URL, and the addresses it may connect to. Pure.
 
-    target_of(url) -> Target | str       the parts, or the sentence that says what is wrong
+    target_of(url) -> Target | str       the parts, or a sentence saying what is wrong
     may_be_called(address, allowed)      whether a resolved address may be connected to
 
-Only addresses of the public internet may, so that nobody reaches the inside of a network through this server.
-What is public is listed, not what is private: an unknown kind of address is refused.
+Only addresses of the public internet are allowed, so that nobody reaches an internal network through this
+server (SSRF). IPv6 is refused outside global unicast; special-purpose networks are refused by list.
 Source: security.md, S43.
 """
 
@@ -27,18 +27,18 @@ NOT_PUBLIC = tuple(
             "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
             "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
             "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3", "168.63.129.16/32",
-            # Of the global unicast addresses: protocol assignments with Teredo, documentation, 6to4.
+            # Within the global unicast addresses: protocol assignments with Teredo, documentation, 6to4.
             "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
         ),
     )
 )  # fmt: skip
-# Beside these there are loopback, link-local, unique local, multicast, and IPv4 inside IPv6: mapped, NAT64.
+# Outside it: loopback, link-local, unique local, multicast, and IPv4 inside IPv6 (mapped, NAT64).
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL's parts. `authority` is what the Host header says, `path` has the query."""
+    """A URL's parts. `authority` is the Host header, `path` includes the query."""
 
     is_https: bool
     host: str
@@ -79,7 +79,7 @@ def is_ipv6(host: str) -> bool:
 
 
 def may_be_called(address: str, allowed: Sequence[Network] = ()) -> bool:
-    """Whether a resolved address is public, or in one of the networks that the operator allows."""
+    """Whether a resolved address is public, or in a network the operator allows."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
