@@ -1,4 +1,4 @@
-"""What changes a token: create, save, rotate, delete, and what has to hold before.
+"""Services that change a token: create, save, rotate, delete, and their preconditions.
 
 Pages and the Tokens API import from here; the gate does not.
 """

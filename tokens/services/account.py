@@ -1,12 +1,12 @@
-"""What the account endpoints of older clients tell and take: subscription facts, usage, two settings.
+"""The account endpoints of older clients: subscription facts, usage, two settings.
 
     metadata(workspace, now=…) -> dict          GET /v1/account/metadata
     usage(workspace, now=…) -> dict             GET /v1/account/usage and /usage/messages
-    set_budget(), set_pay_as_you_go()           kept and told; what stops a token is its own credit limit
+    set_budget(), set_pay_as_you_go()           stored and returned; only a token's own credit limit stops it
 
-What a token spent on CORE is told from its credit window, the row that decides about its limit and that the
-pages show; only how it is spread over days and datasets comes from the usage counters, which may miss a
-second's calls after a crash. "Messages" is the older word for credits. Secret tokens are masked.
+CORE spending comes from the token's credit window, the row that enforces its limit and that the pages show;
+only its distribution over days and datasets comes from the usage counters, which may miss a second's calls
+after a crash. "Messages" is the older word for credits. Secret tokens are masked.
 Source: http-api.md, Endpoints; product.md, Credits.
 """
 
@@ -32,7 +32,7 @@ SELECT to_char(u.minute AT TIME ZONE 'UTC', 'YYYYMMDD') AS day, u.dataset_id, su
  GROUP BY 1, 2 ORDER BY 1, 2
 """
 
-# A row a token that spent something this month: CORE from the window, the rest as it was counted.
+# One row per token that spent something this month: CORE from the window, the rest from the counters.
 # Indexes: tokens_creditwindow_once, tokens_usage_once.
 SPENT = """
 SELECT s.token_id, sum(s.credits)::bigint
@@ -46,7 +46,7 @@ SELECT s.token_id, sum(s.credits)::bigint
 
 
 def metadata(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
-    """The subscription: nothing is billed here, so what the older service sold is told as not limited."""
+    """The subscription: nothing is billed here, so what the older service sold is reported as unlimited."""
     spent = sum(cost for _, cost in _rows(SPENT, workspace, now))
     budget = workspace.message_budget
     return {
@@ -79,12 +79,12 @@ def usage(workspace: Workspace, *, now: datetime) -> dict[str, Any]:
 
 
 def set_pay_as_you_go(workspace_id: int, *, allowed: bool, now: datetime) -> None:
-    """Keep what an owner says of paying for more; it is told by metadata() and lifts no limit."""
+    """Store what an owner says about paying for more; metadata() returns it, and it lifts no limit."""
     _keep(workspace_id, "pays_as_it_goes", allowed, now)
 
 
 def set_budget(workspace_id: int, *, messages: int, now: datetime) -> None:
-    """Keep the monthly budget an owner names; 0 takes it away."""
+    """Store the monthly budget an owner sets; 0 removes it."""
     _keep(workspace_id, "message_budget", messages or None, now)
 
 
@@ -106,7 +106,7 @@ def _keep(workspace_id: int, name: str, value: Any, now: datetime) -> None:
 
 
 def _rows(sql: str, workspace: Workspace, now: datetime) -> list[tuple[Any, ...]]:
-    """The rows of SPENT or COUNTED for the tokens of a workspace, those in the trash included."""
+    """The rows of SPENT or COUNTED for a workspace's tokens, including those in the trash."""
     tokens = list(Token.objects.filter(workspace=workspace).values_list("pk", flat=True)[:TOKENS_MAX])
     month = month_of(now)
     with connection.cursor() as cursor:
@@ -115,14 +115,14 @@ def _rows(sql: str, workspace: Workspace, now: datetime) -> list[tuple[Any, ...]
 
 
 def _names(datasets: Iterable[int]) -> dict[int, str]:
-    """The names of the datasets by id; this module knows no model of theirs."""
+    """Dataset names by id; this module cannot import their model."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT id, name FROM datasets_dataset WHERE id = ANY(%s)", [list(datasets)])
         return dict(cursor.fetchall())
 
 
 def _shown(workspace: Workspace) -> dict[int, str]:
-    """How each token is written: a publishable one whole, a secret one masked."""
+    """How each token is shown: a publishable one in full, a secret one masked."""
     found = Token.objects.filter(workspace=workspace).prefetch_related("secrets")[:TOKENS_MAX]
     values = {}
     for token in found:

@@ -1,7 +1,7 @@
-"""Every change of a token: made whole, audited beside the change, and seen by workers within a second.
+"""Every change to a token: atomic, audited in its transaction, and seen by workers within a second.
 
-Workers learn of a change by the token row (a trigger stamps it), so whatever changes a token's
-revisions or values writes that row too. Rules answer with a Refusal. Source: product.md, Activation.
+Workers learn of a change from the token row (a trigger stamps it), so a change to a token's revisions
+or values writes that row too. Rules answer with a Refusal. Source: product.md, Activation.
 """
 
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ from tokens.services import preconditions, rows, saved_settings
 
 TRASH_DAYS = 30
 
-# What a version of the form sets, whole. Start from saved() and use dataclasses.replace for a part.
+# All settings of a version. Start from saved() and use dataclasses.replace to change some.
 SettingsInput = Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The outcome of a save: the token, and the version that was made (None: nothing had changed)."""
+    """The outcome of a save: the token, and the new version (None: nothing had changed)."""
 
     token: Token
     revision: Revision | None
@@ -36,7 +36,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A value that a form's editor changed: what it was when the form was opened, what it becomes."""
+    """A value that a form's editor changed: its value when the form was opened, and the new one."""
 
     was: Any
     becomes: Any
@@ -46,7 +46,7 @@ class Edit:
 def create_secret_token(
     *, workspace: Workspace, by: User | None, now: datetime, immediately: bool = True, address: str = ""
 ) -> Token:
-    """Make the workspace's one secret token. Raises IntegrityError when it has one already."""
+    """Make the workspace's one secret token. Raises IntegrityError when it already has one."""
     token = rows.insert(workspace=workspace, kind=TokenKind.SECRET, nickname="", by=by, now=now)
     value = token_format.make(TokenKind.SECRET)
     sealed = sealing.seal_value(value, public_id=token.public_id)
@@ -71,8 +71,8 @@ def create_publishable_token(
 ) -> Token | Refusal:
     """Make a publishable token; its first version takes effect after the activation delay.
 
-    Without `settings` it reads CORE from any domain. `import_value` is a value that apps in the field
-    already send. Refuses when the plan's tokens are used up, and what save_settings refuses.
+    Without `settings` it reads CORE from any domain. `import_value` is a value that deployed apps
+    already send. Refuses when the plan's tokens are used up, and whatever save_settings refuses.
     """
     rows.lock_workspace(workspace)
     settings = saved_settings.normal(settings or Settings())
@@ -97,13 +97,13 @@ def create_publishable_token(
 
 @transaction.atomic
 def duplicate_token(*, token: Token, by: User | None, now: datetime, address: str = "") -> Token | Refusal:
-    """Make another publishable token with the last saved settings of this one, and a value of its own."""
+    """Make another publishable token with this one's last saved settings and a new value."""
     if token.is_secret:
         return invalid_value("token", token.public_id, "a publishable token; there is one secret token")
     if token.deleted_at:
         return invalid_value("token", token.public_id, "a token outside the trash")
     settings, _ = saved(token, now=now)
-    # What was granted on datasets that are in the trash cannot be granted anew.
+    # Grants on datasets in the trash cannot be made again.
     kept = set(token.workspace.datasets.filter(deleted_at=None).values_list("pk", flat=True))
     grants = {pk: actions for pk, actions in settings.grants.items() if pk in kept}
     copy = create_publishable_token(
@@ -139,8 +139,8 @@ def save_settings(
 ) -> Saved | Refusal:
     """Save a version of the settings; it takes effect after the activation delay.
 
-    One that was pending is superseded and the delay starts anew. Settings equal to the last saved ones
-    save nothing. `based_on` is the number of the version the editor saw (None: whatever is saved now).
+    A pending version is superseded, and the delay starts again. Settings equal to the last saved ones save
+    nothing. `based_on` is the number of the version the editor saw (None: whatever is saved now).
     """
     token = rows.lock(token)
     if token.deleted_at or token.is_secret:
@@ -180,7 +180,7 @@ def edit_token(
     based_on: int | None,
     address: str = "",
 ) -> Saved | Refusal:
-    """Save everything on the form, or nothing. `nickname` and `expires_at` are given only when edited."""
+    """Save everything on the form, or nothing. Pass `nickname` and `expires_at` only when edited."""
     token = rows.lock(token)
     for label, edit, current in (
         ("Nickname", nickname, token.nickname),
@@ -208,7 +208,7 @@ def set_nickname(*, token: Token, nickname: str, by: User | None, now: datetime,
 def set_expiry(
     *, token: Token, expires_at: datetime | None, by: User | None, now: datetime, address: str = ""
 ) -> Token:
-    """Set when a token ends, or None for never; takes effect at once."""
+    """Set when a token expires, or None for never; takes effect at once."""
     return rows.set_field(
         token, "expires_at", expires_at, "token.expiry_set", by=by, now=now, address=address
     )
@@ -216,7 +216,7 @@ def set_expiry(
 
 @transaction.atomic
 def disable(*, token: Token, by: User | None, now: datetime, address: str = "") -> Token:
-    """Refuse every request with this token, at once. A pending clock goes on."""
+    """Refuse every request with this token, at once. A pending version's clock keeps running."""
     if rows.lock(token).disabled_at:
         return rows.lock(token)
     return rows.set_field(token, "disabled_at", now, "token.disabled", by=by, now=now, address=address)
@@ -230,7 +230,7 @@ def enable(*, token: Token, by: User | None, now: datetime, address: str = "") -
 
 @transaction.atomic
 def undo_pending(*, token: Token, by: User | None, now: datetime, address: str = "") -> Token | Refusal:
-    """Drop the pending version, so that the one in force holds alone."""
+    """Drop the pending version, so that only the one in force counts."""
     token = rows.lock(token)
     versions = token.versions(now=now)
     if versions.pending is None:
@@ -248,12 +248,12 @@ def undo_pending(*, token: Token, by: User | None, now: datetime, address: str =
 
 @transaction.atomic
 def apply_now(*, token: Token, by: User | None, now: datetime, address: str = "") -> Token | Refusal:
-    """Put the pending version in force before its time."""
+    """Put the pending version in force early."""
     token = rows.lock(token)
     pending = token.versions(now=now).pending
     if pending is None:
         return invalid_value("token", token.public_id, "a token with a pending change", check="active")
-    # Saved later than now is what a clock that was set back leaves behind; it must not delay this.
+    # After the clock was set back, a version may have been saved "later" than now; it must not delay this.
     pending.effective_at, pending.saved_at = now, min(now, pending.saved_at)
     pending.save(update_fields=["effective_at", "saved_at"])
     rows.touch(token)
@@ -264,7 +264,7 @@ def apply_now(*, token: Token, by: User | None, now: datetime, address: str = ""
 
 @transaction.atomic
 def delete_token(*, token: Token, by: User | None, now: datetime, address: str = "") -> Token | Refusal:
-    """Put a token into the trash for 30 days; every request with it is refused at once."""
+    """Move a token to the trash for 30 days; every request with it is refused at once."""
     if token.is_secret:
         return invalid_value("token", token.public_id, "a publishable token; the secret one can be disabled")
     if rows.lock(token).deleted_at:
@@ -274,7 +274,7 @@ def delete_token(*, token: Token, by: User | None, now: datetime, address: str =
 
 @transaction.atomic
 def restore_token(*, token: Token, by: User | None, now: datetime, address: str = "") -> Token | Refusal:
-    """Take a token out of the trash, as it was. Refuses after 30 days and beyond the plan's tokens."""
+    """Restore a token from the trash, unchanged. Refuses after 30 days and beyond the plan's tokens."""
     rows.lock_workspace(token.workspace)
     token = rows.lock(token)
     if token.deleted_at is None:
@@ -297,9 +297,9 @@ def reveal_secret(*, token: Token, by: User | None, now: datetime, address: str)
 
 @transaction.atomic
 def reveal_signing_secret(*, token: Token, by: User | None, now: datetime, address: str) -> str:
-    """Return what requests of a publishable token are signed with, and record who saw it.
+    """Return the secret that signs a publishable token's requests, and record who saw it.
 
-    It is made when there is none. Raises keyring.UnreadableSecret.
+    It is made if missing. Raises keyring.UnreadableSecret.
     """
     token = rows.lock(token)
     made = rows.ensure_signing_secret(token, now=now)

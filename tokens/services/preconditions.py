@@ -1,4 +1,4 @@
-"""What must hold before a token is changed: each function answers with a Refusal, or None to go on."""
+"""Preconditions for changing a token: each function returns a Refusal, or None to go on."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ OVERTAKEN = "edit"  # the check that fails when two people edit one token
 
 
 def beyond_plan(workspace: Workspace) -> Refusal | None:
-    """Refuse one token more than the plan has; the secret one and imports count, the trash does not."""
+    """Refuse a token beyond the plan's number; the secret one and imports count, the trash does not."""
     plan, kept = workspace.limits, workspace.tokens.filter(deleted_at=None).count()
     if kept < plan.tokens_max:
         return None
@@ -55,7 +55,7 @@ def refused_settings(workspace: Workspace, old: Settings, new: Settings) -> Refu
 
 
 def _datasets(workspace: Workspace, old: Settings, new: Settings) -> Refusal | None:
-    # What was granted before may stay: a deleted dataset can be restored with its grants.
+    # Existing grants may stay: a deleted dataset can be restored with its grants.
     added = set(new.grants) - set(old.grants)
     if not added:
         return None
@@ -68,7 +68,7 @@ def _datasets(workspace: Workspace, old: Settings, new: Settings) -> Refusal | N
 
 
 def refused_import(value: str | None) -> Refusal | None:
-    """Refuse an imported value that is not a publishable one, or that a token has already."""
+    """Refuse an imported value that is not publishable, or that another token already has."""
     if value is None:
         return None
     parsed = token_format.parse(value)
@@ -84,7 +84,7 @@ def refused_import(value: str | None) -> Refusal | None:
 
 
 def overtaken(token: Token, saved: Revision | None, based_on: int) -> Refusal:
-    """Say who saved another version since the one the editor saw, and what it changed."""
+    """Say who has saved another version since the one the editor saw, and what it changed."""
     seen = token.revisions.filter(number=based_on).first()
     changed: tuple[saved_settings.Difference, ...] = ()
     if saved and seen:

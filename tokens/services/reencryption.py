@@ -1,7 +1,7 @@
-"""reencrypt(): every secret at rest under the first key of the key ring; all keys still decrypt.
+"""reencrypt(): re-encrypts every stored secret with the key ring's first key; all keys still decrypt.
 
-Small transactions, a row at a time under its lock: requests go on meanwhile, and a run that was cut off
-is simply run again. Source: product.md, Tokens (at rest); security.md S02.
+Small transactions, one locked row at a time: requests continue meanwhile, and an interrupted run is simply
+run again. Source: product.md, Tokens (at rest); security.md S02.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from tokens.models import Secret, SigningSecret
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did. `unreadable` names what no key decrypts, tokens by their public id."""
+    """The result of a run. `unreadable` names what no key decrypts, tokens by their public id."""
 
     encrypted: int
     unchanged: int
@@ -26,7 +26,7 @@ class Outcome:
 
 
 def reencrypt() -> Outcome:
-    """Encrypt anew what is under another key than the first; look whether the rest can be read."""
+    """Re-encrypt what is not under the first key; check that the rest can be read."""
     encrypted, unchanged = 0, 0
     unreadable: list[str] = []
     for public_id, step in _steps():
@@ -41,7 +41,7 @@ def reencrypt() -> Outcome:
 
 
 def _steps() -> Iterator[tuple[str, Callable[[], bool]]]:
-    """A step for each stored secret: it says whether it wrote the row."""
+    """One step per stored secret, which returns whether it wrote the row."""
     values = Secret.objects.filter(ciphertext__isnull=False).order_by("pk")
     for pk, public_id in values.values_list("pk", "token__public_id"):
         yield public_id, lambda pk=pk, public_id=public_id: _value(pk, public_id)  # type: ignore[misc]

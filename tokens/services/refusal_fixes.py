@@ -1,4 +1,4 @@
-"""What the token's page shows of its last refusals, and what mends one: allow the site, grant the dataset.
+"""The last refusals on a token's page, and what fixes one: allow the site, grant the dataset.
 
     groups(token, settings, may_edit=…) -> list[Group]
     allow_site(token=…, site=…, …), grant_read(token=…, dataset=…, …) -> Token | Refusal
@@ -26,7 +26,7 @@ SHOWN_MAX = 12
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One kind of refusal; a fix is offered when it would help."""
+    """One kind of refusal; a fix is offered if it would help."""
 
     row: TokenRefusal
     dataset: str
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The refusals of one reason, the newest first."""
+    """The refusals for one reason, newest first."""
 
     code: str
     title: str
@@ -48,7 +48,7 @@ class Group:
 
 
 def groups(token: Token, settings: Settings, *, may_edit: bool) -> list[Group]:
-    """The last refusals by reason, that of the newest one first. `settings`: as they were last saved."""
+    """The last refusals by reason, the reason of the newest one first. `settings`: the last saved ones."""
     refusals = [row for row in refusal_log.last(token) if row.code in REFUSALS][:SHOWN_MAX]
     names = saved_settings.dataset_names(token.workspace) if any(row.dataset_id for row in refusals) else {}
     may_fix = may_edit and not token.is_secret
@@ -80,7 +80,7 @@ def _would_help(site: str, settings: Settings) -> bool:
 def allow_site(
     *, token: Token, site: str, by: User | None, now: datetime, address: str = ""
 ) -> Token | Refusal:
-    """Add a site to the Allowed Domain(s). A blank list allows any, so nothing is added to one."""
+    """Add a site to the Allowed Domain(s). A blank list allows any, so it stays blank."""
     rule = domains.parse_rule(site)
     if not isinstance(rule, DomainRule):
         return invalid_value("site", site[:60], rule.needed)
@@ -98,7 +98,7 @@ def allow_site(
 def grant_read(
     *, token: Token, dataset: str, by: User | None, now: datetime, address: str = ""
 ) -> Token | Refusal:
-    """Let the token read a dataset of its workspace, given by its name."""
+    """Let the token read a dataset of its workspace, given by name."""
     kept = token.workspace.datasets.filter(deleted_at=None)
     is_name = dataset.isascii() and dataset.isprintable()
     pk = kept.filter(name=dataset).values_list("pk", flat=True).first() if is_name else None
@@ -121,7 +121,7 @@ def _saved(
     now: datetime,
     address: str,
 ) -> Token | Refusal:
-    """Save the last saved settings with one thing more, under the lock of the token."""
+    """Save the last saved settings with one addition, under the token's lock."""
     locked = rows.lock(token)
     settings, _ = lifecycle.saved(locked, now=now)
     changes = added(settings)

@@ -1,9 +1,9 @@
-"""rotate(): a token gets a new value, and the old one goes on working for a chosen time.
+"""rotate(): a token gets a new value, and the old one keeps working for a chosen time.
 
     rotate(token=…, overlap_seconds=…, by=…, now=…) -> Rotated | Refusal
     old_value_ends_at(token, now=…) -> datetime | None
 
-Id, nickname, settings, history and limit stay. A second rotation ends the first overlap.
+Id, nickname, settings, history and limit are kept. A second rotation ends the first overlap.
 Source: product.md, Tokens.
 """
 
@@ -24,7 +24,7 @@ from tokens.services import rows
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """The token, its new value (shown this once when it is a secret one), and when the old one ends."""
+    """The token, its new value (a secret one is shown only this once), and when the old one ends."""
 
     token: Token
     value: str = field(repr=False)
@@ -35,7 +35,7 @@ class Rotated:
 def rotate(
     *, token: Token, overlap_seconds: int, by: User | None, now: datetime, address: str = ""
 ) -> Rotated | Refusal:
-    """Give the token a new value that works at once; the old one works for `overlap_seconds` more."""
+    """Give the token a new value that works at once; the old one works for another `overlap_seconds`."""
     if overlap_seconds not in OVERLAPS:
         needed = "one of " + ", ".join(map(str, OVERLAPS))
         return invalid_value("overlapSeconds", overlap_seconds, needed, check="body")
@@ -62,6 +62,6 @@ def rotate(
 
 
 def old_value_ends_at(token: Token, *, now: datetime) -> datetime | None:
-    """When the value before the last rotation stops working; None when none works any more."""
+    """When the value before the last rotation stops working; None when no old value works any more."""
     old: Secret | None = token.secrets.filter(retires_at__gt=now).order_by("-retires_at").first()
     return old.retires_at if old else None

@@ -1,4 +1,4 @@
-"""The rows behind a change of a token: lock, write, and leave the audit row beside it.
+"""The rows behind a change to a token: lock, write, and add the audit row.
 
 Each function runs inside the transaction of the service that calls it.
 """
@@ -20,8 +20,8 @@ PUBLIC_ID_TRIES = 5
 
 
 def lock(token: Token) -> Token:
-    """The token as the database has it now; changes by others wait until this transaction ends."""
-    # NO KEY: rows that refer to the token, such as what it spends, are still written meanwhile.
+    """The token as it is in the database now; changes by others wait until this transaction ends."""
+    # NO KEY: rows that refer to the token, such as its spending, can still be written meanwhile.
     return (
         Token.objects.select_for_update(of=("self",), no_key=True)
         .select_related("workspace")
@@ -30,7 +30,7 @@ def lock(token: Token) -> Token:
 
 
 def lock_workspace(workspace: Workspace) -> None:
-    # Two people who create at once are counted one after the other.
+    # Serialises concurrent creations, so that each is counted against the plan.
     Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)
 
 
@@ -42,7 +42,7 @@ def touch(token: Token) -> None:
 def set_field(
     token: Token, name: str, value: Any, action: str, *, by: User | None, now: datetime, address: str
 ) -> Token:
-    """Write one immediate field of a token, with its audit row; an equal value writes nothing."""
+    """Write one immediate field of a token and its audit row; an equal value writes nothing."""
     token = lock(token)
     old = getattr(token, name)
     if old == value:
@@ -86,7 +86,7 @@ def insert_value(token: Token, value: str, *, now: datetime, **columns: Any) -> 
 
 
 def ensure_signing_secret(token: Token, *, now: datetime) -> SigningSecret:
-    """What requests of the token are signed with; made on first need, encrypted and bound to its row."""
+    """The secret that signs the token's requests; made on first need, encrypted and bound to its row."""
     found = SigningSecret.objects.filter(token=token).first()
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""Settings as rows: what a revision holds, what to write for one, and how two differ in words."""
+"""Settings as rows: read from a revision, written to one, and compared in words."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Difference:
 
 
 def of_revision(revision: Revision) -> Settings:
-    """Return the settings of one saved version. Uses its prefetched grants when they are there."""
+    """Return the settings of one saved version. Uses its grants if they were prefetched."""
     grants = {grant.dataset_id: frozenset(map(Action, grant.actions)) for grant in revision.grants.all()}
     every = frozenset(action for action in Action if getattr(revision, f"all_datasets_{action}"))
     fields = settings_table.loaded(lambda name: getattr(revision, name))
@@ -40,7 +40,7 @@ def normal(settings: Settings) -> Settings:
 
 
 def columns(settings: Settings) -> dict[str, Any]:
-    """What to write into a Revision for these settings, but for its grants."""
+    """The columns of a Revision for these settings, without grants."""
     every = {f"all_datasets_{action}": action in settings.all_datasets for action in Action}
     return settings_table.stored(settings) | every
 
@@ -63,7 +63,7 @@ def dataset_names(workspace: Workspace) -> dict[int, str]:
 
 
 def differences(before: Settings, after: Settings, names: Mapping[int, str]) -> tuple[Difference, ...]:
-    """What changes between two versions, in the order of the form. `names`: dataset id → name."""
+    """What differs between two versions, in form order. `names`: dataset id → name."""
     old, new = _in_words(before, names), _in_words(after, names)
     return tuple(
         Difference(field, label, old[field], new[field])
@@ -82,7 +82,7 @@ def _in_words(settings: Settings, names: Mapping[int, str]) -> dict[str, str]:
 
 def _permissions(settings: Settings, names: Mapping[int, str]) -> str:
     parts = [f"{ALL_DATASETS}: {_actions(settings.all_datasets)}"] if settings.all_datasets else []
-    # A grant on a dataset that was deleted has no name here, and no effect until it is restored.
+    # A deleted dataset has no name here, and a grant on it has no effect until it is restored.
     named = sorted(
         (names.get(dataset_id, "a deleted dataset"), a) for dataset_id, a in settings.grants.items()
     )
