@@ -1,4 +1,4 @@
-"""The Tokens API: bodies and documents, what is answered, and its endpoints.
+"""The Tokens API: bodies and documents, its answers, and its endpoints.
 
-The routes import endpoints; documents and bodies serve the docs and the tester, parameters their table.
+Routes import endpoints; documents and bodies serve the docs and "Test this token", parameters their table.
 """

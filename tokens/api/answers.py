@@ -1,7 +1,7 @@
-"""The Tokens API without its HTTP layer: what each operation answers for the workspace that asks.
+"""The Tokens API without its HTTP layer: what each operation answers for the caller's workspace.
 
 Each function runs in a thread, takes the workspace and a parsed JSON body, and returns a document or a
-Refusal. Another workspace's token and a missing one are the same "no". Source: http-api.md, Tokens API.
+Refusal. Another workspace's token and a missing one get the same refusal. Source: http-api.md, Tokens API.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ Document = dict[str, Any]
 
 
 def find(workspace: Workspace, public_id: str, *, now: datetime) -> Token | Refusal:
-    """A token of the workspace, also one in the trash."""
+    """A token of the workspace, including the trash."""
     tokens = selectors.of_workspace(workspace, now=now, with_grants=True).select_related(
         "created_by", "workspace"
     )
@@ -50,7 +50,7 @@ def no_token(public_id: str) -> Refusal:
 
 
 def own(token_id: int, *, now: datetime) -> Document:
-    """GET /token: what the token that asks may do, and what it used."""
+    """GET /token: the calling token's permissions and usage."""
     workspace = Workspace.objects.get(tokens__pk=token_id)
     token = (
         selectors.of_workspace(workspace, now=now, with_grants=True)
@@ -71,7 +71,7 @@ def read(workspace: Workspace, public_id: str, *, now: datetime) -> Document | R
 def listed(
     workspace: Workspace, *, limit: int, cursor: str, in_trash: bool, now: datetime
 ) -> tuple[list[Document], str] | Refusal:
-    """GET /tokens: a page, oldest first, and the cursor of the next one ("" at the end)."""
+    """GET /tokens: a page, oldest first, and the next page's cursor ("" at the end)."""
     tokens = selectors.of_workspace(workspace, now=now, with_grants=True).select_related(
         "created_by", "workspace"
     )
@@ -140,7 +140,7 @@ def create(workspace: Workspace, body: Any, *, now: datetime, address: str) -> D
 def edit(
     workspace: Workspace, public_id: str, body: Any, *, now: datetime, address: str
 ) -> Document | Refusal:
-    """PATCH /tokens/ID: settings become a new version; nickname and expiry act at once. All or nothing."""
+    """PATCH /tokens/ID: settings become a new version; nickname and expiry apply at once. All or nothing."""
     token = find(workspace, public_id, now=now)
     if isinstance(token, Refusal):
         return token
@@ -162,7 +162,7 @@ def edit(
 
 
 def _edited(token: Token, changes: bodies.Changes, *, now: datetime, address: str) -> Refusal | object:
-    """Save what a body gives, under the lock of the token."""
+    """Save the body's changes, under the token's lock."""
     nickname = Edit(token.nickname, changes.nickname) if "nickname" in changes.given else None
     expires_at = Edit(token.expires_at, changes.expires_at) if "expiresAt" in changes.given else None
     if "settings" not in changes.given:
@@ -186,7 +186,7 @@ def _edited(token: Token, changes: bodies.Changes, *, now: datetime, address: st
     )
 
 
-# What needs nothing but the token's id.
+# Operations that need only the token's id.
 AT_ONCE: Mapping[str, Callable[..., Token | Refusal]] = {
     "apply-now": lifecycle.apply_now,
     "undo": lifecycle.undo_pending,
@@ -200,7 +200,7 @@ AT_ONCE: Mapping[str, Callable[..., Token | Refusal]] = {
 def do(
     workspace: Workspace, public_id: str, what: str, body: Any, *, now: datetime, address: str
 ) -> Document | Refusal:
-    """POST /tokens/ID/WHAT: the token as it is then; `duplicate` answers with the copy."""
+    """POST /tokens/ID/WHAT: the token as it is afterwards; `duplicate` answers with the copy."""
     token = find(workspace, public_id, now=now)
     if isinstance(token, Refusal):
         return token
@@ -213,7 +213,7 @@ def do(
 def rotate(
     workspace: Workspace, public_id: str, body: Any, *, now: datetime, address: str
 ) -> Document | Refusal:
-    """POST /tokens/ID/rotate: the token with its new value whole, this once."""
+    """POST /tokens/ID/rotate: the token with its new value in full, only this once."""
     token = find(workspace, public_id, now=now)
     if isinstance(token, Refusal):
         return token
@@ -252,12 +252,12 @@ def delete(workspace: Workspace, public_id: str, *, now: datetime, address: str)
 
 
 def without_value(document: Document) -> Document:
-    """An answer as it is kept for a request that is sent again: the value stays with the token alone."""
+    """An answer as it is stored for a repeated request: the value is stored with the token only."""
     return document | {"token": None}
 
 
 def with_value(workspace: Workspace, document: Document, *, now: datetime) -> Document | Refusal:
-    """The answer that was kept, whole again."""
+    """The stored answer, with the value filled in again."""
     token = find(workspace, document["id"], now=now)
     return token if isinstance(token, Refusal) else document | {"token": documents.shown_value(token)}
 
@@ -277,7 +277,7 @@ def _cursor(token: Token, kind: str) -> str:
 
 
 def _place(cursor: str, kind: str) -> tuple[datetime, int] | None:
-    """After which token a page begins; None when the cursor is damaged or of another list."""
+    """The token after which a page begins; None when the cursor is damaged or from another list."""
     try:
         asked, at, pk = cursors.read(cursor) or []
         created_at = datetime.fromisoformat(at)

@@ -1,8 +1,8 @@
-"""A JSON body of the Tokens API → what it changes, or a 400 that names every field that is wrong.
+"""A JSON body of the Tokens API → the changes it makes, or a 400 that names every wrong field.
 
     parse(document, fields, …) -> Changes | Refusal
 
-A field that does not exist, one that cannot be set, and one with a wrong value are named, all at once.
+Unknown fields, read-only ones, and those with a wrong value are all named at once.
 Settings are merged field by field into the last saved ones. Source: http-api.md, Tokens API.
 """
 
@@ -27,14 +27,14 @@ ERRORS_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """Why a value cannot be taken: what would be right."""
+    """Why a value is not accepted: what would be right."""
 
     needed: str
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The fields that a body has; what is not in `given` stays as it is."""
+    """The fields a body has; what is not in `given` stays as it is."""
 
     given: frozenset[str] = frozenset()
     nickname: str = ""
@@ -43,14 +43,14 @@ class Changes:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def applied(self, saved: Settings) -> Settings:
-        """The settings with those of the body in their place."""
+        """The settings with the body's values in place."""
         return replace(saved, **self.settings)
 
 
 def parse(
     document: Any, *, fields: tuple[str, ...], dataset_ids: Callable[[list[str]], Mapping[str, int]]
 ) -> Changes | Refusal:
-    """The changes a body asks for. `dataset_ids(names)` → the ids of those that exist."""
+    """The changes a body asks for. `dataset_ids(names)` → the ids of the datasets that exist."""
     if not isinstance(document, dict):
         return refusal_of([("body", "a JSON object")], received=type(document).__name__)
     faults: list[tuple[str, str]] = [
@@ -85,13 +85,13 @@ def parse(
 
 
 def nothing(document: Any) -> Refusal | None:
-    """Refuse a body with fields where none is taken."""
+    """Refuse fields in a body where none are accepted."""
     changes = parse(document, fields=(), dataset_ids=lambda names: {}) if document != {} else None
     return changes if isinstance(changes, Refusal) else None
 
 
 def unknown_fields(document: Mapping[str, Any], fields: tuple[str, ...]) -> Refusal | None:
-    """Refuse fields that a body of this operation does not have."""
+    """Refuse fields that this operation's body does not have."""
     faults = [(name, f"one of {', '.join(fields)}") for name in document if name not in fields]
     return refusal_of(faults, received=", ".join(name for name, _ in faults[:10])) if faults else None
 
@@ -105,7 +105,7 @@ def wrong(name: str, needed: str, received: object) -> Refusal:
 def refusal_of(
     faults: list[tuple[str, str]], *, received: str, outcome: str = "Nothing was changed"
 ) -> Refusal:
-    """The refusal that names every field of a body that is wrong, and what would be right."""
+    """The refusal that names every wrong field of a body, and what would be right."""
     shown = [(name[:80], needed) for name, needed in faults[:ERRORS_MAX]]
     words = "; ".join(f"{name}: {needed}" for name, needed in shown[:10])
     return Refusal(
@@ -130,7 +130,7 @@ def _nickname(value: Any) -> str | Wrong:
 
 
 def moment(value: Any) -> datetime | None | Wrong:
-    """A time with its zone, UTC without one; None is None."""
+    """A time with its zone, UTC by default; None stays None."""
     needed = Wrong("a time such as 2027-01-31T18:00:00Z, or null")
     if value is None:
         return None
@@ -194,7 +194,7 @@ SETTINGS: Mapping[str, tuple[str, Callable[[Any], Any]]] = dict(
 def _settings(
     document: Any, dataset_ids: Callable[[list[str]], Mapping[str, int]], faults: list[tuple[str, str]]
 ) -> dict[str, Any]:
-    """The settings of a body by their names in Settings; what is wrong goes to `faults`."""
+    """A body's settings by their names in Settings; faults are added to `faults`."""
     if not isinstance(document, dict):
         faults.append(("settings", "a JSON object"))
         return {}

@@ -1,7 +1,7 @@
-"""A token as the Tokens API says it: the Token object and its parts. Source: http-api.md, Tokens API.
+"""A token as the Tokens API shows it: the Token object and its parts. Source: http-api.md, Tokens API.
 
 token_document(token, names, now=…) -> dict     a token from selectors.of_workspace()
-own_document(token, names, now=…) -> dict       what GET /v1/token tells the holder
+own_document(token, names, now=…) -> dict       what GET /v1/token shows the token's holder
 moment(at) -> "2026-11-23T20:00:00Z"
 """
 
@@ -19,7 +19,7 @@ from tokens.services import saved_settings
 
 
 def moment(at: datetime | None) -> str | None:
-    """A time in UTC to the second, or null."""
+    """A UTC time to the second, or null."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if at else None
 
 
@@ -47,7 +47,7 @@ def shown_value(token: Token) -> str:
 
 
 def own_document(token: Token, names: Mapping[int, str], *, now: datetime) -> dict[str, Any]:
-    """What a token may know of itself: all but who made it and its value."""
+    """What a token may know about itself: all but its creator and its value."""
     whole = token_document(token, names, now=now)
     left_out = ("token", "createdBy")
     return {"workspace": token.workspace.name} | {
@@ -56,7 +56,7 @@ def own_document(token: Token, names: Mapping[int, str], *, now: datetime) -> di
 
 
 def settings_document(settings: Settings, names: Mapping[int, str]) -> dict[str, Any]:
-    """One version of the settings. A grant on a dataset that is in the trash is not told."""
+    """One version of the settings. Grants on datasets in the trash are left out."""
     granted = {names[pk]: _actions(actions) for pk, actions in settings.grants.items() if pk in names}
     columns = settings_table.stored(settings)
     told = [(setting.api_name, columns[setting.name]) for setting in SETTINGS]
@@ -68,7 +68,7 @@ def settings_document(settings: Settings, names: Mapping[int, str]) -> dict[str,
 
 
 def _versions(token: Token, names: Mapping[int, str], *, now: datetime) -> dict[str, Any]:
-    """Settings in force, null while there are none; and those that wait, with their time."""
+    """The settings in force, null while there are none; and the pending ones, with their time."""
     versions = token.versions(now=now)
 
     def described(revision: Revision) -> dict[str, Any]:

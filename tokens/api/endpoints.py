@@ -1,7 +1,7 @@
-"""The Tokens API over HTTP: /v1/token for any token, /v1/tokens for the secret token. Not hot, in threads.
+"""The Tokens API over HTTP: /v1/token for any token, /v1/tokens for the secret token. Not hot; in threads.
 
-What is done and answered is in tokens.api.answers. Where a request is described to be judged, which needs to
-know all paths, is datasets.api.trials.
+tokens.api.answers does the work. The endpoint that tests a described request needs to know all paths, so it
+is in datasets.api.trials.
 """
 
 from collections.abc import Awaitable, Callable
@@ -36,7 +36,7 @@ View = Callable[..., Awaitable[Answer | Refusal]]
 
 
 def token_endpoint(view: View, *, needs_secret: bool = True) -> Callable[..., Awaitable[HttpResponseBase]]:
-    """For what concerns the tokens of the workspace of the token that asks."""
+    """For endpoints about the tokens of the calling token's workspace."""
 
     @wraps(view)
     async def endpoint(request: ApiRequest, **rest: str) -> HttpResponseBase:
@@ -65,7 +65,7 @@ def workspace_of(call: Call) -> Workspace:
 
 
 async def body_of(call: Call) -> Any | Refusal:
-    """The JSON of a body; an empty one is an empty object."""
+    """The JSON of a body; an empty body counts as an empty object."""
     body = await call.request.read_body(bytes_max=BODY_BYTES_MAX)
     if isinstance(body, Refusal):
         return body
@@ -75,7 +75,7 @@ async def body_of(call: Call) -> Any | Refusal:
 async def _changed(
     call: Call, work: Callable[..., Any], *arguments: Any, holds_secret: bool = False
 ) -> Any | Refusal:
-    """What a change answers; a repeated POST with a key is answered as the first time."""
+    """The answer to a change; a repeated POST with a key gets its first answer again."""
     now: datetime = call.now
     address = client_address(call.request)
 
@@ -157,7 +157,7 @@ async def delete_token(call: Call, token_id: str) -> Answer | Refusal:
 
 @token_endpoint
 async def rotate_token(call: Call, token_id: str) -> Answer | Refusal:
-    """POST /v1/tokens/ID/rotate: the answer holds the new value, so it is kept nowhere."""
+    """POST /v1/tokens/ID/rotate: the answer holds the new value, so it is not stored for a repeat."""
     body = await body_of(call)
     if isinstance(body, Refusal):
         return body
