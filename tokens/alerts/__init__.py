@@ -1,4 +1,4 @@
-"""Telling owners that a limit is near or reached: when, by mail and by webhook.
+"""Notifying owners that a limit is near or reached, by mail and by webhook.
 
-Background work and the settings page import from here.
+Background tasks and the settings page import from here.
 """

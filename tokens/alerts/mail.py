@@ -1,4 +1,4 @@
-"""send(): tells those who manage a workspace that a token has used 50, 80 or 100 % of its limit."""
+"""send(): notifies a workspace's managers that a token has used 50, 80 or 100 % of its limit."""
 
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from tokens.alert_models import CreditAlert
 
 
 def send(alert: CreditAlert) -> None:
-    """Send it as text and as HTML to the primary and the admins. Raises OSError when no server takes it."""
+    """Send it as text and HTML to the primary and the admins. Raises OSError when no server accepts it."""
     token = alert.token
     people = [person.email for person in managers(token.workspace) if person.is_active]
     if not people:
@@ -28,7 +28,7 @@ def send(alert: CreditAlert) -> None:
         "url": settings.PUBLIC_URL + reverse("tokens:edit", args=[token.public_id]),
         "public_url": settings.PUBLIC_URL,
     }
-    # A nickname may hold anything a person typed; a header holds one line.
+    # A nickname may hold any characters, but a header must be one line.
     subject = " ".join(f"[Apperate] {name} has used {alert.percent} % of its credits".split())
     message = EmailMultiAlternatives(
         subject, render_to_string("tokens/email/credit_alert.txt", context), to=people
@@ -38,5 +38,5 @@ def send(alert: CreditAlert) -> None:
 
 
 def resets_at(alert: CreditAlert) -> datetime:
-    """When the token's credits begin anew."""
+    """When the token's credits reset."""
     return next_month(datetime.combine(alert.month, datetime.min.time(), tzinfo=UTC))

@@ -1,10 +1,10 @@
-"""Alerts when a token has reached 50, 80 or 100 % of its credit limit, each once in a month.
+"""Alerts when a token has reached 50, 80 or 100 % of its credit limit, each once a month.
 
-    raise_alerts(now=…)          make those that are due and queue their messages
-    skip_alerts(tokens, now=…)   make them without messages
+    raise_alerts(now=…)          create those that are due and queue their messages
+    skip_alerts(tokens, now=…)   create them without messages
 
-Every half minute the queue looks at the credit windows of the month: nothing of it happens in a request.
-The row of an alert and the queue's entries are made in one transaction. Source: product.md, Credits.
+A task checks the month's credit windows every half minute; requests do none of this work. An alert's row
+and its queue entries are made in one transaction. Source: product.md, Credits.
 """
 
 import logging
@@ -27,14 +27,14 @@ from apperate.kernel.keyring import UnreadableSecret
 from tokens.alert_models import FAULT_MAX, PERCENTS, CreditAlert, Webhook
 from tokens.alerts import mail, webhooks
 
-LATE_SECONDS = 120  # What was reached just before the month ended is told just after.
-ATTEMPTS_MAX = 7  # with the waits between them about six hours
+LATE_SECONDS = 120  # What was reached just before the month ended is reported just after.
+ATTEMPTS_MAX = 7  # about six hours, with the waits in between
 WAIT_BASE_SECONDS = 4
 logger = logging.getLogger("apperate.alerts")
 
-# A row for each alert that is new, at most three for a token. The limit is the lowest of the versions that
-# count: the one in force, if there is one, and what was saved after it. A limit of 0 was never begun.
-# The table of windows is read whole. Indexes: tokens_revision_live, tokens_creditalert_once.
+# One row per new alert, at most three per token. The limit is the lowest of the versions that count: the one
+# in force, if any, and those saved after it. A limit of 0 raises no alert, because it cannot be used up.
+# The table of windows is scanned in full. Indexes: tokens_revision_live, tokens_creditalert_once.
 RAISE = """
 INSERT INTO tokens_creditalert (id, token_id, month, percent, used, credit_limit, reached_at)
 SELECT gen_random_uuid(), w.token_id, w.month, p.percent, w.used, l.lowest, %(now)s
@@ -60,7 +60,7 @@ RETURNING id
 
 @transaction.atomic
 def raise_alerts(*, now: datetime) -> list[uuid.UUID]:
-    """Make the alerts that are due and queue their messages; the ids of those that are new."""
+    """Create the alerts that are due and queue their messages; returns the new ids."""
     raised = _insert(None, now)
     posted = CreditAlert.objects.filter(pk__in=raised, token__workspace__webhook__isnull=False)
     for alert_id in raised:
@@ -71,7 +71,7 @@ def raise_alerts(*, now: datetime) -> list[uuid.UUID]:
 
 
 def skip_alerts(tokens: Iterable[int], *, now: datetime) -> None:
-    """Make the alerts of these tokens as if they had been told: for usage that is made up."""
+    """Create these tokens' alerts as if they had been sent: for made-up usage."""
     _insert(list(tokens), now)
 
 
@@ -104,9 +104,9 @@ async def look(timestamp: int) -> None:
     ),
 )
 def mail_alert(alert_id: str) -> None:
-    """Send one alert to those who manage the workspace.
+    """Send one alert to the workspace's managers.
 
-    It is marked as sent before it is: a worker killed in between leaves it unsent, rather than sent twice.
+    It is marked as sent first: a worker killed in between leaves it unsent, rather than sent twice.
     """
     try:
         if CreditAlert.objects.filter(pk=alert_id, mailed_at=None).update(mailed_at=database_now()):
@@ -120,7 +120,7 @@ def mail_alert(alert_id: str) -> None:
 
 
 class NotPosted(Exception):
-    """Makes the queue try again; the sentence says why."""
+    """Makes the queue retry; the message says why."""
 
 
 @app.task(
@@ -134,9 +134,9 @@ class NotPosted(Exception):
     ),
 )
 async def post_alert(context: JobContext, alert_id: str) -> None:
-    """Send one alert to the webhook of its workspace, until it is taken or was tried often enough.
+    """Send one alert to its workspace's webhook, until it is accepted or the attempts are used up.
 
-    A worker killed before it noted the answer makes it come twice, under the same id.
+    A worker killed before recording the answer makes it arrive twice, under the same id.
     """
     message = await in_thread(lambda: _message(alert_id))()
     if message is None:
@@ -154,7 +154,7 @@ async def post_alert(context: JobContext, alert_id: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is posted, where, and what signs it."""
+    """What is posted, where, and the secret that signs it."""
 
     id: uuid.UUID
     workspace_id: int
@@ -165,7 +165,7 @@ class Message:
 
 
 def _message(alert_id: str) -> Message | None:
-    """What there is to post; None when it was taken already, or the webhook is gone."""
+    """The message to post; None when it was accepted already, or the webhook is gone."""
     found = CreditAlert.objects.filter(pk=alert_id, posted_at=None).select_related("token__workspace")
     alert = found.first()
     webhook = alert and Webhook.objects.filter(workspace=alert.token.workspace).first()
@@ -193,7 +193,7 @@ def _note(message: Message, alert_id: str, fault: str) -> None:
     now = database_now()
     if not fault:
         CreditAlert.objects.filter(pk=alert_id).update(posted_at=now)
-    # Of this address only: it may have been changed meanwhile.
+    # Only for this address: it may have been changed meanwhile.
     Webhook.objects.filter(workspace_id=message.workspace_id, url=message.url).update(
         tried_at=now, fault=fault[:FAULT_MAX]
     )

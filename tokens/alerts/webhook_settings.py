@@ -1,9 +1,9 @@
-"""A workspace's webhook: where its alerts go and what they are signed with, changed by who manages it.
+"""A workspace's webhook: where its alerts go and the secret that signs them, changed by its managers.
 
 save(workspace=…, url=…, by=…, now=…) -> Saved | Refusal     with the secret when there is a new one
 renew_secret(…) -> Saved | Refusal
 remove(…) -> None | Refusal
-send_test(…) -> str | Refusal                                "" when it was taken
+send_test(…) -> str | Refusal                                "" when it was accepted
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The webhook, and its secret when it is new: it is shown this once."""
+    """The webhook, and its secret when new: it is shown only this once."""
 
     webhook: Webhook
     secret: str = field(default="", repr=False)
@@ -40,7 +40,7 @@ class Saved:
 def save(
     *, workspace: Workspace, url: str, by: User | None, now: datetime, address: str = ""
 ) -> Saved | Refusal:
-    """Set the address. The first one comes with a secret; a later one keeps it."""
+    """Set the address. The first one comes with a new secret; later ones keep it."""
     if refusal := may_manage(workspace, by):
         return refusal
     if isinstance(fault := target_of(url), str):
@@ -64,7 +64,7 @@ def save(
 def renew_secret(
     *, workspace: Workspace, by: User | None, now: datetime, address: str = ""
 ) -> Saved | Refusal:
-    """A new secret, which signs from the next message on."""
+    """Make a new secret, which signs from the next message on."""
     if refusal := may_manage(workspace, by):
         return refusal
     webhook = Webhook.objects.select_for_update().filter(workspace=workspace).first()
@@ -81,7 +81,7 @@ def renew_secret(
 
 @transaction.atomic
 def remove(*, workspace: Workspace, by: User | None, now: datetime, address: str = "") -> Refusal | None:
-    """No more messages, also none of those that wait."""
+    """Stop all messages, including queued ones."""
     if refusal := may_manage(workspace, by):
         return refusal
     webhook = Webhook.objects.select_for_update().filter(workspace=workspace).first()
@@ -96,7 +96,7 @@ def remove(*, workspace: Workspace, by: User | None, now: datetime, address: str
 
 
 def send_test(*, workspace: Workspace, by: User | None, now: datetime, address: str = "") -> str | Refusal:
-    """Send a message that says it is a test, and wait for what comes of it. Raises UnreadableSecret."""
+    """Send a message marked as a test, and wait for its result. Raises UnreadableSecret."""
     if refusal := may_manage(workspace, by):
         return refusal
     webhook = Webhook.objects.filter(workspace=workspace).first()
@@ -109,9 +109,9 @@ def send_test(*, workspace: Workspace, by: User | None, now: datetime, address: 
     def run() -> str:
         return asyncio.run(webhooks.post(webhook.url, body, message_id=message_id, secret=secret, at=now))
 
-    with ThreadPoolExecutor(1) as pool:  # This thread may have an event loop of its own.
+    with ThreadPoolExecutor(1) as pool:  # This thread may already run an event loop.
         fault = pool.submit(run).result()
-    # Of this address only: it may have been changed meanwhile.
+    # Only for this address: it may have been changed meanwhile.
     Webhook.objects.filter(pk=webhook.pk, url=webhook.url).update(tried_at=now, fault=fault[:FAULT_MAX])
     trail.record(
         "webhook.tested", workspace=workspace, by=by, now=now, target=workspace.name,
@@ -121,13 +121,13 @@ def send_test(*, workspace: Workspace, by: User | None, now: datetime, address: 
 
 
 def host_of(url: str) -> str:
-    """What the audit log tells of an address: the rest of it may hold a key."""
+    """The part of an address that the audit log stores: the rest may hold a key."""
     target = target_of(url)
     return "" if isinstance(target, str) else target.authority
 
 
 def new_secret() -> str:
-    """As Standard Webhooks writes them. Older ones are 64 hexadecimal digits, which base64 reads as well."""
+    """In the form of Standard Webhooks. Older secrets are 64 hexadecimal digits, also valid base64."""
     return "whsec_" + b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 

@@ -1,11 +1,11 @@
-"""post(): sends one signed message to an address that a workspace chose, and tells what came of it.
+"""post(): sends one signed message to an address that a workspace chose, and returns the result.
 
-    await post(url, body, message_id=…, secret=…, at=…)   → "" when it was taken, else what went wrong
-    signatures(body, message_id=…, secret=…, at=…)        the headers that it is signed with
+    await post(url, body, message_id=…, secret=…, at=…)   → "" when it was accepted, else what went wrong
+    signatures(body, message_id=…, secret=…, at=…)        the headers that sign it
 
-The name is resolved once, every address that it has is checked, and the connection is made to one of
-those: a name whose answer changes in between is of no use. Redirects are not followed, of the answer only
-the head is read, and all of it together has a limit of time. Source: security.md, S43.
+The name is resolved once, each of its addresses is checked, and the connection is made to one of those, so
+changing the name's answer in between (DNS rebinding) achieves nothing. Redirects are not followed, only the
+head of the answer is read, and the whole exchange has a time limit. Source: security.md, S43.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ from tokens.rules.webhook_target import Target, may_be_called, target_of
 
 SECONDS_MAX = 10.0
 HEAD_BYTES_MAX = 16_384
-INTERIM_MAX = 5  # answers like "100 Continue" before the one that counts
+INTERIM_MAX = 5  # answers like "100 Continue" before the final one
 ADDRESSES_TRIED_MAX = 3
 
 
 class NotTaken(Exception):
-    """What went wrong, in one sentence without anything that the other side wrote."""
+    """What went wrong, in one sentence without anything the receiver wrote."""
 
 
 def signatures(body: bytes, *, message_id: uuid.UUID, secret: str, at: datetime) -> dict[str, str]:
-    """The headers of Standard Webhooks, and the one that receivers knew before there were those.
+    """The headers of Standard Webhooks, and our older header for receivers written before those.
 
     Apperate-Signature is t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "t.body" under the secret's text>.
     """
@@ -50,13 +50,13 @@ def signatures(body: bytes, *, message_id: uuid.UUID, secret: str, at: datetime)
 
 
 def document(kind: str, message_id: uuid.UUID, workspace: str, at: datetime, data: dict[str, Any]) -> bytes:
-    """The body of a message. `id` and all the rest stay the same when it is sent again."""
+    """The body of a message. `id` and everything else stay the same when it is resent."""
     head = {"id": str(message_id), "type": kind, "createdAt": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
     return json.dumps({**head, "workspace": workspace, **data}).encode()
 
 
 async def post(url: str, body: bytes, *, message_id: uuid.UUID, secret: str, at: datetime) -> str:
-    """POST a JSON body once. Any status of 200 to 299 means that it was taken."""
+    """POST a JSON body once. Any status from 200 to 299 means it was accepted."""
     target = target_of(url)
     if isinstance(target, str):
         return target
@@ -93,18 +93,18 @@ def _request(target: Target, body: bytes, signed: dict[str, str]) -> bytes:
 
 
 async def _exchange(target: Target, request: bytes) -> int:
-    """Send the request to the first checked address that takes a connection; the status of the answer."""
+    """Send the request to the first checked address that accepts a connection; the answer's status."""
     reader, writer = await _connected(target, await checked_addresses(target))
     try:
         writer.write(request)
         await writer.drain()
         return await _status(reader)
     finally:
-        writer.transport.abort()  # The rest of the answer, however long, is not waited for.
+        writer.transport.abort()  # Do not wait for the rest of the answer, however long.
 
 
 async def checked_addresses(target: Target) -> list[str]:
-    """What the host's name stands for. Raises NotTaken when one of the addresses must not be called."""
+    """The addresses the host's name resolves to. Raises NotTaken when one of them must not be called."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             target.host, target.port, type=socket.SOCK_STREAM
@@ -136,7 +136,7 @@ async def _connected(
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
-    """The status of the first answer that is not an interim one. Raises ValueError when it is no HTTP."""
+    """The status of the first answer that is not an interim one. Raises ValueError when it is not HTTP."""
     for _ in range(INTERIM_MAX):
         head = await _head(reader)
         version, _, rest = head.partition(b" ")
