@@ -1,4 +1,4 @@
-"""The token pages: views, what their templates are given, forms and widgets.
+"""The token pages: views, the contexts of their templates, forms and widgets.
 
 Only the URLs import from here.
 """

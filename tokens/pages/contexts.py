@@ -1,4 +1,4 @@
-"""What the templates of the token pages are given."""
+"""The template contexts of the token pages."""
 
 from datetime import datetime
 from typing import Any
@@ -33,7 +33,7 @@ TABS = (("", "All", "all"), ("publishable", "Publishable", "publishable"), ("sec
 def list_context(workspace: Workspace, query: QueryDict, *, now: datetime) -> dict[str, Any]:
     """One page of the list.
 
-    `query`: kind, status, q (part of a name or token), page, new (a token to point at).
+    `query`: kind, status, q (part of a name or token), page, new (a token to highlight).
     """
     kind, words = query.get("kind", ""), query.get("q", "").strip()[:100]
     status = query.get("status", "") if kind != "trash" and query.get("status") in LISTED else ""
@@ -70,20 +70,20 @@ def list_context(workspace: Workspace, query: QueryDict, *, now: datetime) -> di
 
 
 def address(**query: str) -> str:
-    """Where the list shows what these parameters leave; empty ones are left out."""
+    """The list's address with these parameters; empty ones are left out."""
     said = urlencode({name: value for name, value in query.items() if value})
     return f"{reverse('tokens:list')}{'?' if said else ''}{said}"
 
 
 def address_of_newest(workspace: Workspace, token: Token) -> str:
-    """Where the list shows a token that was just made: at the end of its last page."""
+    """The list's address that shows a new token: at the end of its last page."""
     kept = workspace.tokens.filter(deleted_at=None).count()
     page = str(selectors.page_of(kept)) if kept > PAGE_ROWS else ""
     return f"{address(page=page, new=token.public_id)}#{token.public_id}"
 
 
 def state_context(token: Token, *, now: datetime) -> dict[str, Any]:
-    """The head of a token's page: status, what is pending, and what stops it."""
+    """The head of a token's page: status, pending changes, and what stops it."""
     return {
         "token": token,
         "row": selectors.row(token, now=now),
@@ -97,7 +97,7 @@ def state_context(token: Token, *, now: datetime) -> dict[str, Any]:
 def edit_context(
     request: MemberRequest, token: Token, *, now: datetime, form: TokenForm | NicknameForm | None = None
 ) -> dict[str, Any]:
-    """A token's page with its form: the given one with its errors, else as it was last saved."""
+    """A token's page with its form: the given one with its errors, else the last saved settings."""
     revision = token.versions(now=now).saved
     settings = saved_settings.of_revision(revision) if revision else Settings()
     read_only = not request.membership.manages or token.deleted_at is not None
@@ -128,7 +128,7 @@ def edit_context(
 
 
 def add_site(form: TokenForm | NicknameForm | None, site: str) -> str:
-    """Add a site to the domains of a form as it is shown, without saving it; the site if that was done."""
+    """Add a site to the domains shown in a form, without saving it; returns the site if it was added."""
     rule = domains.parse_rule(site) if len(site) <= SITE_CHARS_MAX else None
     if not isinstance(form, TokenForm) or form.is_bound or not isinstance(rule, DomainRule):
         return ""
@@ -139,7 +139,7 @@ def add_site(form: TokenForm | NicknameForm | None, site: str) -> str:
 
 
 def example(token: Token, settings: Settings) -> dict[str, Any]:
-    """A request with this token in three languages; a secret one is never written out."""
+    """A request with this token in three languages; a secret value is never written out."""
     dataset = selectors.example_dataset(token, settings)
     url = f"{django_settings.PUBLIC_URL}/v1/data/{dataset}"
     value = SECRET_PLACEHOLDER if token.is_secret else token.value
@@ -147,7 +147,7 @@ def example(token: Token, settings: Settings) -> dict[str, Any]:
 
 
 def saved_message(outcome: Saved, form: TokenForm, *, now: datetime) -> str:
-    """What the toast says after "Done"."""
+    """The toast after "Done"."""
     if outcome.revision and outcome.revision.effective_at > now:
         return f"Saved. The new settings take effect at {outcome.revision.effective_at:%H:%M:%S} UTC."
     if outcome.revision or form.nickname_edit() or form.expires_at_edit():
@@ -156,5 +156,5 @@ def saved_message(outcome: Saved, form: TokenForm, *, now: datetime) -> str:
 
 
 def delay_in_words() -> str:
-    """How long a saved version waits, as people say it."""
+    """The activation delay in words."""
     return seconds_in_words(django_settings.ACTIVATION_SECONDS)

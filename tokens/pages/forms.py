@@ -1,4 +1,4 @@
-"""The token form: one dictionary in, settings and immediate edits out. It saves nothing."""
+"""The token form: a dictionary in, settings and immediate edits out. It saves nothing."""
 
 import re
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class PermissionField(forms.MultipleChoiceField):
 
 
 class LimitField(forms.CharField):
-    """A whole number of credits, written with or without separators of thousands; blank is None."""
+    """A whole number of credits, with or without thousands separators; blank is None."""
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
@@ -58,7 +58,7 @@ class LimitField(forms.CharField):
 
 
 class TokenForm(forms.Form):
-    """Everything on the token's page that one "Done" saves, in the order of the page."""
+    """Everything on the token's page that one "Done" saves, in page order."""
 
     nickname = forms.CharField(
         label="Nickname",
@@ -135,7 +135,7 @@ class TokenForm(forms.Form):
         error_messages={"invalid": "Write a date and time such as 2027-01-31T18:00, or leave it blank."},
         widget=forms.DateTimeInput(attrs={"class": "input", "type": "datetime-local"}, format=LOCAL_TIME),
     )
-    # What the editor started from: two people who edit one token do not overwrite each other.
+    # What the editor started from, so that two people editing one token do not overwrite each other.
     based_on = forms.IntegerField(required=False, min_value=0, max_value=2**31 - 1, widget=forms.HiddenInput)
     nickname_was = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)
     expires_at_was = forms.CharField(required=False, widget=forms.HiddenInput)
@@ -179,12 +179,12 @@ class TokenForm(forms.Form):
 
     @property
     def has_more(self) -> bool:
-        """Whether something behind "More" is set or wrong, so that it is not hidden."""
+        """Whether something behind "More" is set or invalid, and so must not be hidden."""
         names = ("requests_per_second", "burst", "domains_report_only", "expires_at")
         return any(self[name].value() for name in names) or any(name in self.errors for name in names)
 
     def _checked(self) -> list[str]:
-        """The boxes that are ticked in the last saved version; grants on deleted datasets have none."""
+        """The boxes checked in the last saved version; grants on deleted datasets have none."""
         names = dict(self._datasets.filter(pk__in=list(self.saved.grants)).values_list("pk", "name"))
         every = [f"{EVERY}:{action}" for action in Action if action in self.saved.all_datasets]
         return every + [
@@ -205,7 +205,7 @@ class TokenForm(forms.Form):
         picker.search_url = reverse("tokens:datasets", args=[self.token.public_id])
 
     def _explain_plan(self) -> None:
-        """Disable a switch that may not be turned on, and say why; one that is on can be turned off."""
+        """Disable a switch that may not be turned on, and say why; one that is on can still be turned off."""
         workspace, plan = self.token.workspace, self.token.workspace.limits.title
         if not workspace.may_require_signatures and not self.saved.signed_requests:
             self._forbid("signed_requests", f"Not part of the {plan} plan; the Business plan includes it.")
@@ -233,7 +233,7 @@ class TokenForm(forms.Form):
         ids = dict(self._datasets.filter(name__in=list(by_name)).values_list("name", "pk"))
         if unknown := sorted(set(by_name) - set(ids)):
             raise forms.ValidationError(f"{unknown[0]} is no dataset of this workspace. Take it out.")
-        # A grant on a deleted dataset has no box; it stays, because the dataset can be restored.
+        # A grant on a deleted dataset has no box; it is kept, because the dataset can be restored.
         offered = set(self._datasets.filter(pk__in=list(self.saved.grants)).values_list("pk", flat=True))
         kept = {pk: actions for pk, actions in self.saved.grants.items() if pk not in offered}
         return every, kept | {ids[name]: frozenset(actions) for name, actions in by_name.items()}
@@ -259,7 +259,7 @@ class TokenForm(forms.Form):
             return None
 
     def settings(self) -> Settings:
-        """The settings as typed."""
+        """The settings as entered."""
         every, grants = self.cleaned_data["perm"]
         typed = {setting.name: self.cleaned_data[setting.name] for setting in SETTINGS}
         return Settings(grants=grants, all_datasets=every, **typed)
@@ -278,7 +278,7 @@ class TokenForm(forms.Form):
         return Edit(datetime.fromisoformat(text) if text else None, becomes)
 
     def rebase(self) -> None:
-        """Start from what is saved now, once its editor has been told what others changed."""
+        """Start from what is saved now, after telling the editor what others changed."""
         basis = {name: "" if value is None else str(value) for name, value in self._basis.items()}
         data = QueryDict(mutable=True)
         data.update(self.data)
@@ -296,7 +296,7 @@ def _by_name(values: Iterable[str]) -> dict[str, set[Action]]:
 
 
 class NicknameForm(forms.Form):
-    """The secret token's form: it has a nickname and no settings."""
+    """The secret token's form: it has only a nickname and no settings."""
 
     nickname = TokenForm.base_fields["nickname"]
 

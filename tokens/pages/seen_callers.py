@@ -1,7 +1,7 @@
-"""seen(): the sites that a token was used from in the last 7 days, and what its saved rules say of each.
+"""seen(): the sites that used a token in the last 7 days, and whether its saved rules allow each.
 
-Sites of answered calls and of calls that were refused for their site, as refusal_log.py keeps them: so many
-of the newest for each token. Source: product.md, Allowed Domain(s).
+Sites of answered calls and of calls refused because of their site, from refusal_log.py, which stores a
+limited number of the newest per token. Source: product.md, Allowed Domain(s).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ DOMAIN_REFUSED = "domain-not-allowed"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One site. `is_allowed`: by the rules as they were last saved; None when there are none."""
+    """One site. `is_allowed`: by the last saved rules; None when there are none."""
 
     site: str
     answered: int
@@ -30,7 +30,7 @@ class Caller:
 
 
 def seen(token: Token, settings: Settings, *, now: datetime, may_edit: bool) -> list[Caller]:
-    """The callers of a token, the newest first. One query. Index: tokens_refusal_once."""
+    """The callers of a token, newest first. One query. Index: tokens_refusal_once."""
     rows = TokenRefusal.objects.filter(
         token_id=token.pk,
         code__in=(refusal_log.ANSWERED, DOMAIN_REFUSED),
@@ -59,6 +59,6 @@ def _caller(site: str, rows: list[TokenRefusal], settings: Settings, *, may_edit
 
 
 def allows(rules: tuple[DomainRule, ...], site: str) -> bool:
-    """Whether a page of the site may call, by either protocol, as its origin alone says."""
+    """Whether the site's pages may call, over either protocol, judging by their origin alone."""
     origins = (f"{protocol}://{site}" for protocol in ("https", "http"))
     return any(domains.match(rules, referer=None, origin=origin).allowed for origin in origins)

@@ -1,4 +1,4 @@
-"""The pages of API tokens: the list, the form, and what is done at once."""
+"""The token pages: the list, the form, and actions that take effect at once."""
 
 import logging
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from tokens.pages.widgets import SHOWN_MAX, box_rows
 from tokens.services import lifecycle, refusal_fixes
 
 HIDE_SECONDS = 30
-fragments = vary_on_headers("HX-Request")  # The same address answers a page, and to htmx a part of it.
+fragments = vary_on_headers("HX-Request")  # The same URL answers with a page, or to htmx with a part of it.
 logger = logging.getLogger("apperate.tokens")
 
 
@@ -83,7 +83,7 @@ def token_edit(request: MemberRequest, public_id: str) -> HttpResponseBase:
 
 @workspace_admin
 def token_save(request: MemberRequest, *, token: Token, now: datetime) -> HttpResponseBase:
-    """The form's "Done": everything on it, or nothing and why."""
+    """The form's "Done": saves everything on it, or nothing and says why."""
     save = save_nickname if token.is_secret else save_form
     form, refused = save(request, token, now=now)
     template = "tokens/secret.html" if token.is_secret else "tokens/edit.html"
@@ -133,7 +133,7 @@ def save_nickname(request: MemberRequest, token: Token, *, now: datetime) -> tup
 @require_safe
 @workspace_member
 def token_row(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """One row of the list, asked for again when its countdown ends."""
+    """One row of the list, fetched again when its countdown ends."""
     now = database_now()
     row = selectors.row(load(request, public_id, now=now), now=now)
     return render(request, "tokens/_row.html", {"row": row, "now": now})
@@ -142,7 +142,7 @@ def token_row(request: MemberRequest, public_id: str) -> HttpResponseBase:
 @require_safe
 @workspace_member
 def token_state(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """The head of a token's page, asked for again when its countdown ends."""
+    """The head of a token's page, fetched again when its countdown ends."""
     now = database_now()
     token = load(request, public_id, now=now)
     return render(request, "tokens/_state.html", contexts.state_context(token, now=now))
@@ -151,7 +151,7 @@ def token_state(request: MemberRequest, public_id: str) -> HttpResponseBase:
 @require_safe
 @workspace_member
 def token_datasets(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """Rows of the permission picker for what is typed, always with those that are ticked."""
+    """Rows of the permission picker that match the search, always with the checked ones."""
     token = load(request, public_id, now=database_now())
     words = request.GET.get("q", "").strip()
     found = token.workspace.datasets.filter(deleted_at=None, name__icontains=words).order_by("name")
@@ -183,7 +183,7 @@ token_restore = at_once(lifecycle.restore_token, "{} is restored")
 @fragments
 @workspace_admin
 def token_fix(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """Mend a refusal that the token's page shows: allow the site, or grant the dataset."""
+    """Fix a refusal shown on the token's page: allow the site, or grant the dataset."""
     site, dataset = (request.POST.get(name, "") for name in ("site", "dataset"))
     fix = (
         partial(refusal_fixes.grant_read, dataset=dataset)
@@ -218,7 +218,7 @@ def token_delete(request: MemberRequest, public_id: str) -> HttpResponseBase:
 @fragments
 @workspace_admin
 def token_reveal(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """Show the secret value once, to somebody who has just given the password again."""
+    """Show the secret value once, to somebody who has just re-entered the password."""
     now = database_now()
     token = get_object_or_404(request.workspace.tokens.filter(kind="secret"), public_id=public_id)
     page = reverse("tokens:edit", args=[public_id])
@@ -240,14 +240,14 @@ def token_reveal(request: MemberRequest, public_id: str) -> HttpResponseBase:
 
 
 def load(request: MemberRequest, public_id: str, *, now: datetime) -> Token:
-    """A token of the current workspace, in the trash or not, with what its pages show; else 404."""
+    """A token of the current workspace, even in the trash, with what its pages show; else 404."""
     return get_object_or_404(selectors.of_workspace(request.workspace, now=now), public_id=public_id)
 
 
 def done_at_once(
     request: MemberRequest, public_id: str, service: Callable[..., Token | Refusal], message: str
 ) -> HttpResponseBase:
-    """Run a service that takes effect at once, say so, and go back to the page it was asked from."""
+    """Run a service that takes effect at once, show its message, and return to the calling page."""
     now = database_now()
     token = load(request, public_id, now=now)
     outcome = service(token=token, by=request.user, now=now, address=client_address(request))

@@ -1,4 +1,4 @@
-"""TrialForm: the box "Test this token": a request in a few words in, a Trial out."""
+"""TrialForm: the box "Test this token": a brief description of a request in, a Trial out."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from tokens.trials.judging import SLOW_CLOCK, Trial
 OFFERED_MAX = 100
 ADDRESS_CHARS_MAX = 2_000
 NOW, AFTER = "now", "after"
-# method → what it does with a dataset, where it is sent, and with which body.
+# method → its action on a dataset, its URL, and its body.
 REQUESTS = {
     "GET": (Action.READ, "/v1/data/{}?last=1", ""),
     "POST": (Action.WRITE, "/v1/record/{}", '[{"PROPERTY": "VALUE"}]'),
@@ -29,7 +29,7 @@ SIGNATURES = {
 
 
 class TrialForm(forms.Form):
-    """A request on one dataset. A page that calls is sent as Origin, or as Referer when it has a path."""
+    """A request on one dataset. A calling page is sent as Origin, or as Referer when it has a path."""
 
     method = forms.ChoiceField(
         label="Method",
@@ -67,11 +67,11 @@ class TrialForm(forms.Form):
         self.workspace, self.has_pending = token.workspace, has_pending
 
     def offered(self) -> list[str]:
-        """Datasets to choose from, for whoever shows the form."""
+        """Datasets to choose from in the form."""
         return offered(self.workspace)
 
     def clean_dataset(self) -> tuple[str, str]:
-        """Return (workspace, name), as they are stored."""
+        """Return (workspace, name), as stored."""
         workspace, _, name = self.cleaned_data["dataset"].upper().rpartition("/")
         workspace = workspace or self.workspace.name
         if not (re.fullmatch(r"[A-Z0-9_]{1,63}", name) and re.fullmatch(r"[A-Z0-9_]{1,63}", workspace)):
@@ -86,7 +86,7 @@ class TrialForm(forms.Form):
 
     @property
     def is_later(self) -> bool:
-        """Whether it is asked for what happens after the activation."""
+        """Whether to test the time after the activation."""
         return self.has_pending and self.cleaned_data.get("at") == AFTER
 
     def trial(self) -> Trial:
@@ -108,7 +108,7 @@ class TrialForm(forms.Form):
 
 
 def offered(workspace: Workspace) -> list[str]:
-    """Datasets to choose from: some of the workspace's, and of those that all may be given."""
+    """Datasets to choose from: some of the workspace's, and some of the shared ones."""
     own = workspace.datasets.filter(deleted_at=None).order_by("name").values_list("name", flat=True)
     shared = [CORE, PREMIUM] if workspace.has_premium else [CORE]
     others = (

@@ -1,4 +1,4 @@
-"""The page of "Test this token": a form that is asked by GET, because nothing changes by asking."""
+"""The page of "Test this token": its form uses GET, because testing changes nothing."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from tokens.trials import runs
 @fragments
 @workspace_member
 def token_test(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """What a request would be answered; htmx gets the answer alone."""
+    """How a request would be answered; htmx gets only the result."""
     now = database_now()
     token = load(request, public_id, now=now)
     context: dict[str, Any] = contexts.state_context(token, now=now)

@@ -1,4 +1,4 @@
-"""The page "Usage" and its CSV: any member may look."""
+"""The page "Usage" and its CSV, for every member."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tokens.usage.periods import MONTH, PERIODS, span_of
 
 
 def chosen(request: MemberRequest) -> tuple[str, Token | None, str]:
-    """Period, token and measure of an address; what is unknown is what is shown without it."""
+    """Period, token and measure from the query string; unknown values fall back to the defaults."""
     period, measure = request.GET.get("period", ""), request.GET.get("show", "")
     public_id = request.GET.get("token", "")
     is_one = public_id.isascii() and public_id.isprintable()
@@ -55,7 +55,7 @@ def usage(request: MemberRequest) -> HttpResponseBase:
 @require_GET
 @workspace_member
 def usage_export(request: MemberRequest) -> HttpResponseBase:
-    """The counts of the span as a CSV; the export is in the audit log."""
+    """The span's counts as a CSV; the export is audited."""
     now = database_now()
     period, token, _ = chosen(request)
     trail.record(
@@ -67,7 +67,7 @@ def usage_export(request: MemberRequest) -> HttpResponseBase:
         after={"period": PERIODS[period]},
         address=client_address(request),
     )
-    # The lazy object asks the session, which is closed by then.
+    # request.workspace is lazy and needs the session, which is closed by then.
     workspace = request.membership.workspace
     name = f"usage-{workspace.name}-{period}-{now:%Y-%m-%d}.csv"
     return StreamingHttpResponse(

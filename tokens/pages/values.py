@@ -1,4 +1,4 @@
-"""What is done with a token's value and its copies: rotate, duplicate, and the secret that signs."""
+"""Actions on a token's value and its copies: rotate, duplicate, and show the signing secret."""
 
 import logging
 from typing import Any
@@ -30,7 +30,7 @@ logger = logging.getLogger("apperate.tokens")
 
 
 class RotateForm(forms.Form):
-    """How long the old value works on. What the secret token opens is everything, so its form asks twice."""
+    """How long the old value keeps working. The secret token opens everything, so its form asks twice."""
 
     overlap = forms.TypedChoiceField(
         label="The old value stops working",
@@ -59,7 +59,7 @@ class RotateForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 @workspace_admin
 def token_rotate(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """A new value. That of the secret token is not shown here: its page reveals it, for the password."""
+    """A new value. The secret token's is not shown here: its page reveals it, for the password."""
     now = database_now()
     token = load(request, public_id, now=now)
     form = RotateForm(request.POST if request.method == "POST" else None, token=token)
@@ -89,7 +89,7 @@ def token_rotate(request: MemberRequest, public_id: str) -> HttpResponseBase:
 @require_POST
 @workspace_admin
 def token_duplicate(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """Another token with the same settings; its page opens, where its name stands first."""
+    """Another token with the same settings; opens its page at the name field."""
     now = database_now()
     token = load(request, public_id, now=now)
     copy = lifecycle.duplicate_token(token=token, by=request.user, now=now, address=client_address(request))
@@ -104,7 +104,7 @@ def token_duplicate(request: MemberRequest, public_id: str) -> HttpResponseBase:
 @never_cache
 @workspace_admin
 def token_signing_secret(request: MemberRequest, public_id: str) -> HttpResponseBase:
-    """Show what requests are signed with, for a while, to somebody who has just given the password again."""
+    """Show the signing secret for a while, to somebody who has just re-entered the password."""
     now = database_now()
     token = get_object_or_404(
         selectors.of_workspace(request.workspace, now=now).filter(kind="publishable", deleted_at=None),

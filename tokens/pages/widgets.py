@@ -1,4 +1,4 @@
-"""Widgets of the token form: dataset permissions as a table of checkboxes, domains one a line."""
+"""Widgets of the token form: dataset permissions as a table of checkboxes, domains one per line."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from django import forms
 
 from tokens.rules.permissions import Action
 
-EVERY = "*"  # Stands for all datasets; no dataset has this name.
+EVERY = "*"  # Stands for all datasets; no dataset can have this name.
 EVERY_LABEL = "All datasets, including future ones"
 SHOWN_MAX = 100
 
@@ -51,7 +51,7 @@ class BoxRow:
 
 
 def box_rows(names: Iterable[str], checked: Iterable[str]) -> list[BoxRow]:
-    """The rows of the picker: all datasets first, then each dataset by name, granted ones included."""
+    """The picker's rows: all datasets first, then each dataset by name, including granted ones."""
     chosen = set(checked)
     granted = {value.partition(":")[0] for value in chosen}
     ordered = [EVERY, *sorted({*names, *granted} - {EVERY, ""})]
@@ -62,7 +62,7 @@ def box_rows(names: Iterable[str], checked: Iterable[str]) -> list[BoxRow]:
 
 
 class PermissionPicker(forms.CheckboxSelectMultiple):
-    """A table of checkboxes `NAME:action` in a popover, with a chip for each that is checked.
+    """A table of checkboxes `NAME:action` in a popover, with a chip for each checked one.
 
     `names` are the datasets offered (at most SHOWN_MAX of `total`); `search_url` finds the others.
     """
@@ -93,7 +93,7 @@ class PermissionPicker(forms.CheckboxSelectMultiple):
 
 
 class DomainList(forms.Textarea):
-    """Domain rules, one a line, in the typeface of code."""
+    """Domain rules, one per line, in a monospaced font."""
 
     def __init__(self) -> None:
         super().__init__(
