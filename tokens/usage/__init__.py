@@ -1,4 +1,4 @@
-"""Usage as people read it: sums, periods, the report of a page, series and forecasts.
+"""Usage for people to read: sums, periods, a page's report, series and forecasts.
 
-Pages and the API import from here; what is counted is counted in the gate.
+Pages and the API import from here; the counting happens in the gate.
 """

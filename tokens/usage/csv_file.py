@@ -1,6 +1,6 @@
-"""The usage of a span as a CSV: a row for each day, token, dataset, operation and outcome.
+"""A span's usage as a CSV: one row per day, token, dataset, operation and outcome.
 
-csv_parts(workspace, token, span) -> parts     each day or month of the span is read by a query of its own
+csv_parts(workspace, token, span) -> parts     a query for each day or month of the span
 """
 
 import csv

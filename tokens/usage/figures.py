@@ -1,6 +1,6 @@
-"""What the Usage page shows: figures, the bars of its chart, the lines of its tables. No queries.
+"""The data of the Usage page: figures, the bars of its chart, the lines of its tables. No queries.
 
-usage_report.report() makes a Report of the counters.
+report.report() builds a Report from the counters.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from apperate.dashboard import bar_chart
 from tokens.selectors import Row
 from tokens.usage.periods import Span
 
-# What the chart may show → its parts: (title, CSS class, name of the figure).
+# What the chart can show → its series: (title, CSS class, name of the figure).
 MEASURES = {
     "credits": (
         ("Core data", "s1", "core"),
@@ -27,7 +27,7 @@ MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Sums of counters. `calls` has the refused ones, too; `credits` all: Core, Premium and own."""
+    """Sums of counters. `calls` includes refused ones; `credits` all: Core, Premium and own."""
 
     calls: int = 0
     refused: int = 0
@@ -62,13 +62,13 @@ class Bar:
 class TokenLine:
     row: Row
     figures: Figures
-    share: float  # of the busiest token's, 0 to 100
+    share: float  # relative to the busiest token, 0 to 100
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetLine:
     name: str  # WORKSPACE/NAME; empty for requests that named none
-    own_name: str  # the name when it is the workspace's own
+    own_name: str  # the name, if it is the workspace's own
     reads: int
     writes: int
     deletes: int
@@ -86,12 +86,12 @@ class RefusalLine:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Where this month ends when each day to come is like the mean of its days so far."""
+    """Where this month ends if each coming day is like the average of its days so far."""
 
     credits: int
     a_day: Mapping[str, float]
     limit: int | None = None
-    limit_at: datetime | None = None  # when the limit is met, if that is this month
+    limit_at: datetime | None = None  # when the limit is reached, if that is this month
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Report:
     has_demo: bool
     now: datetime
     forecast: Forecast | None = None
-    row: Row | None = None  # of the one token that is looked at
+    row: Row | None = None  # of the selected token
     tokens_used: int = 0
     datasets_used: int = 0
     shown: str = "credits"
@@ -117,7 +117,7 @@ class Report:
 
     @property
     def passed_bars(self) -> list[Bar]:
-        """Those that have begun, the newest first."""
+        """The bars that have begun, newest first."""
         return [bar for bar in reversed(self.bars) if bar.start <= self.now]
 
     @property
@@ -138,7 +138,7 @@ class Report:
         )
 
     def trend(self, name: str) -> int | None:
-        """By how many per cent a figure grew against the span before; None when that had nothing."""
+        """By how many percent a figure grew over the previous span; None when that had nothing."""
         old = getattr(self.before, name)
         return round((getattr(self.total, name) - old) * 100 / old) if old else None
 

@@ -1,4 +1,4 @@
-"""Where a month ends when each day to come is like the mean of its days so far. No queries.
+"""Where a month ends if each coming day is like the average of its days so far. No queries.
 
 pace(1_000, now=…) -> credits a day, or None
 """
@@ -14,20 +14,20 @@ HOURS_MIN = 1
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Credits of the whole month, and when the limit is met, if that is this month."""
+    """Credits of the whole month, and when the limit is reached, if that is this month."""
 
     credits: int
     limit_at: datetime | None
 
 
 def pace(used: int, *, now: datetime) -> float | None:
-    """Used a day in this month so far; None in its first hour, from which nothing can be told."""
+    """Credits used per day this month so far; None in its first hour, which is too short to tell."""
     elapsed = now - month_of(now)
     return used / (elapsed / DAY) if elapsed >= timedelta(hours=HOURS_MIN) else None
 
 
 def limit_met_at(used: int, limit: int | None, a_day: float | None, *, now: datetime) -> datetime | None:
-    """When the limit is met at this pace; None when it is met already, or not before the month ends."""
+    """When the limit is reached at this pace; None when it already is, or not before the month ends."""
     if limit is None or used >= limit or not a_day:
         return None
     days = (limit - used) / a_day

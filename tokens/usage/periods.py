@@ -1,4 +1,4 @@
-"""The spans of time that the Usage page offers, cut into UTC days or months. No queries.
+"""The time spans that the Usage page offers, cut into UTC days or months. No queries.
 
 span_of("month", now=…) -> Span
 """
@@ -10,14 +10,14 @@ from apperate.database.clock import month_of, next_month
 
 DAY = timedelta(days=1)
 PERIODS = {"7d": "7 days", "30d": "30 days", "month": "This month", "12m": "12 months"}
-MONTH = "month"  # The span whose end is known, so that a forecast can be made.
+MONTH = "month"  # The span whose end is known, so that a forecast is possible.
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`starts` of the days or months, the last of which may be still to come; from the first to before `end`.
+    """`starts` of the days or months, which may include future ones; the span ends before `end`.
 
-    What it is compared with is as long as what has passed of it: `before` to before `before_end`.
+    It is compared with a span as long as its elapsed part: `before` to before `before_end`.
     """
 
     period: str
@@ -39,7 +39,7 @@ class Span:
         return PERIODS[self.period]
 
     def short(self, at: datetime) -> str:
-        """How the axis names one of the starts."""
+        """A start's label on the axis."""
         return f"{at:%b}" if self.has_months else f"{at.day}"
 
     def long(self, at: datetime) -> str:
@@ -47,7 +47,7 @@ class Span:
 
 
 def span_of(period: str, *, now: datetime) -> Span:
-    """The span of a period of PERIODS that holds `now`."""
+    """The span of a period from PERIODS that contains `now`."""
     now = now.astimezone(UTC)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     this_month = month_of(now)

@@ -1,7 +1,7 @@
-"""report(): what a workspace, or one of its tokens, did in a span: figures, a chart, tables, a forecast.
+"""report(): a workspace's or one token's activity in a span: figures, a chart, tables, a forecast.
 
-What was used is summed by usage_sums.py, and limits are of the row that the gate charges. As many queries for
-any span and any number of tokens. A count that takes too long is given up: None.
+sums.py adds up the usage; limits come from the row that the gate charges. The number of queries does not
+depend on the span or the number of tokens. A count that takes too long is given up: None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ ROWS_SHOWN = 10
 def report(
     workspace: Workspace, token: Token | None, span: Span, *, now: datetime, shown: str = ""
 ) -> Report | None:
-    """Everything of the page. `shown`: one of MEASURES; without it credits, or calls if there are none."""
+    """All data of the page. `shown`: one of MEASURES; by default credits, or calls if there are none."""
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
@@ -89,7 +89,7 @@ def _refusals(lines: Sequence[tuple[str, int]]) -> tuple[RefusalLine, ...]:
 def _forecast(
     bars: tuple[Bar, ...], total: Figures, row: selectors.Row | None, span: Span, now: datetime
 ) -> Forecast | None:
-    """None in the first hour of a month, from which nothing can be told."""
+    """None in the first hour of a month, which is too short to tell."""
     a_day = {name: forecasts.pace(getattr(total, name), now=now) for name in MEASURES}
     known = {name: each for name, each in a_day.items() if each is not None}
     if not known:
@@ -104,5 +104,5 @@ def _forecast(
 
 
 def tokens_to_choose(workspace: Workspace, *, count: int = 200) -> QuerySet[Token]:
-    """Tokens for the filter, those with a name first; a larger account looks at a token from its own page."""
+    """Tokens for the filter, named ones first; larger workspaces reach other tokens from their own pages."""
     return workspace.tokens.order_by(F("deleted_at").desc(nulls_first=True), "created_at", "pk")[:count]

@@ -1,9 +1,9 @@
-"""roll_up(): old counters become coarser: hours after three hours, UTC days after five weeks.
+"""roll_up(): makes old counters coarser: hours after three hours, UTC days after five weeks.
 
-Minutes are for looking at what happens now; each page that sums reads whatever rows there are, so few are
-kept. A row stays in its table and its `minute` becomes the beginning of its hour or day, so a sum over whole
-days is the same before and after. A statement moves a bounded number of rows of one day: whoever reads sees
-each of them or its part of a sum, and so does whoever comes after a crash.
+Minutes show what happens now; pages sum whatever rows there are, so few are kept. A row stays in its table
+and its `minute` becomes the start of its hour or day, so sums over whole days do not change. A statement
+moves a limited number of rows of one day: readers see each of them either by itself or in its sum, even
+after a crash.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,12 +15,12 @@ from apperate.database.clock import database_now
 
 DAY = timedelta(days=1)
 HOURS_AFTER, DAYS_AFTER = timedelta(hours=3), 35 * DAY
-# A step takes about 0.3 s, of the 5 s that a statement may take; an hour has room for four million rows.
+# A step takes about 0.3 s of the 5 s that a statement may take; an hourly run can move four million rows.
 ROWS_EACH_STEP = 20_000
 STEPS_EACH_TIME_MAX = 200
 BEHIND_AFTER = 2 * DAY
 
-# Any row of the day that is not at the beginning of its hour (or day), oldest first: which day is next.
+# Any row of a day that is not yet at the start of its hour (or day), oldest first: the next day to move.
 NEXT = """
 SELECT minute FROM tokens_usagecounter
  WHERE minute < %(before)s AND minute <> date_trunc(%(unit)s, minute, 'UTC')
@@ -49,7 +49,7 @@ ON CONFLICT (token_id, minute, dataset_id, operation, outcome) DO UPDATE
 
 
 def roll_up(*, now: datetime) -> int:
-    """Make what is old coarser, in at most STEPS_EACH_TIME_MAX steps; how many there were."""
+    """Make old counters coarser, in at most STEPS_EACH_TIME_MAX steps; how many there were."""
     steps = 0
     this_hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     today = this_hour.replace(hour=0)

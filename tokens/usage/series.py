@@ -1,4 +1,4 @@
-"""usage_series(): what a token did, by UTC day and one thing more. One query. Index: tokens_usage_once."""
+"""usage_series(): a token's usage by UTC day and one more dimension. One query. Index: tokens_usage_once."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from django.db.models.functions import TruncDate
 
 from tokens.models import Token, UsageCounter
 
-# What a row stands for, of vocabulary.USAGE_BY → the column that says it, beside its day.
+# What rows are grouped by (vocabulary.USAGE_BY) → its column, besides the day.
 COLUMNS = {"day": None, "dataset": "dataset_id", "operation": "operation", "outcome": "outcome"}
 ROWS_MAX = 10_000
 
@@ -57,7 +57,7 @@ def usage_series(token: Token, *, start: datetime | None, end: datetime | None, 
 
 
 def dataset_names(ids: list[int]) -> dict[int, str]:
-    """Datasets of any workspace as WORKSPACE/NAME; those in the trash, too, because they were used."""
+    """Datasets of any workspace as WORKSPACE/NAME; including the trash, because they were used."""
     datasets = apps.get_model("datasets", "Dataset")
     found = datasets.objects.filter(pk__in=set(ids)).values_list("pk", "workspace__name", "name")
     return {pk: f"{workspace}/{name}" for pk, workspace, name in found}

@@ -1,7 +1,7 @@
-"""What a workspace, or one of its tokens, used in a span: sums by day or month, token, dataset and refusal.
+"""A workspace's or one token's usage in a span: sums by day or month, token, dataset and refusal.
 
-    used(workspace, token, span) -> Used        of the span, in one pass over its counters
-    before(workspace, token, span) -> Figures   of the time that it is compared with
+    used(workspace, token, span) -> Used        the span, in one pass over its counters
+    before(workspace, token, span) -> Figures   the span it is compared with
 
 Figures are counts of calls and records, and credits; times are UTC. Index: tokens_usage_once.
 """
@@ -19,7 +19,7 @@ from tokens.models import Token, UsageCounter
 from tokens.usage.figures import Figures
 from tokens.usage.periods import Span
 
-# The counters are read once and made few; then those are summed in each of the four ways.
+# The counters are read and condensed once; the result is then summed in each of the four ways.
 TOKENS = "SELECT id FROM tokens_token WHERE workspace_id = %(workspace)s AND id = coalesce(%(token)s, id)"
 FOUND = f"""
     SELECT date_trunc(%(unit)s, minute, 'UTC') AS start, token_id, dataset_id, operation, outcome,
@@ -47,7 +47,7 @@ SELECT grouping(start, token_id, dataset_id, outcome), start, token_id, dataset_
   FROM found GROUP BY GROUPING SETS ((start), (token_id), (dataset_id), (outcome))
 """  # noqa: S608
 BEFORE = f"WITH found AS ({FOUND}) SELECT {SUMS} FROM found"  # noqa: S608
-# What grouping() says of a row: a bit for each column that it is not grouped by.
+# The value of grouping() for a row: one bit for each column it is not grouped by.
 BY_START, BY_TOKEN, BY_DATASET, BY_OUTCOME = 0b0111, 0b1011, 0b1101, 0b1110
 
 
@@ -69,7 +69,7 @@ class Operations:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """The sums of a span. First come the tokens that spent most, the datasets and refusals called most."""
+    """The sums of a span. First the tokens that spent most, the datasets and refusals with most calls."""
 
     by_start: Mapping[datetime, Figures]
     by_token: Sequence[tuple[int, Figures]]
@@ -120,7 +120,7 @@ def total(figures: Iterable[Figures]) -> Figures:
 
 
 def counters_of(workspace: Workspace, token: Token | None) -> QuerySet[UsageCounter]:
-    """The counters of one token, or of all that the workspace ever had."""
+    """The counters of one token, or of all tokens the workspace ever had."""
     if token is not None:
         return UsageCounter.objects.filter(token_id=token.pk)
     return UsageCounter.objects.filter(token_id__in=workspace.tokens.values("pk"))
