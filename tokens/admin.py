@@ -1,4 +1,4 @@
-"""Tokens for operators: a list to look at. Values, secrets and settings are not in it."""
+"""Tokens in the operators' admin: a read-only list, without values, secrets or settings."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""CreditAlert: a token used 50, 80 or 100 % of its limit, and its owners were notified. Webhook: where."""
+"""CreditAlert: a token used 50, 80 or 100 % of its limit, and its owners were notified. Webhook: to where."""
 
 import uuid
 
@@ -13,7 +13,7 @@ FAULT_MAX = 200
 
 
 class CreditAlert(models.Model):
-    """One alert. The row is unique in its month, so no number of workers and restarts makes two of it."""
+    """One alert. Unique per token, month and percentage, so workers and restarts cannot duplicate it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     token = models.ForeignKey("tokens.Token", on_delete=models.CASCADE, related_name="credit_alerts")
@@ -38,14 +38,14 @@ class CreditAlert(models.Model):
 
 
 class Webhook(models.Model):
-    """Where the alerts of a workspace are posted, and the encrypted secret that they are signed with."""
+    """The URL that a workspace's alerts are posted to, and the encrypted secret that signs them."""
 
     workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, related_name="webhook")
     url = models.CharField(max_length=URL_CHARACTERS_MAX)
     ciphertext = models.BinaryField()
     created_at = models.DateTimeField()
     tried_at = models.DateTimeField(null=True)  # the last message to this address
-    fault = models.CharField(max_length=FAULT_MAX, blank=True)  # what went wrong with it
+    fault = models.CharField(max_length=FAULT_MAX, blank=True)  # why that message failed
 
     def __str__(self) -> str:
         return f"webhook of {self.workspace}"

@@ -15,11 +15,11 @@ from tokens.alert_models import CreditAlert, Webhook  # noqa: F401  Django looks
 from tokens.rules import token_format
 from tokens.rules.token_format import TokenKind
 
-SECRET_NAME = "Secret token"  # noqa: S105  What it is called, not its value.
+SECRET_NAME = "Secret token"  # noqa: S105  Its name, not its value.
 
 
 class Status(models.TextChoices):
-    """What a token is doing, in the order in which the first that holds is shown."""
+    """A token's status; the first that applies, in this order, is shown."""
 
     DELETED = "deleted", "Deleted"
     DISABLED = "disabled", "Disabled"
@@ -34,7 +34,7 @@ class TokenQuerySet(models.QuerySet["Token"]):
         return self.order_by("created_at", "pk")
 
     def kept(self) -> "TokenQuerySet":
-        """All but those in the trash."""
+        """Tokens that are not in the trash."""
         return self.filter(deleted_at=None)
 
     def with_versions(self) -> "TokenQuerySet":
@@ -48,7 +48,7 @@ class TokenQuerySet(models.QuerySet["Token"]):
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The at most two versions of a token's settings that count at one moment."""
+    """The versions of a token's settings, at most two, that count at one moment."""
 
     in_force: "Revision | None"
     pending: "Revision | None"
@@ -60,7 +60,7 @@ class Versions:
 
 
 class Token(models.Model):
-    """What an account hands out: an identity with settings. Its value is in Secret."""
+    """What a workspace hands out: an identity with settings. Its value is in Secret."""
 
     NICKNAME_MAX = 60
 
@@ -75,7 +75,7 @@ class Token(models.Model):
     disabled_at = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
-    # Stamped by a database trigger with the transaction that last wrote the row (snapshots.py polls it).
+    # Set by a database trigger to the transaction that last wrote the row (database/changes.py polls it).
     changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)
 
     objects = TokenQuerySet.as_manager()
@@ -111,7 +111,7 @@ class Token(models.Model):
         live: Iterable[Revision] = getattr(self, "live_revisions", None) or self.revisions.live()[:2]
         pending = in_force = None
         for revision in live:  # Newest first: the first effective one is in force.
-            # So is the one before a pending one: it was when that was saved, whatever a clock set back says.
+            # So is the one before a pending version: it was at that save, even if the clock was set back.
             if revision.effective_at <= now or pending is not None:
                 in_force = revision
                 break
@@ -132,7 +132,7 @@ class Token(models.Model):
 
     @property
     def value(self) -> str:
-        """The whole value of a publishable token; empty for a secret one."""
+        """The full value of a publishable token; empty for a secret one."""
         secrets = getattr(self, "current_secrets", None)
         secret = secrets[0] if secrets else self.secrets.current().first()
         return (secret.clear or "") if secret else ""
@@ -150,7 +150,7 @@ class SecretQuerySet(models.QuerySet["Secret"]):
 
 
 class Secret(models.Model):
-    """One value of a token. Looked up by digest; in clear only for publishable tokens."""
+    """One value of a token. Looked up by digest; stored in clear only for publishable tokens."""
 
     token = models.ForeignKey(Token, on_delete=models.CASCADE, related_name="secrets")
     digest = models.BinaryField(max_length=32, unique=True)
@@ -180,7 +180,7 @@ class Secret(models.Model):
 
 
 class SigningSecret(models.Model):
-    """What requests of one token are signed with, encrypted. Made when it is first needed."""
+    """The secret that signs one token's requests, encrypted. Made on first need."""
 
     token = models.OneToOneField(Token, on_delete=models.CASCADE, related_name="signing_secret")
     ciphertext = models.BinaryField()
@@ -191,7 +191,7 @@ class SigningSecret(models.Model):
 
 
 class UsedSignature(models.Model):
-    """A signature that a write came with: it works once. The row lives as long as its date is taken."""
+    """The signature of a write, which works only once. The row lives as long as its date is accepted."""
 
     digest = models.BinaryField(primary_key=True, max_length=32)
     expires_at = models.DateTimeField(db_index=True)
@@ -202,7 +202,7 @@ class UsedSignature(models.Model):
 
 class RevisionQuerySet(models.QuerySet["Revision"]):
     def live(self) -> "RevisionQuerySet":
-        """At most two a token, newest first: not withdrawn, and not long replaced in force."""
+        """At most two per token, newest first: not withdrawn, and not superseded by a later one in force."""
         return self.filter(withdrawn_at=None, is_past=False).order_by("token", "-number")
 
 
@@ -222,7 +222,7 @@ class Revision(models.Model):
     effective_at = models.DateTimeField()
     withdrawn_at = models.DateTimeField(null=True)
     withdrawal = models.CharField(max_length=10, choices=Withdrawal.choices, blank=True)
-    is_past = models.BooleanField(default=False)  # was in force, and a later one has been since
+    is_past = models.BooleanField(default=False)  # was in force, and was replaced
 
     signed_requests = models.BooleanField(default=False)
     core_data_access = models.BooleanField(default=True)
@@ -292,12 +292,12 @@ class Grant(models.Model):
 
 
 class CreditWindow(models.Model):
-    """What a token spent on CORE in one UTC month. The page, the headers and the gate read this row."""
+    """A token's CORE spending in one UTC month. The page, the headers and the gate read this row."""
 
     token = models.ForeignKey(Token, on_delete=models.CASCADE, related_name="credit_windows")
     month = models.DateField()
     used = models.BigIntegerField(default=0)
-    # What the last statement that drew a lease took: how it learns that. No figure of anything else.
+    # What the last draw of a lease took: how its statement returns that. Not a total of anything.
     last_lease = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
@@ -311,12 +311,12 @@ class CreditWindow(models.Model):
 
 
 class Throttle(models.Model):
-    """The bucket of a token's rate, shared by all workers: how full it was, and when."""
+    """The rate bucket of a token, shared by all workers: its level, and as of when."""
 
     token = models.OneToOneField(Token, primary_key=True, on_delete=models.CASCADE, related_name="+")
     level = models.FloatField()
     filled_at = models.DateTimeField()
-    last_taken = models.BigIntegerField()  # by the last statement: how it learns that
+    last_taken = models.BigIntegerField()  # by the last statement: how it returns that
 
     def __str__(self) -> str:
         return f"{self.token_id}: {self.level:.1f}"
@@ -325,7 +325,7 @@ class Throttle(models.Model):
 class UsageCounter(models.Model):
     """Calls, records and credits of one token on one dataset in one minute, by operation and outcome.
 
-    Ids without foreign keys: the table is written in bulk every second and distributes by token.
+    Ids without foreign keys: the table is written in bulk every second and can be partitioned by token.
     """
 
     token_id: Any = models.BigIntegerField()
@@ -337,7 +337,7 @@ class UsageCounter(models.Model):
     records = models.BigIntegerField(default=0)
     credits = models.BigIntegerField(default=0)
     core_credits = models.BigIntegerField(default=0)
-    is_demo = models.BooleanField(default=False)  # made up by the demo, labelled so on every page
+    is_demo = models.BooleanField(default=False)  # made up by the demo, and labelled so on every page
 
     class Meta:
         constraints = [
@@ -355,12 +355,12 @@ class TokenRefusal(models.Model):
     """A kind of refusal that a token met: its code, on which dataset, from which site; how often and when.
     The code "ok" stands for answers to a site.
 
-    Ids without foreign keys, as in UsageCounter. refusal_log.py bounds the rows of a token.
+    Ids without foreign keys, as in UsageCounter. refusal_log.py bounds the rows per token.
     """
 
     token_id: Any = models.BigIntegerField()
     code = models.CharField(max_length=30)
-    dataset_id: Any = models.BigIntegerField(default=0)  # 0: of none
+    dataset_id: Any = models.BigIntegerField(default=0)  # 0: none
     site = models.CharField(max_length=260, blank=True)  # the host of the page that called
     calls = models.BigIntegerField()
     first_at = models.DateTimeField()
@@ -378,7 +378,7 @@ class TokenRefusal(models.Model):
 
 
 class UsageFlush(models.Model):
-    """The ids of the flushes already counted, so that repeating one adds nothing."""
+    """The ids of flushes already counted, so that repeating one adds nothing."""
 
     id = models.UUIDField(primary_key=True)
     flushed_at = models.DateTimeField(default=timezone.now, db_index=True)

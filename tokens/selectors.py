@@ -1,4 +1,4 @@
-"""What the token pages show: rows of the list, what is pending, activity, and an example request."""
+"""Queries for the token pages: rows of the list, pending changes, activity, and an example request."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -20,9 +20,9 @@ from tokens.services.saved_settings import Difference
 PAGE_ROWS = 100
 ACTIVITY_DAYS = 30
 EXAMPLE_DATASET = "HISTORICAL_PRICES"
-# The statuses that tokens of the list can have; those in the trash have another list.
+# The statuses of tokens in the list; those in the trash have a list of their own.
 LISTED = tuple(status for status in Status if status != Status.DELETED)
-# The badge of each status; the text says it, the colour only helps.
+# The badge of each status; its text carries the meaning, its colour only helps.
 STATUS_BADGES = {
     Status.DELETED: "badge",
     Status.DISABLED: "badge badge-bad",
@@ -35,7 +35,7 @@ STATUS_BADGES = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CORE credits spent this month, beside the limit that holds (None: no limit)."""
+    """CORE credits spent this month, and the limit in effect (None: no limit)."""
 
     used: int
     limit: int | None
@@ -55,7 +55,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One token of the list, and the head of its own page."""
+    """One token of the list; also the head of its own page."""
 
     token: Token
     status: Status
@@ -92,8 +92,8 @@ def filtered(
 ) -> QuerySet[Token]:
     """Narrow the list.
 
-    `kind`: a TokenKind, "trash" or "" (all kept); `status`: one of LISTED, else every status; `query`: part
-    of a name or a token.
+    `kind`: a TokenKind, "trash" or "" (all outside the trash); `status`: one of LISTED, else every status;
+    `query`: part of a name or a token.
     """
     if kind == "trash":
         tokens = tokens.filter(deleted_at__gt=now - timedelta(days=TRASH_DAYS))
@@ -112,7 +112,7 @@ def filtered(
 
 
 def with_status(tokens: QuerySet[Token], status: Status, *, now: datetime) -> QuerySet[Token]:
-    """Those of the kept tokens whose status() is this one; the database decides as that does."""
+    """The tokens outside the trash with this status(); the database applies the same rules."""
     live = Revision.objects.filter(token=OuterRef("pk")).live().order_by("-number").values("effective_at")
     disabled, expired = Q(disabled_at__isnull=False), Q(expires_at__lte=now, expires_at__isnull=False)
     if status == Status.DISABLED:
@@ -131,7 +131,7 @@ def with_status(tokens: QuerySet[Token], status: Status, *, now: datetime) -> Qu
 
 
 def counts(workspace: Workspace, *, now: datetime) -> dict[str, int]:
-    """How many tokens each tab of the list has, in one query."""
+    """How many tokens each tab of the list has; one query."""
     kept = Q(deleted_at=None)
     return workspace.tokens.aggregate(
         all=Count("pk", filter=kept),
@@ -159,7 +159,7 @@ def row(token: Token, *, now: datetime) -> Row:
 
 
 def _access(token: Token, revision: Revision | None) -> tuple[str, ...]:
-    """What a token may do, in a few words, by its last saved version."""
+    """A token's permissions in a few words, by its last saved version."""
     if token.is_secret:
         return ("Full access",)
     if revision is None:
@@ -186,9 +186,9 @@ class Pending:
 
     effective_at: datetime
     saved_by: str
-    is_first: bool  # nothing is in force before it: the token is new
+    is_first: bool  # the token is new, so nothing is in force yet
     changes: tuple[Difference, ...]
-    shuts_out_all_sites: bool  # no page satisfies both domain lists until the old one has gone
+    shuts_out_all_sites: bool  # no page satisfies both domain lists until the old one is gone
 
 
 def pending(token: Token, *, now: datetime) -> Pending | None:
@@ -209,7 +209,7 @@ def pending(token: Token, *, now: datetime) -> Pending | None:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a token did: calls and credits of each of the last 30 days (UTC), oldest first."""
+    """A token's activity: calls and credits of each of the last 30 days (UTC), oldest first."""
 
     calls: tuple[int, ...]
     credits: tuple[int, ...]
@@ -220,7 +220,7 @@ class Activity:
 
     @property
     def spends(self) -> bool:
-        """Whether the drawing shows credits; calls when nothing it read cost any."""
+        """Whether the chart shows credits; calls when nothing the token read cost any."""
         return any(self.credits)
 
     @property
@@ -259,7 +259,7 @@ def activity(token: Token, *, now: datetime) -> Activity:
 
 
 def example_dataset(token: Token, settings: Settings) -> str:
-    """A dataset this token may read, as WORKSPACE/NAME; a known one of CORE when there is none of its own."""
+    """A dataset this token may read, as WORKSPACE/NAME; a well-known one of CORE if it has none."""
     own = token.workspace.datasets.filter(deleted_at=None).order_by("name")
     if not token.is_secret and Action.READ not in settings.all_datasets:
         own = own.filter(pk__in=[pk for pk, actions in settings.grants.items() if Action.READ in actions])
@@ -268,5 +268,5 @@ def example_dataset(token: Token, settings: Settings) -> str:
 
 
 def page_of(rows: int) -> int:
-    """The number of the last page of a list with so many rows."""
+    """The number of the last page of a list with this many rows."""
     return max(1, -(-rows // PAGE_ROWS))

@@ -1,4 +1,4 @@
-"""“Test this token”: every check of the gate asked about a request that is not sent.
+"""“Test this token”: runs every check of the gate on a request that is not sent.
 
 The page and the API import from here.
 """

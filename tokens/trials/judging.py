@@ -1,10 +1,10 @@
-"""judge(): what a token's checks say of a request that is described, not sent: "Test this token".
+"""judge(): a token's checks applied to a request that is described but not sent: "Test this token".
 
     judge(snapshot, trial, targets, room, at=…) -> Result      every check, in the order of the gate
-    curl(trial, …) -> str                                      the same request, to be sent by hand
+    curl(trial, …) -> str                                      the same request as a shell command
 
-The checks are those of access.py. Nothing is written, taken from the rate or charged, and nothing that
-is returned is secret. Source: product.md, Refusals explain themselves.
+The checks are those of access.py. Nothing is written, charged or counted against the rate, and the
+result contains no secret. Source: product.md, Refusals explain themselves.
 """
 
 import shlex
@@ -23,7 +23,7 @@ from tokens.rules.permissions import Action, Snapshot, Target
 from tokens.rules.signing import Presented
 from tokens.rules.vocabulary import Signature
 
-SECRET_PLACEHOLDER = "$APPERATE_SECRET_TOKEN"  # noqa: S105  What an example says in place of a secret.
+SECRET_PLACEHOLDER = "$APPERATE_SECRET_TOKEN"  # noqa: S105  Stands for a secret in examples.
 NOT_ASKED = "Not asked: the token has no settings in force."
 
 
@@ -32,7 +32,7 @@ SLOW_CLOCK = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A request as it would be sent. `path` with its query; `datasets`: (workspace, name) in capitals."""
+    """A request as it would be sent. `path` includes the query; `datasets`: (workspace, name) in capitals."""
 
     method: str
     path: str
@@ -51,7 +51,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a token has left: the row of its bucket (None: full), and what it spent in a month."""
+    """What a token has left: its bucket's row (None: full), and its spending in a month."""
 
     bucket: tuple[float, datetime] | None = None
     used: Mapping[date, int] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A check with its outcome and a sentence about it. `passed` is None when it could not be asked."""
+    """A check with its outcome and a sentence about it. `passed` is None when it could not be applied."""
 
     name: str
     passed: bool | None
@@ -69,7 +69,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All checks at one moment; the first refusal is what the request would be answered with."""
+    """All checks at one moment; the request would be answered with the first refusal."""
 
     at: datetime
     checks: tuple[Checked, ...]
@@ -89,11 +89,11 @@ class Result:
 
 
 def judge(token: Snapshot, trial: Trial, targets: Sequence[Target], room: Room, *, at: datetime) -> Result:
-    """What each check says of the request at `at`; of several datasets, the first refusal of each check."""
+    """The result of each check at `at`; with several datasets, the first refusal of each check."""
     signature = _signature(token, trial, at) if trial.is_signed else None
     asked = [_facts(trial, target, signature) for target in targets or (None,)]
     by_facts = [access.outcomes(token, facts, now=at) for facts in asked]
-    found = [Outcome("value")]  # The request carries the value by which the token was found.
+    found = [Outcome("value")]  # The token was found, so its value is right.
     found += [next((one for one in same if one.refusal), same[0]) for same in zip(*by_facts, strict=True)]
     is_asked = bool(token.versions(now=at))
     rate = _rate(token, room, at)
@@ -108,8 +108,8 @@ def judge(token: Snapshot, trial: Trial, targets: Sequence[Target], room: Room, 
 
 
 def curl(trial: Trial, *, address: str, value: str) -> str:
-    """The request as a shell command. `value`: the token's, or `$NAME` of a variable with a secret one."""
-    # What stands in double quotes is expanded by the shell: only a variable of ours ever does.
+    """The request as a shell command. `value`: the token's, or the `$NAME` of a variable holding a secret."""
+    # The shell expands double-quoted text, so only a variable of ours is ever put there.
     quoted = '"{}"' if value.startswith("$") else "'{}'"
     place = "X-API-Key" if trial.is_signed else "Authorization: Bearer"
     header = quoted.format(f"{place}{': ' if trial.is_signed else ' '}{value}")
@@ -140,9 +140,9 @@ def _facts(trial: Trial, target: Target | None, signature: Presented | None) -> 
 
 
 def _signature(token: Snapshot, trial: Trial, at: datetime) -> Presented:
-    """A signature made as its holder would make it: with the token's own secret when it has one.
+    """A signature as the token's holder would make it: with the token's own secret when it has one.
 
-    With none that can be read, one that no secret made.
+    If no secret can be read, an invalid one.
     """
     is_slow = trial.signature is Signature.SLOW_CLOCK
     held = [key for key in token.signing_keys if key.retires_at is None or key.retires_at > at]

@@ -1,6 +1,6 @@
-"""try_out(): a Trial judged by what the database holds now, and once more for after the activation.
+"""try_out(): a Trial judged by the current state of the database, and again for after the activation.
 
-At most five queries, all of them reads, none of them through a worker's caches.
+At most five queries, all reads, and none through a worker's caches.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from tokens.trials.judging import SECRET_PLACEHOLDER, Result, Room, Trial, curl,
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a request would be answered now, after what is pending has taken effect (None: nothing is), and
-    at the moment that was asked about."""
+    """How a request would be answered now, after what is pending has taken effect (None: nothing is), and
+    at the given moment."""
 
     now: Result
     after: Result | None
@@ -30,9 +30,9 @@ class Report:
 
 
 def try_out(token: Token, trial: Trial, *, now: datetime, at: datetime | None = None) -> Report:
-    """Ask every check of a token about a request that nobody sends. Nothing is charged, taken or written.
+    """Run every check of a token on a request that is not sent. Nothing is charged, taken or written.
 
-    `at`: a moment to come, beside now and the end of the activation.
+    `at`: a future moment, besides now and the end of the activation.
     """
     snapshot, targets = snapshot_now(token), targets_of(trial)
     later = snapshot.waits_until(now=now)
@@ -61,7 +61,7 @@ def snapshot_now(token: Token) -> Snapshot:
 
 
 def targets_of(trial: Trial) -> list[Target]:
-    """The datasets of a trial, each with its id when there is one of that name."""
+    """The datasets of a trial, each with its id if one of that name exists."""
     if not trial.datasets:
         return []
     wanted = Q()
@@ -75,7 +75,7 @@ def targets_of(trial: Trial) -> list[Target]:
 
 
 def room_of(token: Token, moments: list[datetime]) -> Room:
-    """What the token has left, as its rows say; workers may hold a little of it already."""
+    """What the token has left according to its rows; workers may hold a little of it already."""
     bucket = Throttle.objects.filter(token=token).values_list("level", "filled_at").first()
     months = {month_of(moment).date() for moment in moments}
     windows = CreditWindow.objects.filter(token=token, month__in=months)
