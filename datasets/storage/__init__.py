@@ -1,4 +1,4 @@
-"""The SQL that runs on records, and what is counted of their storage.
+"""The SQL that runs on records, and the accounting of their storage.
 
 Reads of the data plane, jobs and services import from here; it never imports them.
 """

@@ -1,7 +1,7 @@
-"""find(): the metadata of a dataset by name, cached per process for reads and kept fresh.
+"""find(): a dataset's metadata by name, cached per process for reads and kept fresh.
 
-Unknown names are never cached, so a dataset made on one worker is found on another at once. What is
-cached serves reads only: the read statement brings the metadata's version along, and a read made
+Unknown names are never cached, so a dataset made on one worker is found on another at once. Cached
+metadata serves only reads: the read statement returns the metadata's version too, and a read made
 with an old version is repeated. Source: architecture.md, Datasets.
 """
 
@@ -28,7 +28,7 @@ FIND = f"SELECT {COLUMNS} WHERE w.name = %(workspace)s AND d.name = %(name)s AND
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a request needs to know of a dataset, as of `version`."""
+    """What a request needs to know about a dataset, as of `version`."""
 
     id: int
     workspace_id: int
@@ -49,7 +49,7 @@ class Metadata:
 
     @property
     def is_priced(self) -> bool:
-        """Whether its data is paid for: then nothing that is free may tell anything of it."""
+        """Whether its data costs credits: then nothing free may reveal anything about it."""
         return self.credits_per_record > 0
 
 
@@ -75,7 +75,7 @@ class Catalog:
             self._names.pop(oldest.id, None)
 
     def forget(self, name: tuple[str, str]) -> None:
-        """Drop a name that no dataset has any more."""
+        """Drop a name that no longer belongs to a dataset."""
         if found := self._entries.get(name):
             self.evict([found.id])
 
@@ -94,7 +94,7 @@ changes.listen("datasets_dataset", catalog.evict, catalog.clear)
 
 
 async def find(workspace: str, name: str, *, fresh: bool = False) -> Metadata | None:
-    """The dataset of that (normalised) name, or None. At most one query; fresh=True always asks."""
+    """The dataset of that (normalised) name, or None. At most one query; fresh=True always queries."""
     if fresh:
         return await _load(workspace, name)
     if (known := catalog.get((workspace, name))) is not None:
@@ -120,7 +120,7 @@ async def _load(workspace: str, name: str) -> Metadata | None:
 def metadata(row: tuple[Any, ...], *, known: Metadata | None = None) -> Metadata:
     """A row of COLUMNS as Metadata. Raises ValueError when its stored schema cannot be read.
 
-    `known`: what was read before; taken when nothing changed since, because a schema is dear to read.
+    `known`: what was read before; reused when nothing has changed since, because parsing a schema is costly.
     """
     dataset_id, workspace_id, workspace, name, schema_json, mapping, price, version, is_wide = row
     if known is not None and known.facts == (

@@ -1,4 +1,4 @@
-"""What the job of a large delete, or of a large restore, keeps of what was asked for."""
+"""What the job of a large delete or restore stores about the request."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from django.utils.dateparse import parse_datetime
 from datasets.models import Deletion, IngestJob
 from datasets.storage.writes import Selection
 
-# More records than this take longer than a request should: they are deleted and restored by a job.
+# More records than this take too long for a request: a job deletes or restores them.
 RECORDS_MAX = 100_000
 
 
 def delete_document(selection: Selection) -> dict[str, Any]:
-    """A selection as a job keeps it."""
+    """A selection in a job's stored form."""
     return {
         "key": selection.key,
         "subkey": selection.subkey,

@@ -1,10 +1,10 @@
-"""export=true: all matching records of a dataset, written to a temporary file before the first byte is sent.
+"""export=true: all of a dataset's matching records, written to a temporary file before sending starts.
 
     spool(dataset, query, …) -> Export | Refusal | Outdated
 
-So the number of records, what they cost and the length are known when the answer begins, and memory stays
-constant however many there are. The rows come through a cursor on a connection of its own, all of one
-moment. Two exports at a time per token; how many in a worker process, shares.EXPORTS says. Runs in a thread.
+So the number of records, their cost and the length are known when the answer begins, and memory stays
+constant however many there are. The rows come through a cursor on a separate connection, from one snapshot.
+Two exports at a time per token; shares.EXPORTS limits those of a worker process. Runs in a thread.
 """
 
 import contextlib
@@ -31,16 +31,16 @@ from datasets.records.system_properties import System
 from datasets.storage import reads
 from datasets.storage.catalog import Metadata
 
-TOKEN_LOCKS = (4_150_001, 4_150_002)  # classes of advisory locks, one for each export a token may have
+TOKEN_LOCKS = (4_150_001, 4_150_002)  # classes of advisory locks, one for each export a token may run
 SECONDS_MAX = 600
 ROWS_AT_ONCE = 2_000
-# Exports take long: in threads of their own they keep no other work waiting.
+# Exports take long: in threads of their own they delay no other work.
 threads = ThreadPoolExecutor(shares.EXPORTS.places, thread_name_prefix="export")
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A file at its start, its length, and how many records it has. No file: the metadata is outdated."""
+    """A file at its start, its length, and its number of records. No file: the metadata is outdated."""
 
     file: IO[bytes] | None
     size_bytes: int = 0
@@ -54,7 +54,7 @@ class Form:
     columns: Mapping[str, PropertyType]
     keeps: bool
     encoding: str
-    texts_of: Any  # (list of texts, list of System) → list of texts with what the platform adds
+    texts_of: Any  # (list of texts, list of System) → list of texts with the platform's properties
 
 
 def spool(dataset: Metadata, query: Query, form: Form, *, token_id: int) -> Export | Refusal:
@@ -82,7 +82,7 @@ def busy(reason: str) -> Refusal:
 
 
 def _lock(connection: Any, token_id: int) -> bool:
-    """Take one of the token's places; it is free again when the connection ends."""
+    """Take one of the token's places; it is released when the connection ends."""
     return any(
         connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (place, token_id % 2**31)).fetchone()[0]
         for place in TOKEN_LOCKS
@@ -112,12 +112,12 @@ def _spool(connection: Any, dataset: Metadata, query: Query, form: Form) -> Expo
             output.add(form.texts_of(texts, systems))
             count += len(texts)
         path = output.finish()
-        # The file outlives its name: nothing is left behind whatever happens to the answer.
+        # The file outlives its name, so nothing is left behind whatever happens to the answer.
         return Export(path.open("rb"), path.stat().st_size, count)
 
 
 def _chunks(connection: Any, dataset: Metadata, query: Query) -> Iterator[tuple[list[str], list[System]]]:
-    """The texts and facts of every matching record, key by key, in the asked order."""
+    """The texts and facts of every matching record, key by key, in the requested order."""
     for key in query.keys or (None,):
         with connection.cursor(name="export") as cursor:
             cursor.execute(*export_statement(dataset, query, key))
@@ -126,7 +126,7 @@ def _chunks(connection: Any, dataset: Metadata, query: Query) -> Iterator[tuple[
 
 
 def export_statement(dataset: Metadata, query: Query, key: str | None) -> tuple[str, dict[str, Any]]:
-    """The records of one key, or of all. Indexes: the primary key, and records_by_date without a key."""
+    """The records of one key, or of all. Indexes: the primary key; records_by_date without a key."""
     parameters: dict[str, Any] = {
         "dataset": dataset.id, "k": key, "limit": query.limit, "offset": query.offset,
         "interval": query.interval,
@@ -150,7 +150,7 @@ def export_statement(dataset: Metadata, query: Query, key: str | None) -> tuple[
 
 
 class TextOutput:
-    """A file of JSON, CSV, PSV or JSON lines, made chunk by chunk, compressed when that was asked for."""
+    """A file of JSON, CSV, PSV or JSON lines, written chunk by chunk, compressed on request."""
 
     def __init__(self, folder: Path, answer_format: str, form: Form) -> None:
         self.format, self.path = answer_format, folder / "records"

@@ -1,4 +1,4 @@
-"""Where the files of an ingestion job are: what was sent, and the CSV of its invalid lines."""
+"""The files of an ingestion job: what was sent, and the CSV of its invalid lines."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ _HEAD = b"jobId,lineNumber,error\r\n"
 
 
 def folder(job: IngestJob) -> Path:
-    """Where the job's file and its invalid lines are."""
+    """The folder with the job's file and its invalid lines."""
     return Path(settings.INGEST_DIR) / job.public_id
 
 
@@ -39,7 +39,7 @@ def body(job: IngestJob) -> Path:
 
 
 def body_bytes(job: IngestJob) -> int:
-    """How long the job's file is, out of its gzip; 0 when it is not there."""
+    """The size of the job's file, unzipped; 0 when it does not exist."""
     try:
         return body(job).stat().st_size
     except OSError:
@@ -47,14 +47,14 @@ def body_bytes(job: IngestJob) -> int:
 
 
 class FileRoom:
-    """Whether a file may grow on: by the server's disk and the plan of the workspace, asked at each step."""
+    """Whether a file may keep growing: by the server's disk and the workspace's plan, step by step."""
 
     def __init__(self, workspace_id: int | None) -> None:
         self._workspace_id = workspace_id
         self._next = 0
 
     def allows(self, file_bytes: int) -> Refusal | None:
-        """Why the file may not have so many bytes, if so."""
+        """Why the file may not have this many bytes, if so."""
         if file_bytes < self._next:
             return None
         self._next = file_bytes + STEP_BYTES
@@ -66,14 +66,14 @@ class FileRoom:
 
 
 def make_folder(place: Path) -> None:
-    """A new folder, and those above it: what customers send is for this account alone."""
+    """Make a folder, and its parents: customers' files must be private to this account."""
     make_private()
     place.parent.mkdir(mode=0o700, exist_ok=True)
     place.mkdir(mode=0o700)
 
 
 def make_private() -> None:
-    """Make the folder of what customers send, and close what others could look into."""
+    """Make the folder for customers' files, and close what others could look into."""
     root = Path(settings.INGEST_DIR)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for place in (root, root / UPLOADS):
@@ -82,12 +82,12 @@ def make_private() -> None:
 
 
 def keep(place: Path, file: IO[bytes], room: FileRoom) -> int | Refusal:
-    """Write a file to a folder's body, out of its gzip; the size as it was sent. Raises OSError."""
+    """Write a file into a folder as its body, unzipped; returns the size as sent. Raises OSError."""
     return keep_chunks(place, iter(lambda: file.read(CHUNK_BYTES), b""), room)
 
 
 def keep_chunks(place: Path, chunks: Iterable[bytes], room: FileRoom) -> int | Refusal:
-    """keep() of what comes in parts."""
+    """keep() for data that arrives in chunks."""
     written = 0
     with (place / PACKED).open("wb") as kept:
         for chunk in chunks:
@@ -98,7 +98,7 @@ def keep_chunks(place: Path, chunks: Iterable[bytes], room: FileRoom) -> int | R
 
 
 def unpack(place: Path, room: FileRoom) -> int | Refusal:
-    """Make a folder's body of what was sent; the size as it was sent."""
+    """Make a folder's body from what was sent; returns the size as sent."""
     sent = place / PACKED
     size_bytes = sent.stat().st_size
     if not packed.is_gzip(sent):
@@ -126,7 +126,7 @@ def first_invalid(job: IngestJob) -> list[tuple[str, str]]:
 
 
 def purge(*, now: datetime) -> int:
-    """Remove what was sent for jobs that ended badly a day ago, and folders no job knows; how many."""
+    """Remove the files of jobs that ended badly a day ago, and orphaned folders; returns how many."""
     before = now - timedelta(hours=FILE_HOURS)
     count = 0
     for place in _old_folders(before):
@@ -151,7 +151,7 @@ def purge_jobs(*, now: datetime) -> int:
 
 
 def _old_folders(before: datetime) -> Iterator[Path]:
-    """Folders of jobs that were made before then."""
+    """Job folders made before then."""
     for place in Path(settings.INGEST_DIR).glob("[0-9a-f]" * 32):
         with contextlib.suppress(FileNotFoundError):
             if place.stat().st_mtime <= before.timestamp():

@@ -1,11 +1,11 @@
-"""queryId: what a token has already read of a dataset, so that it gets only what is new since.
+"""queryId: what a token has already read from a dataset, so that it gets only what is new since.
 
-    begin(token, dataset, name, now=…) -> Mark       where this answer begins, before it is read
-    settle(mark, is_first=…, is_last=…)              when it is paid for: where the next one begins
+    begin(token, dataset, name, now=…) -> Mark       where this answer begins; called before reading
+    settle(mark, is_first=…, is_last=…)              once it is paid for: where the next one begins
 
-Every record is given at least once: the next answer begins ten seconds before this one was asked for, and
-before any job that was then under way, because what a transaction writes is seen only later. An answer of
-several pages moves on when its last page was read. Forgotten after a day without use.
+Every record is returned at least once: the next answer begins ten seconds before this request, and before any
+job then running, because what a transaction writes becomes visible only later. An answer of several pages
+advances the mark once its last page was read. Forgotten after a day without use.
 Source: http-api.md, Reading records.
 """
 
@@ -25,7 +25,7 @@ SELECT m.since, least(%(now)s, (SELECT min(j.started_at) FROM datasets_ingestjob
    AND m.dataset_id = %(dataset)s AND m.name = %(name)s AND m.used_at > %(forgotten)s
 """
 
-# No row back. Nothing is written for a dataset that is gone.
+# No row back. Writes nothing for a dataset that is gone.
 FIRST_PAGE = """
 INSERT INTO datasets_querymark AS m (token_id, dataset_id, name, since, next_since, used_at)
 SELECT %(token)s, %(dataset)s, %(name)s, %(since)s, %(next)s, %(now)s
@@ -42,7 +42,7 @@ UPDATE datasets_querymark SET used_at = %(now)s,
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """`since`: the end of the last whole answer, None before the first. `next`: where this one ends."""
+    """`since`: where the last complete answer ended, None before the first. `next`: where this one ends."""
 
     token_id: int
     dataset_id: int
@@ -53,12 +53,12 @@ class Mark:
 
     @property
     def updated_from(self) -> datetime | None:
-        """From which moment of writing on a record is meant."""
+        """Records written from this moment on are selected."""
         return None if self.since is None else self.since - OVERLAP
 
 
 async def begin(token_id: int, dataset_id: int, name: str, *, now: datetime) -> Mark:
-    """Where the answer begins. One query; has to be asked before the records are read."""
+    """Where the answer begins. One query; must run before the records are read."""
     asked = {
         "token": token_id, "dataset": dataset_id, "name": name, "now": now, "forgotten": now - KEPT,
     }  # fmt: skip

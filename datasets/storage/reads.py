@@ -1,10 +1,10 @@
-"""The SQL of reading records: one statement, which also brings the dataset's metadata version.
+"""The SQL for reading records: one statement, which also returns the dataset's metadata version.
 
-    read(dataset, query) -> Found            one round trip, in the fair share of the token that asks
+    read(dataset, query) -> Found            one round trip, within the calling token's fair share
     read_sync(dataset, query) -> Found       the same on Django's connection, for pages
 
 A page of an answer ends at its limit, at query.records_max records or at ANSWER_CHARACTERS_MAX characters;
-then Found.next says with which record the next one begins. Source: architecture.md, Storage.
+then Found.next is the record with which the next one begins. Source: architecture.md, Storage.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from datasets.records.system_properties import System
 from datasets.storage.catalog import Metadata
 
 ANSWER_CHARACTERS_MAX = 16_000_000
-# So few records cannot be too long together, and need no counting.
+# This few records cannot exceed the limit together, so they need no counting.
 SURELY_SHORT = ANSWER_CHARACTERS_MAX // RECORD_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a read found: the metadata version it was made with, and JSON texts in the asked order.
+    """What a read found: the metadata version it was made with, and JSON texts in the requested order.
 
-    `systems` has one entry for each text when the query asked for it. `next` is the first record that
-    had no room. `count`: the records of the page, also those for which the ones before were too long.
+    `systems` has one entry per text if the query requested it. `next` is the first record that did not fit.
+    `count`: the records of the page, including those left out because earlier ones were too long.
     """
 
     version: int | None  # None: the dataset is gone
@@ -43,7 +43,7 @@ class Found:
 
 
 class _Line(NamedTuple):
-    """One row of the statement. `text` is None for a record without room, and for no record at all."""
+    """One row of the statement. `text` is None for a record that did not fit, and for no record at all."""
 
     version: int
     text: str | None
@@ -58,7 +58,7 @@ class _Line(NamedTuple):
 
 
 def page_records(query: Query) -> int:
-    """How many records a page of the answer has at most."""
+    """The most records that a page of the answer has."""
     sampled = -(-query.limit // query.interval)
     return min(sampled, query.records_max) if query.is_paged else query.records_max
 
@@ -66,7 +66,7 @@ def page_records(query: Query) -> int:
 def read_statement(dataset: Metadata, query: Query) -> tuple[str, dict[str, Any]]:
     """The statement of a read: at least one row, and one more than a page when there are more.
 
-    query.limit counts for each key. With a key the primary key serves the order, without one
+    query.limit applies per key. With a key the primary key provides the order, without one
     records_by_date does.
     """
     page = page_records(query)
@@ -75,7 +75,7 @@ def read_statement(dataset: Metadata, query: Query) -> tuple[str, dict[str, Any]
         per_key = (page + 1) * query.interval  # One more than the page shows whether another follows.
     parameters: dict[str, Any] = {
         "dataset": dataset.id,
-        "keys": list(query.keys) or [None],  # one turn of the loop when no key is asked for
+        "keys": list(query.keys) or [None],  # one iteration of the loop when no key is given
         "limit": per_key,
         "offset": query.offset,
         "interval": query.interval,
@@ -132,7 +132,7 @@ def read_statement(dataset: Metadata, query: Query) -> tuple[str, dict[str, Any]
 
 
 def conditions_of(query: Query, bind: Any) -> tuple[list[str], str, str]:
-    """The conditions on a record `r`, the order, and the expression of the date that both are about."""
+    """The conditions on a record `r`, the order, and the expression for the date that both use."""
     conditions = ["r.dataset_id = d.id"]
     at = "r.date"
     if query.date_field is not None:
@@ -168,7 +168,7 @@ def _found(rows: Sequence[tuple[Any, ...]], query: Query) -> Found:
     if query.reads_system:
         lines = [_Line(*row) for row in rows if row[1] is not None]
         systems = [System(line.key, line.subkey, line.date, line.updated) for line in lines]
-    # The record without room is the last one; without any record the only row says nothing but the version.
+    # The record that did not fit is the last row; without any record the only row carries just the version.
     cut = _Line(*rows[len(texts)]) if len(texts) < len(rows) else None
     if query.turned:
         texts.reverse()
@@ -179,7 +179,7 @@ def _found(rows: Sequence[tuple[Any, ...]], query: Query) -> Found:
 
 
 def _place(line: _Line, query: Query) -> Place:
-    """Where the next page begins: at the record that had no room."""
+    """Where the next page begins: at the record that did not fit."""
     key_number, taken, passed = (line.key_number or 1) - 1, line.n - 1, query.offset
     if query.after is not None:
         if key_number == 0:
@@ -189,8 +189,8 @@ def _place(line: _Line, query: Query) -> Place:
 
 
 async def read(dataset: Metadata, query: Query) -> Found:
-    """The records a query asks for. One round trip, two for a slow one. Raises QueryCanceled after the time
-    limit, and shares.Busy when it is not this token's turn for too long.
+    """The records a query selects. One round trip, two for a slow query. Raises QueryCanceled after the time
+    limit, and shares.Busy when this token waits too long for its turn.
     """
     statement = read_statement(dataset, query)
     return _found(await shares.fetch(*statement, about=(dataset.id, query.asks_values)), query)

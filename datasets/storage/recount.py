@@ -1,11 +1,11 @@
-"""Upkeep of the storage counters: what a crash or a race left of them is put right.
+"""Maintenance of the storage counters: corrects what a crash or a race left wrong.
 
     recount(workspace_id) -> int     the difference that was found and corrected
-    upkeep(now=…)                    every hour: reservations and files that are gone, and the recounts due
+    upkeep(now=…)                    every hour: vanished reservations and files, and recounts that are due
 
-Rows and counters are read in one snapshot, and only their difference is written, so writers go on meanwhile
-and nothing is locked. Reading the rows of a large workspace takes long: it is done once a day at most, and
-given up after SECONDS_MAX; the counters then stay as they are.
+Rows and counters are read in one snapshot, and only their difference is written, so writers continue and
+nothing is locked. Reading a large workspace's rows takes long: it happens at most once a day, and is given
+up after SECONDS_MAX; the counters then stay as they are.
 """
 
 import logging
@@ -21,7 +21,7 @@ from datasets.storage import limits
 
 DUE_HOURS = 24
 SECONDS_MAX = 300
-# A file is staged a moment before its folder has its last name, or after; this is long after.
+# A file is staged a moment before or after its folder gets its final name; this is long after.
 UNSURE_SECONDS = 3_600
 logger = logging.getLogger("apperate.storage")
 
@@ -36,9 +36,9 @@ SELECT (SELECT coalesce(sum({limits.record_bytes("r")}), 0) FROM records r WHERE
 
 
 def recount(workspace_id: int, *, seconds_max: int = SECONDS_MAX) -> int:
-    """Correct a workspace's counters; by how many bytes. Raises OperationalError when it takes too long."""
+    """Correct a workspace's counters; returns by how many bytes. Raises OperationalError if too slow."""
     with transaction.atomic(), connection.cursor() as cursor:
-        # A statement sees one moment: the rows and their counters are of the same transactions.
+        # One statement sees one snapshot: the rows and their counters belong to the same transactions.
         cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(seconds_max * 1000)])
         cursor.execute("SELECT id FROM datasets_dataset WHERE workspace_id = %s", [workspace_id])
         ids = [row[0] for row in cursor.fetchall()]
@@ -50,7 +50,7 @@ def recount(workspace_id: int, *, seconds_max: int = SECONDS_MAX) -> int:
 
 
 def upkeep(*, now: datetime) -> None:
-    """What is due of it; a workspace that cannot be counted does not stop the others."""
+    """Everything that is due; a workspace that cannot be counted does not stop the others."""
     drop_reservations()
     drop_files(now=now)
     counted = StorageRecount.objects.filter(counted_at__gt=now - timedelta(hours=DUE_HOURS))
@@ -63,18 +63,18 @@ def upkeep(*, now: datetime) -> None:
         else:
             if difference:
                 logger.warning("storage recounted workspace_id=%s by=%s", workspace_id, difference)
-        # Also after a fault: what takes too long is not tried again within the hour.
+        # Even after a failure: what takes too long is not retried within the hour.
         StorageRecount.objects.update_or_create(workspace_id=workspace_id, defaults={"counted_at": now})
 
 
 def drop_reservations() -> None:
-    """Those of jobs that ended, or that are gone."""
+    """Drop the reservations of jobs that ended or are gone."""
     open_jobs = IngestJob.objects.filter(status__in=IngestJob.RUNNING).values("pk")
     StorageReservation.objects.exclude(job_id__in=open_jobs).delete()
 
 
 def drop_files(*, now: datetime) -> None:
-    """Count no longer what is no longer on disk: a process may have died between the two."""
+    """Stop counting files that are no longer on disk: a process may have died before doing so."""
     before = now - timedelta(seconds=UNSURE_SECONDS)
     for name in StagedFile.objects.filter(staged_at__lte=before).values_list("name", flat=True):
         kind, _, public_id = name.partition("/")

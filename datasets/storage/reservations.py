@@ -1,12 +1,12 @@
-"""The room of a running job: what it produces is reserved as it goes, before any of it is stored.
+"""Storage for a running job: what it produces is reserved as it goes, before any of it is stored.
 
     room = JobRoom(job, dataset); room.take(row) for each row; room.close()
-    settle_job(job, …)       in the job's transaction: the true figure in place of the reservation
+    settle_job(job, …)       in the job's transaction: the true figure replaces the reservation
     release(job)             wherever a job ends
 
-A reservation is written on a connection of its own, so that other writers see it while the job's transaction
-is still open. It runs ahead of the job by a step, so that jobs side by side cannot pass the limit together.
-A small job needs none: its true figure is looked at before it commits.
+A reservation is written on a separate connection, so that other writers see it while the job's transaction
+is still open. It stays a step ahead of the job, so that parallel jobs cannot exceed the limit together.
+A small job needs none: its true figure is checked before it commits.
 """
 
 import contextlib
@@ -41,13 +41,13 @@ class NoRoom(Exception):
 
 
 class JobRoom:
-    """Counts what a job produces. `bytes`: so far."""
+    """Counts what a job produces. `bytes`: the total so far."""
 
     def __init__(self, job: IngestJob, dataset: Metadata) -> None:
         self.bytes = 0
         self._next = STEP_BYTES
         self._job, self._dataset = job, dataset
-        # The file counts until its records do, and then no more.
+        # The file counts until its records do, and then no longer.
         self._own_bytes = limits.staged_bytes(staged_name(job))
         self._replaced_bytes: int | None = None
         self._connection: psycopg.Connection[Any] | None = None
@@ -61,7 +61,7 @@ class JobRoom:
             self._reserve()
 
     def check_disk(self) -> None:
-        """Before all of it is stored in one statement: it takes its size in the table and in the log."""
+        """Check before all is stored in one statement, which takes its size in the table and in the log."""
         if refusal := disk.shortage(wants_bytes=2 * self.bytes if self.bytes > STEP_BYTES else 0):
             raise NoRoom(refusal)
 
@@ -83,7 +83,7 @@ class JobRoom:
             raise NoRoom(refusal)
 
     def _replaced(self) -> int:
-        """The most that goes while this comes: of a job that replaces, all that its dataset holds."""
+        """The most that disappears as this is stored: for a job that replaces, all its dataset holds."""
         if not self._job.replaces_duplicates or self._connection is None:
             return 0
         if self._replaced_bytes is None:
@@ -106,7 +106,7 @@ def staged_name(job: IngestJob) -> str:
 def settle_job(job: IngestJob, workspace_id: int, more_bytes: int) -> Refusal | None:
     """In the transaction that stored the job's records: whether the plan allows them.
 
-    The reservation goes, and so does the file: both are gone exactly when the records are there.
+    Stops counting the reservation and the file exactly when the records begin to count.
     """
     StorageReservation.objects.filter(job_id=job.pk).delete()
     limits.unstage(staged_name(job))
@@ -115,7 +115,7 @@ def settle_job(job: IngestJob, workspace_id: int, more_bytes: int) -> Refusal | 
 
 
 def release(job: IngestJob) -> None:
-    """Give back what a run of this job, or an earlier one, has reserved."""
+    """Return what this or an earlier run of the job has reserved."""
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM datasets_storagereservation WHERE job_id = %s AND run_number <= %s",

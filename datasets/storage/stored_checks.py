@@ -1,9 +1,9 @@
-"""How many stored records would not fit a schema: counted in the database, within a time bound.
+"""How many stored records would not fit a schema: counted in the database, within a time limit.
 
     count_breaking(table, where, values, rules) -> list of counts, or None when time ran out
 
-One pass over the records counts all rules. Dates are parsed here, value by value, because what an ISO 8601
-date is, is decided in dates.py alone.
+One pass over the records counts all rules. Dates are parsed here, value by value, because dates.py alone
+decides what an ISO 8601 date is.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from datasets.storage.writes import limit_statement
 BATCH = 5_000
 _WHOLE = "^-?[0-9]{1,255}$"
 
-# Whether the value {v} of the JSON type {t} is right; null is judged apart.
+# Whether the value {v} of the JSON type {t} is right; null is handled separately.
 FITS: dict[PropertyType, str] = {
     PropertyType.NUMBER: "{t} = 'number'",
     PropertyType.INTEGER: "({t} = 'number' AND ({x} ~ '" + _WHOLE + "' OR {x}::numeric % 1 = 0))",
@@ -35,7 +35,7 @@ FITS: dict[PropertyType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A property as it shall be; `new` None: it shall be absent. `reason` says what a record breaks."""
+    """A property as it should be; `new` None: it should be absent. `reason` says what a record violates."""
 
     name: str
     new: Property | None
@@ -43,7 +43,7 @@ class Rule:
 
 
 def rules_of(found: Property | None, name: str) -> tuple[Rule, ...]:
-    """What a record has to meet for one property."""
+    """What a record must satisfy for one property."""
     if found is None:
         return (Rule(name, None, "holds this property, which the new schema has not"),)
     reason = f"holds another value than {found.type}" + ("" if found.nullable else ", or none at all")
@@ -53,9 +53,9 @@ def rules_of(found: Property | None, name: str) -> tuple[Rule, ...]:
 def count_breaking(
     *, table: str, column: str, owner: int, rules: Sequence[Rule], seconds: float
 ) -> tuple[int, list[int]] | None:
-    """All records of the owner, and how many break each rule; None: not known within the time.
+    """All records of the owner, and how many break each rule; None: not known in time.
 
-    `table` is records or deleted_records, `column` what says whose they are; both are constants.
+    `table` is records or deleted_records, `column` the one that says whose they are; both are constants.
     """
     deadline = monotonic() + seconds
     parts: list[str] = ["count(*)"]
@@ -76,7 +76,7 @@ def count_breaking(
                     if bad is None:
                         return None
                     counts[position] += bad
-    except OperationalError:  # Cut by the timeout.
+    except OperationalError:  # Cancelled by the timeout.
         return None
     return total, counts
 
@@ -93,7 +93,7 @@ def _broken(rule: Rule) -> str:
 
 
 def _bad_dates(table: str, column: str, owner: int, name: str, deadline: float) -> int | None:
-    """How many records hold a text that is no date; None when the time is over."""
+    """How many records have a text that is not a date; None when time has run out."""
     bad = 0
     with connection.chunked_cursor() as cursor:
         cursor.execute(

@@ -1,7 +1,7 @@
-"""The SQL of changing records: write, delete, copy in. Reading them is in reads.py.
+"""The SQL for changing records: write, delete, copy in. Reading them is in reads.py.
 
-Writes run inside the caller's transaction, under a share lock on the dataset's row: writers run side by
-side, and exclude dropping and editing the dataset. Source: architecture.md, Storage.
+Writes run inside the caller's transaction, under a share lock on the dataset's row: writers run in
+parallel, but exclude dropping and editing the dataset. Source: architecture.md, Storage.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ SHARDS = 32
 
 
 def shard_of(dataset_id: int, key: str, *, is_wide: bool) -> int:
-    """Where a record lives: by dataset, or for wide datasets by dataset and key."""
+    """Which shard a record is in: by dataset, or for wide datasets by dataset and key."""
     return crc32(f"{dataset_id}/{key}".encode()) % SHARDS if is_wide else dataset_id % SHARDS
 
 
@@ -31,7 +31,7 @@ _HELD = "WHERE d.id = %s AND d.deleted_at IS NULL FOR SHARE OF d"
 
 @contextmanager
 def locked(dataset_id: int) -> Iterator[Metadata | None]:
-    """A transaction that holds the dataset still: its metadata as it is now, or None when it is gone."""
+    """A transaction that locks the dataset against changes: its current metadata, or None when it is gone."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT {COLUMNS} {_HELD}", [dataset_id])
         row = cursor.fetchone()
@@ -42,9 +42,9 @@ def locked(dataset_id: int) -> Iterator[Metadata | None]:
 def locked_with_usage(
     dataset_id: int, *, known: Metadata | None = None
 ) -> Iterator[tuple[Metadata, Usage] | None]:
-    """locked(), with what its workspace has stored; inside another transaction it is part of that.
+    """locked(), with the workspace's usage; inside another transaction it is part of that.
 
-    `known`: the metadata as it was a moment ago; taken where no other version came since.
+    `known`: recently read metadata; reused if its version is still current.
     """
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(f"SELECT {USAGE_COLUMNS}, {COLUMNS} {_HELD}", [dataset_id])
@@ -53,17 +53,17 @@ def locked_with_usage(
 
 
 def lift_time_limits() -> None:
-    """Let this transaction take its time: for jobs, not for requests."""
+    """Remove this transaction's time limits: for jobs, not for requests."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
-# Counting the records of a large dataset is given up after so long.
+# Counting a large dataset's records is given up after this long.
 COUNTING_MILLISECONDS = 1_500
 
 
 def limit_statement(*, milliseconds: int) -> None:
-    """Let each statement of this transaction take at most so long."""
+    """Limit each statement of this transaction to this time."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
 
@@ -76,8 +76,8 @@ class Written:
     bytes: int
 
 
-# What is there of the rows to be written, held until they are; in the order of all writers. LATERAL, so that
-# each row is looked up by its primary key whatever the planner thinks of the size of the dataset.
+# The existing versions of the rows to be written, locked in an order all writers share. LATERAL, so that each
+# row is looked up by its primary key whatever the planner estimates for the dataset.
 _OLD = f"""
 old AS MATERIALIZED (
     SELECT i.key, i.date, i.subkey, present.bytes
@@ -87,7 +87,7 @@ old AS MATERIALIZED (
             WHERE r.dataset_id = %(dataset)s AND r.key = i.key AND r.date = i.date
               AND r.subkey = i.subkey AND r.shard = i.shard FOR UPDATE) present),"""  # noqa: S608  a constant
 _IGNORING = ("", "incoming i", "DO NOTHING", "0")
-# Every old row is looked at before its index is written: the rows to be written are joined with them.
+# Joining the new rows with the old ones makes sure that each old row is read before it is overwritten.
 _REPLACING = (
     _OLD,
     "incoming i LEFT JOIN old USING (key, date, subkey)",
@@ -99,8 +99,8 @@ _REPLACING = (
 def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: datetime) -> Written:
     """Store rows, and count them. Inside locked(). All or nothing.
 
-    A row whose unique index exists replaces the old one, or is left out when replaces=False. Within
-    `rows` the last of the same index counts when replacing, else the first.
+    A row whose unique index exists replaces the old one, or is skipped when replaces=False. Within
+    `rows` the last with the same index wins when replacing, else the first.
     """
     unique: dict[tuple[str, datetime, str], Row] = {}
     for row in rows:
@@ -145,7 +145,7 @@ def write(dataset: Metadata, rows: Sequence[Row], *, replaces: bool, now: dateti
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """Counts of a copy: rows taken in, rows stored (new or replaced), and those left out as duplicates.
+    """Counts of a copy: rows received, rows stored (new or replaced), and duplicates skipped.
 
     `bytes`: by how much the workspace grew.
     """
@@ -159,8 +159,8 @@ class Copied:
         return self.rows - self.stored
 
 
-# Not held, because that would write each row once more: of rows that two writers replace at the same moment
-# one may be counted wrongly, until the next recount.
+# Not locked, because that would write each row once more: rows that two writers replace at the same moment
+# may be counted wrongly until the next recount.
 _OLD_OF_COPY = f"""(
     SELECT coalesce(sum(present.bytes), 0)
       FROM (SELECT DISTINCT key, date, subkey, shard FROM incoming) i
@@ -180,7 +180,7 @@ def copy_in(
 ) -> Copied:
     """Store any number of rows through COPY, in constant memory, and count them. Inside locked().
 
-    All or nothing. `may_store` is called when every row was taken in, before the first one is stored.
+    All or nothing. `may_store` is called once every row was received, before the first one is stored.
     """
     lift_time_limits()
     with connection.cursor() as cursor:
@@ -226,7 +226,7 @@ def _has_records(cursor: Any, dataset: Metadata) -> bool:
     return bool(cursor.fetchone()[0])
 
 
-# The records of a key, and of a subkey and a half-open time span when they are given. Index: records_pkey.
+# The records of a key, and of a subkey and a half-open time span if given. Index: records_pkey.
 SELECTED = """
       FROM records
      WHERE dataset_id = %(dataset)s AND key = %(key)s
@@ -238,7 +238,7 @@ SELECTED = """
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records a delete means; the time span is half-open. `until`: none that were written later."""
+    """Which records a delete selects; the time span is half-open. `until`: none written later."""
 
     key: str
     subkey: str | None = None
@@ -271,7 +271,7 @@ def delete(dataset: Metadata, deletion_id: int, selection: Selection) -> int:
 
 
 def erase(dataset_ids: Sequence[int]) -> None:
-    """Remove all records of these datasets for good, those in the trash included."""
+    """Permanently remove all records of these datasets, including those in the trash."""
     _count([
         _changed(f"DELETE FROM {table} AS r WHERE dataset_id = ANY(%(ids)s)", "-", ids=list(dataset_ids))  # noqa: S608
         for table in ("records", "deleted_records")
@@ -279,7 +279,7 @@ def erase(dataset_ids: Sequence[int]) -> None:
 
 
 def has_more_than(dataset_id: int, records: int) -> bool:
-    """Whether a dataset holds more records, those in the trash included; counting stops there."""
+    """Whether a dataset holds more records than this, including the trash; counting stops there."""
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT count(*) FROM (
@@ -293,14 +293,14 @@ def has_more_than(dataset_id: int, records: int) -> bool:
 
 
 def forget_deletion(deletion_id: int) -> int:
-    """Remove what a delete moved to the trash for good; how many records there were."""
+    """Permanently remove what a delete moved to the trash; returns how many records there were."""
     return _count([_changed(FORGET, "-", id=deletion_id)])[0]
 
 
 def put_back(deletion_id: int, *, now: datetime) -> tuple[int, int]:
-    """Store what a delete moved to the trash again, and empty that: records that are back, and the others.
+    """Move what is in the trash of a delete back to the records; returns how many are back and how many not.
 
-    Those whose unique index is in use again are gone then. Inside locked().
+    Those whose unique index is in use again are lost. Inside locked().
     """
     stored, gone = _count([
         _changed(
@@ -320,7 +320,7 @@ Change = list[tuple[int, int, int]]  # workspace, records, and by how many bytes
 
 
 def _changed(statement: str, sign: str, **values: Any) -> Change:
-    """Run what adds (+) or removes (-) rows r, and say what it is to be counted for."""
+    """Run a statement that adds (+) or removes (-) rows r, and return what to count for it."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -333,7 +333,7 @@ def _changed(statement: str, sign: str, **values: Any) -> Change:
 
 
 def _count(changes: Sequence[Change]) -> list[int]:
-    """Count changes after the last of them, because others may wait for the slot; records of each."""
+    """Count changes after the last of them, because others may wait for the slot; the records of each."""
     grown: Counter[int] = Counter()
     for change in changes:
         for workspace_id, _, more_bytes in change:
@@ -353,7 +353,7 @@ class Size:
 
 
 def sizes(dataset_ids: Sequence[int]) -> dict[int, Size]:
-    """Records, bytes of JSON text and the last change of each dataset. Counts rows: for pages alone."""
+    """Records, bytes of JSON text and last change of each dataset. Counts rows: only for pages."""
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT dataset_id, count(*), coalesce(sum(octet_length(data::text)), 0), max(updated)
