@@ -1,7 +1,7 @@
 """Which functions a JSONP answer may call.
 
-A page that trusts this server for scripts runs what the answer calls, so a name must lead to a function of
-the page's own: not through the objects of the browser, and to nothing that makes code of its argument.
+A page that loads scripts from this server runs what the answer calls, so the name must be a function of
+the page itself: not reached through the browser's objects, and not one that runs its argument as code.
 """
 
 import re
@@ -14,7 +14,7 @@ CALLBACK_NEEDED = (
 )
 
 _PART = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
-# ECMA-262 section 12.7.2, with those of strict mode and the literals.
+# ECMA-262 section 12.7.2, including those of strict mode and the literals.
 RESERVED = frozenset({
     "arguments", "as", "async", "await", "break", "case", "catch", "class", "const", "continue",
     "debugger", "default", "delete", "do", "else", "enum", "export", "extends", "false", "finally",
@@ -35,7 +35,7 @@ REFUSED = RESERVED | REACHES_CODE | OF_THE_BROWSER
 
 
 def parse_callback(text: str) -> str | None:
-    """The name, when an answer may call it. A part that begins with two underscores may be a setter."""
+    """The name, if an answer may call it. A part that begins with two underscores may be a setter."""
     parts = text.split(".")
     is_one = len(text) <= CALLBACK_CHARS_MAX and len(parts) <= PARTS_MAX
     if is_one and all(_PART.fullmatch(part) for part in parts):

@@ -1,13 +1,13 @@
-"""The place where a page of an answer ended: written into a cursor, read back from one. Pure.
+"""The position where a page of an answer ended: written into a cursor and read back. Pure.
 
     Place(key_number, taken, date, key, subkey, shard)
     write_cursor(place, question, key=…) -> str            URL-safe text for `cursor=…`
-    read_cursor(text, question, key=…) -> Place | None     None when it is damaged or of another question
+    read_cursor(text, question, key=…) -> Place | None     None if damaged or from another query
 
-`question` is what was asked, so that a cursor leads on only in the query it came from. A cursor grants
+`question` identifies the query, so that a cursor only continues the query it came from. A cursor grants
 nothing: every page is checked, charged and counted like any request. It names the first record of the next
-page, which nobody has paid for yet, so the cursor of a priced dataset is encrypted: with a `key` of 32 bytes.
-The same place gives the same text, because an answer's ETag depends on it.
+page, which nobody has paid for yet, so a priced dataset's cursor is encrypted with a `key` of 32 bytes.
+The same position gives the same text, because an answer's ETag depends on it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ TAKEN_MAX = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """After which record to go on: of the key_number-th key asked for, of which `taken` rows are passed."""
+    """Where to continue: after this record of the key_number-th key, of which `taken` rows were passed."""
 
     key_number: int
     taken: int
@@ -36,7 +36,7 @@ class Place:
 
 
 def question_of(dataset: str, path: Iterable[str | None], pairs: Iterable[tuple[str, str]]) -> str:
-    """A digest of everything that says which records are meant, but for the token and the cursor."""
+    """A digest of everything that determines which records are meant, without token and cursor."""
     asked = sorted((name, value) for name, value in pairs if name not in ("token", "cursor"))
     return hashlib.sha256(json.dumps([dataset, list(path), asked]).encode()).hexdigest()[:16]
 

@@ -1,7 +1,7 @@
-"""A Condition as SQL text with bound parameters: property names and values are never part of the text. Pure.
+"""A Condition as SQL with bound parameters: property names and values never become SQL text. Pure.
 
-    condition_sql(condition, bind) -> str         bind(value) keeps a value and gives its placeholder
-    date_sql(name_placeholder) -> str             a date property as timestamptz, NULL when it is none
+    condition_sql(condition, bind) -> str         bind(value) adds a parameter and returns its placeholder
+    date_sql(name_placeholder) -> str             a date property as timestamptz, NULL if it is not a date
 
 `json_typeof` guards every cast, so that no stored value can make the statement fail.
 """
@@ -15,7 +15,7 @@ from datasets.records.schema import PropertyType
 
 Bind = Callable[[Any], str]
 SYMBOLS = {"eq": "=", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-# The forms that dates.parse_date() takes and PostgreSQL reads alike; the comma of a fraction becomes a point.
+# The forms that dates.parse_date() accepts and PostgreSQL reads alike; a fraction's comma becomes a point.
 ISO_FORM = r"^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?([Zz]|[+-]\d{2}(:?\d{2})?)?)?$"
 YEAR_FORM = r"^(?!0000)\d{4}$"
 
@@ -34,7 +34,7 @@ def condition_sql(condition: Condition, bind: Bind) -> str:
 
 
 def date_sql(name: str) -> str:
-    """The value of a date property as timestamptz in UTC; NULL when it is null, absent or no date."""
+    """A date property's value as timestamptz in UTC; NULL when null, absent or not a date."""
     text = f"r.data->>{name}"
     iso = f"WHEN {text} ~ '{ISO_FORM}' THEN replace({text}, ',', '.')::timestamptz"
     return f"CASE {iso} WHEN {text} ~ '{YEAR_FORM}' THEN ({text} || '-01-01')::timestamptz END"
@@ -60,7 +60,7 @@ def _comparison(found: Comparison, bind: Bind) -> str:
 
 
 def _dated(operator: str, value: str, span: Span, bind: Bind) -> str:
-    """A day is taken whole: `gt` begins after it, `le` includes it."""
+    """A day is taken whole: `gt` starts after it, `le` includes it."""
     start, end = f"{bind(span.start)}::timestamptz", f"{bind(span.end)}::timestamptz"
     match operator:
         case "gt":

@@ -1,6 +1,6 @@
 """Conditions on the values of records: `where` and `subattribute` as a tree of comparisons. Pure.
 
-    parse_where("close gt 100 and ticker in (A, B)", schema) -> Condition | str     a str says what is wrong
+    parse_where("close gt 100 and ticker in (A, B)", schema) -> Condition | str     a str describes the fault
     parse_subattribute("sector|IT,name~X", schema) -> Condition | str
 
     condition  = alternative, { "or", alternative }
@@ -12,9 +12,9 @@
     name       = a bare word, or any text in double quotes
     value      = a bare word, or any text in single quotes; a quote inside is written twice
 
-Words are matched in any case. A comparison with a property that is null or absent is false, so `ne` is
-true for it: `ne` is exactly "not eq". Values are typed by the schema; they are bound to the statement as
-parameters, never part of it. Source: http-api.md, Reading records.
+Keywords may have any case. A comparison with a property that is null or absent is false, so `ne` is true
+for it: `ne` is exactly "not eq". Values are typed by the schema; they are bound to the statement as
+parameters, never part of its text. Source: http-api.md, Reading records.
 """
 
 import re
@@ -47,7 +47,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?
 class Comparison:
     """One property against values of its type: Decimal, str, bool, or a Span of time for dates.
 
-    `operator` is one of OPERATORS but `ne`, which is Not(eq); `values` is empty for a test on null.
+    `operator` is one of OPERATORS except `ne`, which is Not(eq); `values` is empty for a null test.
     """
 
     name: str
@@ -70,7 +70,7 @@ class All:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """True when one of the parts is."""
+    """True when any part is."""
 
     parts: tuple["Condition", ...]
 
@@ -84,11 +84,11 @@ class _Token(NamedTuple):
 
 
 class _Fault(Exception):
-    """What is wrong with a condition, in words; does not leave this module."""
+    """What is wrong with a condition, in words; never leaves this module."""
 
 
 def parse_where(text: str, schema: Schema) -> Condition | str:
-    """The tree of a `where`, or what is wrong with it in one sentence."""
+    """The tree of a `where`, or a sentence saying what is wrong with it."""
     try:
         return _Parser(_tokens(text), schema).whole()
     except _Fault as fault:
@@ -96,7 +96,7 @@ def parse_where(text: str, schema: Schema) -> Condition | str:
 
 
 def parse_subattribute(text: str, schema: Schema) -> Condition | str:
-    """The tree of a `subattribute`: `name|value` equal, `name~value` not equal, a comma means and."""
+    """The tree of a `subattribute`: `name|value` means equal, `name~value` not equal, a comma means and."""
     parts: list[Condition] = []
     if len(text) > TEXT_CHARS_MAX:
         return f"at most {TEXT_CHARS_MAX:,} characters"
@@ -194,7 +194,7 @@ class _Parser:
         return _compared(name, "in", values, self.schema)
 
     def value(self, name: str) -> _Token:
-        # Most of a long condition is values, so the words of the fault are not made for each.
+        # A long condition is mostly values, so the fault's wording is not built for each of them.
         if self.at < len(self.tokens) and self.tokens[self.at].kind in ("word", "text"):
             self.at += 1
             return self.tokens[self.at - 1]
@@ -245,7 +245,7 @@ def _compared(name: str, operator: str, written: Sequence[_Token], schema: Schem
     values = tuple(_typed(name, found.type, token) for token in written)
     kind = found.type
     if kind is PropertyType.ANY:
-        # A bare number means a number; everything else is compared with text.
+        # A bare number means a number; anything else is compared as text.
         numbers = all(isinstance(value, Decimal) for value in values)
         kind = PropertyType.NUMBER if numbers else PropertyType.STRING
         values = values if numbers else tuple(token.text for token in written)

@@ -1,13 +1,13 @@
-"""Every parameter of the query string that the API understands: ONE table for parsing and docs.
+"""Every query parameter that the API understands: ONE table for parsing and docs.
 
     PARAMETERS                                  name, operations, meaning, example, what is accepted, parser
     of(operation) -> {name: Parameter}          those of one operation, in order
-    values(pairs, operation) -> dict | Refusal  the parsed value of each that is present, by name
-    IGNORED                                     names that older clients send and that change nothing
-    SELECTING                                   names that choose records; a dataset is not deleted with one
+    values(pairs, operation) -> dict | Refusal  the parsed value of each one present, by name
+    IGNORED                                     names that older clients send, without effect
+    SELECTING                                   names that select records; they prevent deleting a dataset
 
-How values are read is said in apperate.http.parameters. Those of the Tokens API are in the table too, so that
-the docs and the OpenAPI document are made from, or compared with, this table. Pure.
+apperate.http.parameters says how values are read. The Tokens API's are in the table too, so that the docs
+and the OpenAPI document are generated from, or compared with, this table. Pure.
 Source: http-api.md, Reading records and Endpoints.
 """
 
@@ -48,17 +48,17 @@ _HOURS = {"h": 1, "d": 24, "w": 168}
 
 
 def parse_names(text: str) -> tuple[str, ...] | None:
-    """Comma-separated names, each once, in the order given."""
+    """Comma-separated names, each once, in the given order."""
     return tuple(dict.fromkeys(filter(None, text.split(",")))) or None
 
 
 def parse_separator(text: str) -> str | None:
-    """What stands between the keys of a batch: anything but letters and digits."""
+    """The separator between a batch's keys: anything but letters and digits."""
     return None if any(char.isalnum() for char in text) else text
 
 
 def parse_query_id(text: str) -> str | None:
-    """One to three letters or digits, in their case."""
+    """One to three letters or digits, case-sensitive."""
     return text if _QUERY_ID.fullmatch(text) else None
 
 
@@ -68,7 +68,7 @@ def parse_handling(text: str) -> bool | None:
 
 
 def parse_period(text: str) -> timedelta | None:
-    """A span of time back from now: 12h, 7d, 2w; at most a year."""
+    """A period back from now: 12h, 7d, 2w; at most a year."""
     match = _PERIOD.fullmatch(text.lower())
     if match is None:
         return None
@@ -80,7 +80,7 @@ _NUMBERED = f"a whole number from 1 to {COUNT_MAX:,}"
 DATE_FIELD_NEEDED = "the name of a date property of this dataset"
 
 READ = ("read",)
-LISTED = ("read", "jobs")  # records are read by them, and lists of ingestion jobs
+LISTED = ("read", "jobs")  # both reads of records and lists of ingestion jobs accept these
 STORING = ("write", "ingest")
 
 PARAMETERS: tuple[Parameter, ...] = (
@@ -221,5 +221,5 @@ def of(operation: str) -> Mapping[str, Parameter]:
 
 
 def values(pairs: Iterable[tuple[str, str]], operation: str) -> dict[str, Any] | Refusal:
-    """The parsed value of each parameter of an operation that is present, or the first thing wrong."""
+    """The parsed value of each parameter of an operation that is present, or the first fault."""
     return parameters.values(pairs, of(operation), forgives=operation != "delete")

@@ -1,10 +1,10 @@
-"""What a read asks for: the query string of a data request as one frozen Query. Pure.
+"""What a read selects: a data request's query string as one frozen Query. Pure.
 
     parse(pairs, schema, now=…, path_key=…, path_subkey=…) -> Query | Refusal
 
-The names and what each accepts are in parameters.py; here is what they mean together.
-Dates narrow each other: `range` and `from` together mean their overlap. A limit above 5,000 is taken and
-answered with 5,000 records. Source: http-api.md, Reading records.
+parameters.py has the names and what each accepts; this module combines them.
+Dates narrow each other: `range` and `from` together mean their overlap. A limit above 5,000 is accepted
+but returns 5,000 records. Source: http-api.md, Reading records.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,16 +27,16 @@ _COUNTS = ("last", "first", "next")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to read. `keys` empty means every key; dates are the half-open span [from_at, to_at) in UTC.
+    """What to read. Empty `keys` mean every key; dates are the half-open span [from_at, to_at) in UTC.
 
-    Select `limit` records after skipping `offset`, in `order` of date, for each key; then turn the
-    selection round if `turned` (as in `last=5&sort=asc`). Of what was selected every `interval`-th is
-    returned. `is_paged`: limit is the size of a page, and what comes after it is on the next one. `after`
-    is where the page before ended, `records_max` what one page holds at most. `date_field` is the date
-    property that dates and order are about, when it is not the indexed one. `filter` names the properties
-    to keep, in order. `reads_system`: the platform's facts of each record are read along, and shown in a
-    property of their own if `with_system`. `exports`: every record at once, in one file. `query_id` names
-    what is asked again and again; only records written at or after `updated_from` are meant then.
+    Select `limit` records after skipping `offset`, in `order` of date, for each key; then reverse the
+    selection if `turned` (as in `last=5&sort=asc`). Every `interval`-th selected record is returned.
+    `is_paged`: limit is the size of a page, and what comes after it is on the next one. `after` is where
+    the previous page ended, `records_max` the most that one page holds. `date_field` is the date property
+    that dates and order apply to, when it is not the indexed one. `filter` names the properties to keep, in
+    order. `reads_system`: the platform's facts about each record are read too, and shown in a property of
+    their own if `with_system`. `exports`: every record at once, in one file. `query_id` names a query that
+    is repeated; it selects only records written at or after `updated_from`.
     """
 
     keys: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Query:
 
     @property
     def asks_values(self) -> bool:
-        """Whether values of records, or when they changed, decide which are meant: not the index alone."""
+        """Whether record values, or when they changed, decide what is selected, and not only the index."""
         return self.condition is not None or self.date_field is not None or self.query_id is not None
 
     @property
@@ -88,11 +88,11 @@ def parse(
     more_names: Sequence[str] = (),
     cursor_key: bytes = b"",
 ) -> Query | Refusal:
-    """The Query that decoded name-value pairs and the path mean, or the first thing wrong with them.
+    """The Query for the decoded name-value pairs and the path, or the first fault in them.
 
-    `name` is the dataset's, `answer_format` the one that counts when the pairs name none, `more_names`
-    are properties beside the schema's that `filter` may keep, `cursor_key` is what its cursors are encrypted
-    with, if they are.
+    `name` is the dataset's, `answer_format` the default when the pairs name none, `more_names` are
+    properties beside the schema's that `filter` may keep, `cursor_key` encrypts its cursors, if they
+    are encrypted.
     """
     values = parameters.values(pairs, "read")
     if isinstance(values, Refusal):
@@ -121,7 +121,7 @@ def parse(
     limit = values.get(counted or "limit", default)
     natural = "asc" if counted in ("first", "next") or values.get("calendar") else "desc"
     sort = values.get("sort", "desc" if counted == "last" else natural)
-    # last, first and next say which records are meant, so sort can only turn what they select.
+    # last, first and next choose the records, so sort can only reverse what they select.
     order = {"last": "desc", "first": "asc", "next": "asc"}.get(counted or "", sort)
     return Query(
         keys=keys,
@@ -150,7 +150,7 @@ def parse(
 
 
 def _conflict(values: Mapping[str, Any], schema: Schema, more_names: Sequence[str]) -> Refusal | None:
-    """What single values cannot show: counts that exclude each other, names the schema does not have."""
+    """Faults that single values cannot show: counts that exclude each other, names not in the schema."""
     counted = [name for name in _COUNTS if name in values]
     if len(counted) > 1:
         return invalid_value(counted[1], values[counted[1]], f"{counted[0]} or {counted[1]}, not both")
@@ -172,7 +172,7 @@ def _conflict(values: Mapping[str, Any], schema: Schema, more_names: Sequence[st
 
 
 def _condition(values: Mapping[str, Any], schema: Schema) -> Condition | None | Refusal:
-    """What `where` and `subattribute` ask for together."""
+    """The combined condition of `where` and `subattribute`."""
     parts: list[Condition] = []
     for name, parse_condition in (("where", parse_where), ("subattribute", parse_subattribute)):
         if name in values:
@@ -184,7 +184,7 @@ def _condition(values: Mapping[str, Any], schema: Schema) -> Condition | None | 
 
 
 def _span(values: Mapping[str, Any], now: datetime) -> Span | Refusal:
-    """The overlap of every date given; without any it has no bounds."""
+    """The overlap of all given dates; unbounded without any."""
     spans: list[Span] = []
     if "on" in values:
         spans.append(values["on"])
@@ -208,7 +208,7 @@ def _span(values: Mapping[str, Any], now: datetime) -> Span | Refusal:
 
 
 def _keys(path_key: str | None, separator: str) -> tuple[str, ...] | Refusal:
-    """The keys of the path, each once."""
+    """The keys in the path, each once."""
     keys = tuple(dict.fromkeys(filter(None, (path_key or "").split(separator))))
     if len(keys) > KEYS_MAX:
         return invalid_value("key", f"{len(keys)} keys", f"at most {KEYS_MAX:,} keys in one request")
