@@ -1,4 +1,4 @@
-"""What a record is: schema, checking one, coercing values. Pure.
+"""Records: the schema, checking a record, coercing values. Pure.
 
 Everything about datasets may import from here.
 """

@@ -1,8 +1,8 @@
-"""What lies between two schemas of one dataset: which properties are new, gone, freer or stricter. Pure.
+"""The difference between two schemas of a dataset: properties added, removed, relaxed or tightened. Pure.
 
     schema_changes(old, new) -> SchemaChanges | Refusal      Refusal: an index property would change
 
-The unique index of stored records was made from their key, subkey and date, so these never change.
+Stored records' unique index was built from their key, subkey and date, so these never change.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class SchemaChanges:
 
 
 def schema_changes(old: Schema, new: Schema) -> SchemaChanges | Refusal:
-    """The differences that matter to records; a change of an index property is refused with the reason."""
+    """The differences that affect records; changing an index property is refused with the reason."""
     for role in INDEX_ROLES:
         if refusal := _index_change(old, new, role):
             return refusal
@@ -50,17 +50,17 @@ def schema_changes(old: Schema, new: Schema) -> SchemaChanges | Refusal:
 
 
 def widens(old: PropertyType, new: PropertyType) -> bool:
-    """Whether every value of the old type is one of the new type."""
+    """Whether every value of the old type is also one of the new type."""
     return old is new or new is PropertyType.ANY or (old, new) in WIDER
 
 
 def is_tighter(old: Property, new: Property) -> bool:
-    """Whether there are values that the property took before and does not take now."""
+    """Whether the property no longer accepts some values that it accepted before."""
     return not widens(old.type, new.type) or (old.nullable and not new.nullable)
 
 
 def is_freer(old: Property, new: Property) -> bool:
-    """Whether the property takes values now that it did not take before."""
+    """Whether the property now accepts values that it did not accept before."""
     return old.type is not new.type or (new.nullable and not old.nullable)
 
 

@@ -1,9 +1,9 @@
-"""One record against a dataset's schema: is it right, and what is its row. Pure.
+"""Checks one record against a dataset's schema, and makes its row. Pure.
 
     RecordChecker(schema, now=…).check(record) -> Row | tuple[str, …]     errors, one sentence each
-    Row(key, subkey, date, data)                                          what store.py writes
+    Row(key, subkey, date, data)                                          what writes.py stores
 
-The record is stored as it came: its own order of names, numbers as written, absent properties absent.
+The record is stored as sent: its own order of names, numbers as written, absent properties absent.
 Without a key property the key is generated: the first 32 hex characters of SHA-256 over the record's
 canonical JSON (names sorted, nulls left out, no white space), so the same record has the same key.
 Without a date property the date is the UTC day of `now`. Source: product.md, Datasets.
@@ -22,18 +22,18 @@ from datasets.records.schema import Property, PropertyType, Schema
 
 RECORD_BYTES_MAX = 65_536
 INDEXED_BYTES_MAX = 1_500
-INDEX_BYTES_MAX = 2_600  # a row of the index holds 2,704 bytes, the date and the ids among them
+INDEX_BYTES_MAX = 2_600  # an index row holds 2,704 bytes, including the date and the ids
 DEPTH_MAX = 100
 ERRORS_MAX = 20
 GENERATED_KEY_CHARS = 32
-# Beyond this most clients, JavaScript among them, read Infinity.
+# Beyond this most clients, including JavaScript, read Infinity.
 NUMBER_MAX = Decimal(repr(1.7976931348623157e308))
 _INTEGER_MAX = int(NUMBER_MAX)
 _EXPONENT_MAX = NUMBER_MAX.adjusted()
 
 
 class Row(NamedTuple):
-    """A checked record: its unique index (subkey "" when there is none), and its JSON text."""
+    """A checked record: its unique index (subkey "" if there is none), and its JSON text."""
 
     key: str
     subkey: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class RecordChecker:
-    """Checks records of one dataset; made once per dataset and request or job, `now` is its moment."""
+    """Checks records of one dataset; made once per dataset and request or job, whose time is `now`."""
 
     def __init__(self, schema: Schema, *, now: datetime) -> None:
         self.schema = schema
@@ -51,7 +51,7 @@ class RecordChecker:
         self._required = tuple(found for found in schema.properties if not found.nullable)
 
     def check(self, record: Mapping[str, Any]) -> Row | tuple[str, ...]:
-        """The row of a record, or its faults (at most 20): the property, what came, what is right."""
+        """A record's row, or its faults (at most 20): the property, what was received, what is right."""
         errors: list[str] = []
         faults = self._faults
         for name, value in record.items():
@@ -92,18 +92,18 @@ class RecordChecker:
 
 
 def generated_key(record: Mapping[str, Any]) -> str:
-    """The key of a record without key property: a hash of its values, 32 lower-case hex characters."""
+    """The key of a record without a key property: a hash of its values, 32 lower-case hex characters."""
     present = {name: value for name, value in record.items() if value is not None}
     return hashlib.sha256(dumps_canonical(present).encode()).hexdigest()[:GENERATED_KEY_CHARS]
 
 
 def index_text(value: Any) -> str:
-    """The text a key or subkey is stored and asked for by: text as it is, numbers as their JSON text."""
+    """The text that a key or subkey is stored and queried by: text as is, numbers as their JSON text."""
     return value if isinstance(value, str) else dumps(value)
 
 
 def index_fault(text: str) -> str | None:
-    """What an indexed text has to be, when it is not that already."""
+    """What an indexed text must be, if it is not."""
     if not text:
         return "a text that is not empty, because it is part of the record's unique index"
     if len(text) * 4 > INDEXED_BYTES_MAX and len(text.encode()) > INDEXED_BYTES_MAX:
@@ -112,14 +112,14 @@ def index_fault(text: str) -> str | None:
 
 
 def text_fault(data: str) -> str | None:
-    """Why a record's JSON text cannot be stored, if it cannot: too long, NUL, or half a surrogate pair."""
+    """Why a record's JSON text cannot be stored, if so: too long, NUL, or half a surrogate pair."""
     try:
         size_bytes = len(data.encode())
     except UnicodeEncodeError as error:
         return f"half of a surrogate pair, {ascii(data[error.start])}, is not a character"
     if size_bytes > RECORD_BYTES_MAX:
         return f"{size_bytes:,} bytes in one record, at most {RECORD_BYTES_MAX:,} are allowed"
-    # An even number of backslashes before u0000 spells a backslash and the letters, not a NUL.
+    # After an even number of backslashes, u0000 is just letters, not a NUL.
     if "\\u0000" in data and "\\u0000" in data.replace("\\\\", ""):
         return "a NUL character (\\u0000) cannot be stored"
     return None
@@ -131,7 +131,7 @@ def _missing(found: Property, record: Mapping[str, Any]) -> str:
 
 
 def _named(problem: str, record: Mapping[str, Any]) -> str:
-    """The problem of a record's text, with the property that has it."""
+    """A problem with the record's text, with the property that has it."""
     at_fault = (name for name, value in record.items() if text_fault(dumps([name, value])) is not None)
     name = next(at_fault, None)
     return problem if name is None else f"{shown(name)}: {problem}"
@@ -153,7 +153,7 @@ def _integer_fault(value: Any) -> str | None:
     if type(value) is int:
         return _size_fault(value)
     if isinstance(value, Decimal | float):
-        # 5.0 is an integer to JSON Schema; it is stored as it was written.
+        # 5.0 is an integer in JSON Schema; it is stored as written.
         return _size_fault(value) or (None if value == int(value) else NEEDED[PropertyType.INTEGER])
     return NEEDED[PropertyType.INTEGER]
 
@@ -163,7 +163,7 @@ def _size_fault(value: int | Decimal | float) -> str | None:
         return None if -_INTEGER_MAX <= value <= _INTEGER_MAX else _SIZE_NEEDED
     if isinstance(value, float):
         return None if math.isfinite(value) else _SIZE_NEEDED
-    # The exponent first: arithmetic with a large one overflows the decimal context.
+    # The exponent first: arithmetic with a huge one overflows the decimal context.
     if not value.is_finite() or (value and value.adjusted() > _EXPONENT_MAX) or value.copy_abs() > NUMBER_MAX:
         return _SIZE_NEEDED
     return None
@@ -190,7 +190,7 @@ def _array_fault(value: Any) -> str | None:
 
 
 def _nested_fault(value: Any) -> str | None:
-    """What a value of any depth has to be, when it is not that already; walks without recursion."""
+    """What a nested value must be, if it is not; walks without recursion."""
     level, depth = [value], 1
     while level:
         depth += 1

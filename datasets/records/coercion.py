@@ -1,8 +1,8 @@
-"""Cells of a CSV as JSON: which type a text has, and its JSON text for a property's type. Pure.
+"""CSV cells as JSON: the type of a text, and its JSON text for a property's type. Pure.
 
-Only JSON's own spelling is a number, so `007` and `1,5` stay text. Spaces around numbers, dates and truth
-values are dropped, text is taken as it is. An empty cell is null. JSON text is made without a detour over
-Python numbers: digits stay as written.
+Only JSON's own spelling is a number, so `007` and `1,5` stay text. Spaces around numbers, dates and
+booleans are dropped; text is unchanged. An empty cell is null. JSON text is made without going through
+Python numbers, so digits stay as written.
 """
 
 import re
@@ -17,13 +17,13 @@ from datasets.records.schema import PropertyType
 
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})")
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})(?:\.[0-9]{1,1000})?(?:[eE][+-]?[0-9]{1,3})?")
-# A number without exponent, which needs no look at its size.
+# Numbers without an exponent, whose size needs no check.
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})(?:\.[0-9]{1,1000})?").fullmatch
 TRUTHS = {"true": "true", "false": "false"}
 
 
 class CellFault(ValueError):
-    """Raised inside a conversion only, with what the cell would have to be."""
+    """Raised only inside a conversion, with what the cell should be."""
 
 
 def _number(cell: str) -> str:
@@ -79,7 +79,7 @@ def _array(cell: str) -> str:
 
 
 def _check(kind: PropertyType, text: str) -> str:
-    """The JSON text of a value that has to be parsed to know whether it is of that type."""
+    """The JSON text of a value whose type is known only after parsing it."""
     try:
         value = DECODER.decode(text)
     except DECODE_ERRORS as error:
@@ -92,7 +92,7 @@ def _check(kind: PropertyType, text: str) -> str:
     return written
 
 
-# The JSON text of a cell that is not empty. Each raises CellFault.
+# The JSON text of a non-empty cell. Each raises CellFault.
 CONVERSIONS: dict[PropertyType, Callable[[str], str]] = {
     PropertyType.DATE: _date,
     PropertyType.NUMBER: _number,
@@ -111,7 +111,7 @@ def cell_error(name: str, cell: str, needed: object) -> str:
 
 
 def type_of(cell: str) -> PropertyType:
-    """The narrowest type of a cell that is not empty."""
+    """The narrowest type of a non-empty cell."""
     text = cell.strip()
     if INTEGER.fullmatch(text):
         return PropertyType.INTEGER

@@ -1,11 +1,11 @@
 """What a dataset's records look like: properties, their types, and the unique index. Pure.
 
-    dataset_id(text) -> str | Refusal                      the one normaliser of dataset and workspace ids
+    dataset_id(text) -> str | Refusal                      the only normaliser of dataset and workspace ids
     parse_schema(schema_json, column_mapping) -> Schema | Refusal
     Schema.to_json() -> dict, Schema.column_mapping() -> dict, Schema.get(name) -> Property | None
 
-Records are checked in records.py (`RecordChecker`, `Row`), JSON text is read in json_text.py
-(`loads_records`). Property names are data and may be any text; they never become SQL identifiers.
+checking.py checks records (`RecordChecker`, `Row`), json_text.py reads JSON text (`loads_records`).
+Property names are data and may be any text; they never become SQL identifiers.
 """
 
 import re
@@ -40,14 +40,14 @@ class PropertyType(StrEnum):
 
 DATE_FORMATS = ("date", "date-time")
 KEY_TYPES = frozenset({PropertyType.STRING, PropertyType.INTEGER, PropertyType.NUMBER, PropertyType.DATE})
-# A date given as a number is a year.
+# A number as a date is a year.
 DATE_INDEX_TYPES = frozenset({PropertyType.DATE, PropertyType.STRING, PropertyType.INTEGER})
 INDEX_ROLES = ("key", "subkey", "date")
 
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """One column of a dataset. `date_format` ("date" or "date-time") counts for dates alone."""
+    """One column of a dataset. `date_format` ("date" or "date-time") applies only to dates."""
 
     name: str
     type: PropertyType
@@ -67,7 +67,7 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A dataset's properties in order, and which of them are its unique index (None: not mapped)."""
+    """A dataset's properties in order, and which of them form its unique index (None: not mapped)."""
 
     properties: tuple[Property, ...]
     key: str | None = None
@@ -85,12 +85,12 @@ class Schema:
 
     @property
     def date_names(self) -> tuple[str, ...]:
-        """The properties that are dates: of that type, or an integer year that is mapped as the date."""
+        """The date properties: of that type, or an integer year that is mapped as the date."""
         dates = (one for one in self.properties if one.type is PropertyType.DATE or one.name == self.date)
         return tuple(one.name for one in dates)
 
     def get(self, name: str) -> Property | None:
-        """The property of that exact name, if there is one."""
+        """The property of exactly that name, if there is one."""
         return self._by_name.get(name)
 
     def to_json(self) -> dict[str, Any]:
@@ -116,10 +116,10 @@ def dataset_id(text: str) -> str | Refusal:
 
 
 def parse_schema(schema_json: object, column_mapping: object = None) -> Schema | Refusal:
-    """The Schema a JSON Schema object and its column mapping describe, or what is wrong with them.
+    """The Schema that a JSON Schema object and its column mapping describe, or what is wrong with them.
 
-    Read are `properties`, `required`, and of each property `type`, `format` and `description`; other
-    JSON Schema words are ignored. Index properties are required. Source: http-api.md, Dataset body.
+    It uses `properties`, `required`, and each property's `type`, `format` and `description`; other JSON
+    Schema keywords are ignored. Index properties are required. Source: http-api.md, Dataset body.
     """
     if not isinstance(schema_json, Mapping) or not isinstance(schema_json.get("properties"), Mapping):
         needed = 'an object like {"type": "object", "properties": {"name": {"type": "string"}}}'
@@ -147,7 +147,7 @@ def parse_schema(schema_json: object, column_mapping: object = None) -> Schema |
 
 
 def _parse_mapping(column_mapping: object) -> dict[str, str] | Refusal:
-    """The mapped name of each role; null and empty text mean that the role is not mapped."""
+    """The property name for each role; null and empty text mean that the role is not mapped."""
     if column_mapping is None:
         return {}
     if not isinstance(column_mapping, Mapping):
@@ -191,7 +191,7 @@ def _parse_property(name: object, described: object, *, required: bool) -> Prope
 
 
 def name_fault(name: object) -> str | None:
-    """What a property name has to be, when it is not that already."""
+    """What a property name must be, if it is not."""
     if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX:
         return f"names of 1 to {NAME_CHARS_MAX} characters"
     if name.lower().startswith(RESERVED_PREFIX):
@@ -200,7 +200,7 @@ def name_fault(name: object) -> str | None:
 
 
 def is_storable(text: str) -> bool:
-    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
+    """Whether PostgreSQL can store the text: no NUL, no lone surrogate."""
     if "\0" in text:
         return False
     try:
@@ -211,7 +211,7 @@ def is_storable(text: str) -> bool:
 
 
 def _parse_type(given: object, given_format: object) -> tuple[PropertyType, bool] | None:
-    """The type, and whether null is among the types given; None for a type that is not known."""
+    """The type, and whether null is allowed too; None for an unknown type."""
     names = given if isinstance(given, list) else ["any" if given is None else given]
     kinds = {name.lower() for name in names if isinstance(name, str)}
     if not kinds or not all(isinstance(name, str) for name in names):
@@ -229,7 +229,7 @@ def _parse_type(given: object, given_format: object) -> tuple[PropertyType, bool
 
 
 def _with_index(properties: dict[str, Property], mapping: dict[str, str]) -> Schema | Refusal:
-    """The schema with its index properties required, and a text that is the date read as a date."""
+    """The schema with its index properties required, and a text property that is the date typed as date."""
     for role, name in mapping.items():
         mapped = properties.get(name)
         if mapped is None:

@@ -1,8 +1,8 @@
-"""What the platform knows of a record, added to its JSON text when it is asked for. Pure.
+"""The platform's facts about a record, added to its JSON text on request. Pure.
 
-    INLINE                          what records of CORE and PREMIUM carry beside their own properties
+    INLINE                          what records of CORE and PREMIUM have beside their own properties
     SYSTEM                          the one property that includeSystemRecordProperties adds
-    added(texts, systems, …)        the texts with these properties at their end
+    added(texts, systems, …)        the texts with these properties at the end
 
 Dates are milliseconds since 1970. Source: http-api.md, Reading records.
 """
@@ -27,7 +27,7 @@ INLINE = tuple(TYPES)
 
 
 class System(NamedTuple):
-    """The facts of one record that are not its own properties."""
+    """The facts about one record that are not its own properties."""
 
     key: str
     subkey: str
@@ -38,7 +38,7 @@ class System(NamedTuple):
 def added(
     texts: Sequence[str], systems: Sequence[System], *, dataset: str, inline: Sequence[str], nested: bool
 ) -> list[str]:
-    """The JSON objects with the names of `inline`, and with SYSTEM if `nested`, at their end."""
+    """The JSON objects with `inline` properties, and SYSTEM if `nested`, at the end."""
     written = []
     for text, system in zip(texts, systems, strict=True):
         values = {
