@@ -1,10 +1,10 @@
-"""A CSV file as lines of cells: bounded in memory, every wrong line reported with its number. Pure.
+"""A CSV file as lines of cells: bounded in memory, every bad line reported with its number. Pure.
 
     read_csv(path, delimiter) -> Table | Refusal
     Table.header, Table.lines() -> iterator of (line_number, list of cells | InvalidLine)
 
-The standard parser is used because it goes on after a wrong line, takes mixed line ends, and knows the
-line each row begins on. A blank line is skipped. A quote that is not closed costs the lines up to the
+The standard library's parser is used because it continues after a bad line, accepts mixed line ends, and
+knows the line each row begins on. Blank lines are skipped. An unclosed quote costs the lines up to the
 field limit, and the report says so. Source: security.md, S41.
 """
 
@@ -39,7 +39,7 @@ class LineTooLong(ValueError):
 
 
 class Lines(Iterator[str]):
-    """The lines of a text file, none of them longer than LINE_CHARS_MAX in memory."""
+    """The lines of a text file; at most LINE_CHARS_MAX of one are held in memory."""
 
     def __init__(self, file: TextIO) -> None:
         self.number = 0
@@ -59,7 +59,7 @@ class Lines(Iterator[str]):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A CSV file whose header is right. Each call of lines() reads the file again."""
+    """A CSV file with a valid header. Each call of lines() reads the file again."""
 
     path: Path
     delimiter: str
@@ -79,7 +79,7 @@ class Table:
 
 
 def read_csv(path: Path, delimiter: str) -> Table | Refusal:
-    """The table in a CSV file, or what is wrong with its first line."""
+    """The table in a CSV file, or what is wrong with its header."""
     with open_text(path) as file:
         first = next(_rows(file, delimiter), None)
     if first is None:
@@ -131,7 +131,7 @@ def _rows(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str] | Inval
 
 
 def _explain(error: Exception, first: int, last: int) -> str:
-    """Why the row on these lines cannot be read, in words about the file and not about the parser."""
+    """Why the row on these lines cannot be read, in terms of the file rather than the parser."""
     reason = str(error)
     if "field limit" in reason:
         reason = f"a field has more than {FIELD_CHARS_MAX:,} characters"

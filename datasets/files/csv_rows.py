@@ -1,7 +1,7 @@
-"""The lines of a CSV as rows of a dataset: cells become JSON by the types of the schema. Pure.
+"""The lines of a CSV as rows of a dataset: cells become JSON according to the schema's types. Pure.
 
-Each column's conversion is chosen once per file and the JSON text of a row is written directly, which is
-what makes a million lines take seconds. The text is the one that records.py would write for the same values.
+Each column's conversion is chosen once per file and a row's JSON text is written directly, which is why a
+million lines take only seconds. The text is the same that checking.py would write for these values.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +26,12 @@ from datasets.records.schema import PropertyType, Schema
 
 UTF8_BYTES_MAX = 4
 
-# A line number, and the row on that line or why it is none.
+# A line number, and the row on that line or why there is none.
 Item = tuple[int, Row | InvalidLine]
 
 
 def csv_rows(table: Table, schema: Schema, now: datetime) -> Iterator[Item] | Refusal:
-    """The rows of a table; Refusal when its header and the schema do not fit."""
+    """The rows of a table; Refusal when its header does not match the schema."""
     unknown = [shown(name) for name in table.header if schema.get(name) is None]
     if unknown:
         names = ", ".join(unknown[:NAMES_SHOWN_MAX])
@@ -77,7 +77,7 @@ class RowConverter:
         self._date = None if schema.date is None else position[schema.date]
 
     def row(self, cells: Sequence[str]) -> Row | tuple[str, ...]:
-        """The row of as many cells as the header has, or its faults, at most 20."""
+        """The row from as many cells as the header has, or its faults, at most 20."""
         try:
             texts = [
                 convert(cell) if cell else "null"
@@ -110,7 +110,7 @@ class RowConverter:
         return tuple(faults)
 
     def _errors(self, cells: Sequence[str]) -> tuple[str, ...]:
-        """Every fault of a row, read again cell by cell."""
+        """Every fault of a row, found by parsing it again cell by cell."""
         errors: list[str] = []
         for column, convert, cell in zip(self._columns, self._conversions, cells, strict=True):
             if not cell:
@@ -126,7 +126,7 @@ class RowConverter:
 
 
 def plain(text: str) -> str:
-    """The text that a key or date is stored and asked for by, out of its JSON text."""
+    """The text that a key or date is stored and queried by, from its JSON text."""
     if text[0] != '"':
         return text
     return text[1:-1] if "\\" not in text else str(DECODER.decode(text))

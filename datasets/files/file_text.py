@@ -1,4 +1,4 @@
-"""Whether a file is text that can be stored, decided on all of it before a row is read. Pure."""
+"""Whether a file is storable text, decided from all of it before any row is read. Pure."""
 
 import codecs
 import io
@@ -12,7 +12,7 @@ from apperate.kernel.refusals import Refusal
 SAMPLE_BYTES = 65_536
 CHUNK_BYTES = 1 << 20
 PARQUET_MAGIC = b"PAR1"
-# First bytes of what people send in place of text, and what to do about it.
+# First bytes of files that people send instead of text, and what to do about each.
 _COMPRESSED = (
     (b"PK\x03\x04", "a ZIP archive or a workbook", "Save it as CSV and send that."),
     (b"\x1f\x8b", "compressed with gzip twice", "Compress it once."),
@@ -31,18 +31,18 @@ READ_BUFFER_BYTES = 256 * 1024
 
 
 class Position:
-    """How far a file was read; others may look at it from another thread."""
+    """How far a file has been read; other threads may look at it."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
 
-# Set by whoever wants to know how far the file being read is.
+# Set by callers that want to follow the file being read.
 position: ContextVar[Position | None] = ContextVar("position", default=None)
 
 
 class _Watched(io.FileIO):
-    """A file that notes how far it was read."""
+    """A file that records how far it has been read."""
 
     def __init__(self, path: Path, seen: Position) -> None:
         super().__init__(path)
@@ -55,7 +55,7 @@ class _Watched(io.FileIO):
 
 
 def open_text(path: Path) -> TextIO:
-    """The file as UTF-8 text, without a byte order mark, line ends untouched."""
+    """The file as UTF-8 text, without a byte order mark, line ends unchanged."""
     seen = position.get()
     if seen is None:
         return path.open(encoding="utf-8-sig", newline="")
@@ -64,7 +64,7 @@ def open_text(path: Path) -> TextIO:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file says of itself that it is Parquet."""
+    """Whether a file claims to be Parquet."""
     with path.open("rb") as file:
         return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
 
@@ -78,7 +78,7 @@ def read_sample(path: Path) -> tuple[str, bool]:
 
 
 def file_fault(path: Path) -> Refusal | None:
-    """Why a file is not text to store: empty, compressed, not UTF-8, or with NUL bytes."""
+    """Why a file is not storable text: empty, compressed, not UTF-8, or containing NUL bytes."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset, line, is_blank = 0, 1, True
     with path.open("rb") as file:

@@ -1,13 +1,13 @@
-"""The schema that data suggests: types, date, key and subkey by the rules of product.md. Pure.
+"""The schema inferred from data: types, date, key and subkey by the rules of product.md. Pure.
 
-    infer_file(path) -> Schema | Refusal                    CSV, JSON or JSON lines, all of it is read
+    infer_file(path) -> Schema | Refusal                    CSV, JSON or JSON lines, read in full
     infer_records(records) -> Schema | Refusal              parsed JSON records
 
-Date is the first property whose values are all ISO 8601 dates. Key is the first text property that with the
-date is unique; else it is the first text property together with the first second property that makes the
-pair unique, the subkey; else there is none and keys are generated. Without a date property the date is the
-day of ingestion, so the key has to be unique alone. Index properties have a value in every record.
-`01/02/2020` stays text, and so do `007` and 5 beside "5". Lines that cannot be read are passed over.
+The date is the first property whose values are all ISO 8601 dates. The key is the first text property that is
+unique together with the date; else the first text property, with the first other property that makes the pair
+unique as the subkey; else keys are generated. Without a date property the date is the day of ingestion, so
+the key must be unique by itself. Index properties have a value in every record. `01/02/2020` stays text, as
+do `007` and 5 beside "5". Lines that cannot be read are skipped.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,22 +24,22 @@ from datasets.records.checking import INDEXED_BYTES_MAX
 from datasets.records.coercion import INTEGER, type_of
 from datasets.records.schema import KEY_TYPES, PROPERTIES_MAX, Property, PropertyType, Schema, name_fault
 
-# What deciding on uniqueness may hold: about 80 bytes an entry.
+# How many values may be held to decide on uniqueness: about 80 bytes each.
 ENTRIES_MAX = 2_000_000
-# How often the data is read to decide on the index, before a key is generated.
+# How many times the data may be read to find an index, before keys are generated.
 PASSES_MAX = 20
 
-# Texts of this length are measured in bytes; shorter ones fit whatever their characters are.
+# Texts longer than this are measured in bytes; shorter ones fit whatever their characters.
 _SURE_CHARS = INDEXED_BYTES_MAX // 4
 
-# Where a property is in a record: a position among cells, a name among JSON properties.
+# A property's place in a record: a position among cells, a name among JSON properties.
 Place = int | str
 Record = Any  # list[str] of a CSV or dict[str, Any] of JSON; record[place] is the value
 Reader = Callable[[], Iterator[Record]]
 
 
 class Column:
-    """What is known of one property after the values seen so far."""
+    """What the values seen so far say about one property."""
 
     def __init__(self, name: str, place: Place) -> None:
         self.name = name
@@ -50,13 +50,13 @@ class Column:
         self.fits_index = True
 
     def see_cell(self, cell: str) -> None:
-        """Take the text of a CSV cell into account."""
+        """Take a CSV cell into account."""
         if not cell:
             return
         if self.type is PropertyType.INTEGER and INTEGER.fullmatch(cell):
             self.present += 1
             return
-        # A text column stays one whatever follows; asking for the type again only costs time.
+        # A text column stays one whatever follows; checking the type again would only cost time.
         kind = PropertyType.STRING if self.type is PropertyType.STRING else type_of(cell)
         self._see(kind, cell)
         if self.type is PropertyType.ANY:
@@ -77,13 +77,13 @@ class Column:
             self.fits_index = False
 
     def property(self, default: PropertyType, *, nullable: bool) -> Property:
-        """The property these values suggest; a column without values gets the default type."""
+        """The property inferred from these values; a column without values gets the default type."""
         kind = self.type or default
         is_moment = kind is PropertyType.DATE and self.has_time
         return Property(self.name, kind, nullable, date_format="date-time" if is_moment else "date")
 
     def can_be_indexed(self, rows: int) -> bool:
-        """Whether every record has a value, of a type and size that an index takes."""
+        """Whether every record has a value whose type and size fit an index."""
         return self.present == rows and self.type in KEY_TYPES and self.fits_index
 
 
@@ -95,7 +95,7 @@ def fits_index(text: str) -> bool:
 
 
 def merged(one: PropertyType, other: PropertyType) -> PropertyType:
-    """The type of a property that has values of two JSON types."""
+    """The type of a property with values of two JSON types."""
     kinds = {one, other}
     if kinds == {PropertyType.INTEGER, PropertyType.NUMBER}:
         return PropertyType.NUMBER
@@ -105,7 +105,7 @@ def merged(one: PropertyType, other: PropertyType) -> PropertyType:
 
 
 def infer_file(path: Path) -> Schema | Refusal:
-    """The schema a file suggests, or why nothing can be read of it."""
+    """The schema inferred from a file, or why nothing can be read from it."""
     source = open_source(path)
     if isinstance(source, Refusal):
         return source
@@ -125,7 +125,7 @@ def infer_file(path: Path) -> Schema | Refusal:
 
 
 def infer_records(records: Iterable[Mapping[str, Any]]) -> Schema | Refusal:
-    """The schema that parsed JSON records suggest."""
+    """The schema inferred from parsed JSON records."""
     kept = list(records)
     return _infer_json(lambda: iter(kept))
 
@@ -159,7 +159,7 @@ def _infer_json(read: Reader) -> Schema | Refusal:
 
 
 def type_of_value(value: Any) -> PropertyType:
-    """The type of one JSON value that is not null."""
+    """The type of one non-null JSON value."""
     match value:
         case bool():
             return PropertyType.BOOLEAN
@@ -176,7 +176,7 @@ def type_of_value(value: Any) -> PropertyType:
 
 
 def _schema(columns: Sequence[Column], rows: int, read: Reader, default: PropertyType) -> Schema | Refusal:
-    """The properties, and the index found by reading the data again."""
+    """The properties, and the index found by rereading the data."""
     if not rows or not columns:
         return bad_body("The data has no records that can be read.", needed="at least one record")
     fitting = [column for column in columns if column.can_be_indexed(rows)]
@@ -199,7 +199,7 @@ def first_unique(
     """The first candidate, one or two places, whose values are unique with the date; () for none.
 
     The data is read at most PASSES_MAX times and at most ENTRIES_MAX values are held: candidates are tried
-    in groups that fit, and one that does not fit alone is decided in parts.
+    in groups that fit, and one that does not fit by itself is split into parts.
     """
     size = max(1, ENTRIES_MAX // rows)
     parts = -(-rows // ENTRIES_MAX)
@@ -221,7 +221,7 @@ def first_unique(
 def _unique_in(
     group: Sequence[tuple[Place, ...]], date: Place | None, read: Reader, part: int, parts: int
 ) -> list[tuple[Place, ...]]:
-    """Those of a group that are unique among the values whose hash falls into this part."""
+    """The candidates of a group that are unique among the values whose hash falls into this part."""
     seen: dict[tuple[Place, ...], set[int]] = {candidate: set() for candidate in group}
     for record in read():
         day = None if date is None else parse_iso(record[date].strip())

@@ -1,11 +1,11 @@
 """A JSON or JSON-lines file as records: bounded in memory, numbers as written. Pure.
 
-    read_json(path) -> iterator of (position, record | InvalidLine)      an array, or objects in a row
-    read_jsonl(path) -> iterator of (line_number, record | InvalidLine)  one object a line
+    read_json(path) -> iterator of (position, record | InvalidLine)      an array, or a series of objects
+    read_jsonl(path) -> iterator of (line_number, record | InvalidLine)  one object per line
 
-An array is decoded element by element with the parser of json_text.py, so a file and a body follow the same
-rules. After an element that breaks a rule the next one is read; after broken syntax nothing can be, and
-the last item says so with `ends`.
+An array is decoded element by element with the parser of json_text.py, so files and bodies follow the same
+rules. After an element that breaks a rule, reading continues with the next; after broken syntax it cannot,
+and the last item says so with `ends`.
 """
 
 import json
@@ -20,7 +20,7 @@ from datasets.files.file_text import open_text
 
 ELEMENT_CHARS_MAX = 1_000_000
 CHUNK_CHARS = 1_000_000
-# The longest thing that JSON reads as one: an escape like \ud83d\ude00, or -Infinity.
+# The longest token that JSON reads as a unit: an escape like \ud83d\ude00, or -Infinity.
 LITERAL_CHARS_MAX = 16
 _SPACE = re.compile(r"[ \t\r\n]*")
 # Finds the end of an element that breaks a rule of DECODER but not JSON's grammar.
@@ -36,7 +36,7 @@ class _Broken(ValueError):
 
 
 class _Window:
-    """The part of a file that is being read, and where it stands."""
+    """The part of a file currently being read, and its position."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -46,13 +46,13 @@ class _Window:
         self._line, self._column = 1, 1
 
     def fill(self) -> None:
-        """Drop what was read and add the next chunk."""
+        """Drop what was read and append the next chunk."""
         self._line, self._column = self.place(self.at)
         chunk = self._file.read(CHUNK_CHARS)
         self.text, self.at, self.at_end = self.text[self.at :] + chunk, 0, not chunk
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column in the file of an offset in the window, both from 1."""
+        """The file's line and column, both from 1, of an offset in the window."""
         lines = self.text.count("\n", 0, offset)
         if not lines:
             return self._line, self._column + offset
@@ -89,7 +89,7 @@ class _Window:
             self.fill()
 
     def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        """Whether the error may only mean that the window ends inside the element."""
+        """Whether the error may only mean that the window ends within the element."""
         return error.msg.startswith("Unterminated") or error.pos > len(self.text) - LITERAL_CHARS_MAX
 
     def _decode(self) -> tuple[Any, str | None, int]:
@@ -104,7 +104,7 @@ class _Window:
 
 
 def read_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | InvalidLine]]:
-    """The elements of a JSON array, or objects that follow each other, with their position from 1."""
+    """The elements of a JSON array, or of consecutive objects, with their position from 1."""
     position = 0
     with open_text(path) as file:
         window = _Window(file)
@@ -125,7 +125,7 @@ def read_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | InvalidLine]]:
 
 
 def _has_next(window: _Window, *, in_array: bool, is_first: bool) -> bool:
-    """Whether an element follows; takes the comma before it or the bracket after the last one."""
+    """Whether an element follows; consumes the comma before it or the bracket after the last one."""
     following = window.peek()
     if not in_array:
         return following != ""
@@ -143,7 +143,7 @@ def _has_next(window: _Window, *, in_array: bool, is_first: bool) -> bool:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | InvalidLine]]:
-    """The object on each line that is not blank, with the line's number."""
+    """The object on each non-blank line, with the line's number."""
     with open_text(path) as file:
         lines = Lines(file)
         while True:

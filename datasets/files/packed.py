@@ -1,9 +1,9 @@
-"""A body that was compressed with gzip, as the file that is in it: bounded in size, ratio and parts. Pure.
+"""Unpacks a gzipped body, with limits on size, ratio and number of members. Pure.
 
     unpack(packed, plain, bytes_max=…) -> Refusal | None
-    grows_too_much(came_out, packed_bytes) -> bool      the bound that every packed format shares
+    grows_too_much(came_out, packed_bytes) -> bool      the limit that every compressed format shares
 
-A bomb is noticed by what comes out, never by what a header promises. What is inside is not unpacked a
+Bombs are detected by what comes out, never by what a header promises. What is inside is not unpacked a
 second time. Raises OSError when the disk is full. Source: security.md, S36.
 """
 
@@ -16,9 +16,9 @@ from apperate.kernel.refusals import Refusal
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 256 * 1024
 RATIO_MAX = 200
-# Short texts may repeat as they like; the ratio counts beyond this.
+# Short texts may repeat freely; the ratio applies beyond this size.
 RATIO_FREE_BYTES = 16_000_000
-# Each member costs its own start: a body of empty ones is work without a byte.
+# Each member has a start-up cost: a body of empty ones is work without output.
 MEMBERS_MAX = 10_000
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -30,7 +30,7 @@ def is_gzip(path: Path) -> bool:
 
 
 def grows_too_much(came_out: int, packed_bytes: int) -> bool:
-    """Whether more bytes came out than what was packed may grow to."""
+    """Whether more bytes came out than the packed size allows."""
     return came_out > RATIO_FREE_BYTES and came_out > packed_bytes * RATIO_MAX
 
 
@@ -41,9 +41,9 @@ def unpack(
     bytes_max: int,
     allows: Callable[[int], Refusal | None] = lambda came_out: None,
 ) -> Refusal | None:
-    """Write what is in a gzip file, at most bytes_max; several members follow each other. Constant memory.
+    """Write a gzip file's content, at most bytes_max, all members in sequence. Constant memory.
 
-    `allows` is asked for each part, by how much came out, whether there is room for more.
+    `allows` is called for each part with the bytes so far, and says whether there is room for more.
     """
     taken = written = 0
     members = 1

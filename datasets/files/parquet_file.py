@@ -1,14 +1,14 @@
-"""A Parquet file as records, read by DuckDB, which sees that one file and nothing else. Pure.
+"""A Parquet file as records, read by DuckDB, which can access only that file. Pure.
 
     read_parquet(path) -> iterator of (position, record | InvalidLine)
 
 DuckDB writes each row as JSON text, which the parser of json_text.py reads: dates become ISO texts, nested
-columns objects and arrays, and NaN is refused as everywhere. It may neither open other files nor load
+columns objects and arrays, and NaN is refused as everywhere else. It can neither open other files nor load
 extensions.
 
-A small file can hold very much: a text that repeats is stored once, and pages are compressed. What comes out
-is bounded as gzip is (packed.py), and DuckDB holds at most READ_MEMORY, which is a real bound: the rows it
-makes at once, 2,048 of them, count too. Where those do not fit, rows are asked for in smaller parts.
+A small file can hold a great deal: a repeated text is stored once, and pages are compressed. The output is
+limited like gzip's (packed.py), and DuckDB may use at most READ_MEMORY, which is a real limit: it covers the
+rows made at a time, 2,048 of them. Where those do not fit, rows are read in smaller batches.
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ from datasets.files.file_text import position as reading
 from datasets.files.packed import RATIO_FREE_BYTES, RATIO_MAX, grows_too_much
 from datasets.records.checking import RECORD_BYTES_MAX
 
-# With a worker process of about 120 MB the two stay below 200 MB.
+# With a worker process of about 120 MB, the total stays below 200 MB.
 READ_MEMORY = "64MB"
 MEMORY_LIMIT = "256MB"
 ROWS_AT_ONCE = 64
-# DuckDB makes so many rows at once of its own accord.
+# DuckDB's own batch size.
 VECTOR_ROWS = 2_048
-# The description of the columns becomes objects outside of what READ_MEMORY counts.
+# The description of the columns becomes objects that READ_MEMORY does not count.
 FOOTER_BYTES_MAX = 300_000
-# Nested ones count; finding them by name takes DuckDB long when there are very many.
+# Nested columns count too; DuckDB is slow to look up names among very many.
 COLUMNS_MAX = 10_000
-# No record may be so long; what the parser of json_text.py writes anew may be a little shorter.
+# No record may be this long; json_text.py may make a text slightly shorter.
 ROW_CHARS_MAX = 4 * RECORD_BYTES_MAX
 READ = "(SELECT to_json(p)::VARCHAR AS text FROM {source} p)"
 ALL = "read_parquet(?)"
@@ -43,13 +43,13 @@ PART = """(SELECT * EXCLUDE (file_row_number) FROM read_parquet(?, file_row_numb
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB of its own that can read this file alone."""
+    """A separate DuckDB that can read only this file."""
     quoted = str(path).replace("'", "''")
     return confined(f"allowed_paths = ['{quoted}']", memory=READ_MEMORY)
 
 
 def confined(allowed: str, *, memory: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
-    """A DuckDB that sees what the setting `allowed` says, and whose settings cannot be changed any more."""
+    """A DuckDB restricted by the setting `allowed`, and with its settings locked."""
     connection = duckdb.connect(":memory:")
     for setting in (
         allowed,
@@ -94,7 +94,7 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | InvalidLine
         except duckdb.OutOfMemoryException:
             yield position + 1, InvalidLine(position + 1, memory_fault(position + 1), ends=True)
         except duckdb.Error as error:
-            # DuckDB's message may name the file's place on the server.
+            # DuckDB's message may contain the file's path on the server.
             reason = f"not a Parquet file that can be read ({type(error).__name__})"
             yield position + 1, InvalidLine(position + 1, reason, ends=True)
 
@@ -102,8 +102,8 @@ def read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | InvalidLine
 def _rows(connection: duckdb.DuckDBPyConnection, path: Path, total: int) -> Iterator[list[tuple[Any, ...]]]:
     """The length and the JSON text of each row; no text where it is too long for a record.
 
-    Where rows do not fit into READ_MEMORY, they are read in parts, which shrink while they do not fit and
-    grow while they do: each part looks for its beginning anew, so small ones are dear.
+    Where rows do not fit into READ_MEMORY, they are read in batches, which shrink while they do not fit and
+    grow while they do: each batch has to seek its start again, so small ones are expensive.
     Raises OutOfMemoryException when not even a single row fits.
     """
     done = 0
@@ -130,13 +130,13 @@ def _rows(connection: duckdb.DuckDBPyConnection, path: Path, total: int) -> Iter
 
 
 def _count(connection: duckdb.DuckDBPyConnection, path: Path, source: str = "read_parquet") -> int:
-    """How many rows, or with parquet_schema columns, the file says it has."""
+    """How many rows, or with parquet_schema columns, the file claims to have."""
     found = connection.execute(f"SELECT count(*) FROM {source}(?)", [str(path)]).fetchone()  # noqa: S608
     return int(found[0]) if found else 0
 
 
 def footer_bytes(path: Path) -> int:
-    """How long the description at the end of the file says it is; 0 when there cannot be one."""
+    """The claimed length of the footer that describes the columns; 0 when there cannot be one."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(size - 8, 0))

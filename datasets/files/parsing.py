@@ -1,13 +1,13 @@
 """A file of unknown form as records or as checked rows. Pure.
 
-    sniff(path) -> Sniffed | Refusal                 what the bytes are, whatever their label says
+    sniff(path) -> Sniffed | Refusal                 what the bytes are, whatever their name says
     open_rows(path, schema, now) -> Iterator[(line_number, Row | InvalidLine)] | Refusal
     open_source(path) -> Table | Records | Refusal   the same before any schema: header and cells, or objects
 
-Whole-file faults are Refusals (check "body"); faults of one line are InvalidLine(line, reason, ends) among
-the rows. `ends=True` marks a file that is broken there: nothing after it was read. Lines are counted from 1;
-in a JSON array and in Parquet it is the position of the record. Memory stays bounded whatever the size of the
-file or of a line.
+Faults of the whole file are Refusals (check "body"); faults of one line are InvalidLine(line, reason, ends)
+among the rows. `ends=True` means that the file is broken there: nothing after it was read. Lines are numbered
+from 1; in a JSON array and in Parquet the number is the record's position. Memory is bounded whatever the
+size of the file or of a line.
 """
 
 import csv
@@ -35,7 +35,7 @@ _FORGOTTEN = "[object "
 
 
 class Format(StrEnum):
-    """The forms a file may have."""
+    """The formats a file may have."""
 
     CSV = "csv"
     JSON = "json"
@@ -44,7 +44,7 @@ class Format(StrEnum):
 
 
 class Sniffed(NamedTuple):
-    """What a file is; `delimiter` counts for CSV alone."""
+    """What a file is; `delimiter` applies only to CSV."""
 
     format: Format
     delimiter: str = ","
@@ -64,7 +64,7 @@ class Records:
 
 
 def sniff(path: Path) -> Sniffed | Refusal:
-    """What a file is by its content; Refusal when the whole of it is not text to store."""
+    """What a file is by its content; Refusal when it is not storable text."""
     if is_parquet(path):
         return Sniffed(Format.PARQUET)
     if refusal := file_fault(path):
@@ -81,7 +81,7 @@ def sniff(path: Path) -> Sniffed | Refusal:
 
 
 def _is_line_of_json(beginning: str) -> bool:
-    """Whether the first line is an object of its own, or tries to be, and not the start of one over lines."""
+    """Whether the first line is, or tries to be, an object by itself, not the start of a multi-line one."""
     first = beginning.splitlines()[0].rstrip()
     try:
         return isinstance(DECODER.decode(first), dict)
@@ -90,7 +90,7 @@ def _is_line_of_json(beginning: str) -> bool:
 
 
 def _delimiter(sample: str, *, is_all: bool) -> str:
-    """The delimiter under which most rows have as many columns as the first, and that more than one."""
+    """The delimiter by which most rows have as many columns as the first row, and more than one."""
     best, best_score = DELIMITERS[0], (0.0, 1)
     for delimiter in DELIMITERS:
         counts: list[int] = []
@@ -102,7 +102,7 @@ def _delimiter(sample: str, *, is_all: bool) -> str:
         except csv.Error:
             pass
         if not is_all and len(counts) > 1:
-            # The last row of a sample may be cut.
+            # The last row of a sample may be cut off.
             counts.pop()
         if counts and counts[0] > 1:
             score = (sum(count == counts[0] for count in counts) / len(counts), counts[0])
@@ -121,10 +121,10 @@ def open_source(path: Path) -> Table | Records | Refusal:
 
 
 def open_rows(path: Path, schema: Schema, now: datetime) -> Iterator[Item] | Refusal:
-    """The file's lines as rows of a dataset; Refusal when nothing of it can be taken.
+    """The file's lines as rows of a dataset; Refusal when none of it can be used.
 
-    Each item is (line_number, Row) or (line_number, InvalidLine). Close the iterator if it is not read to
-    its end.
+    Each item is (line_number, Row) or (line_number, InvalidLine). Close the iterator if you stop before
+    the end.
     """
     source = open_source(path)
     if isinstance(source, Refusal):
@@ -152,6 +152,6 @@ def json_rows(records: Records, schema: Schema, now: datetime) -> Iterator[Item]
 
 
 def _from_first(first: Item, rest: Iterator[Item]) -> Iterator[Item]:
-    """The item that was read to look at, then the others."""
+    """The item that was read to look at, then the rest."""
     yield first
     yield from rest
