@@ -1,4 +1,4 @@
-"""Ingestion and other long work: making a job, the queue, running it, watching it.
+"""Ingestion and other long work: making jobs, queueing, running and watching them.
 
 The API, pages and commands import from here.
 """

@@ -27,7 +27,7 @@ from datasets.storage import job_files, writes
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of a file. `is_new`: the dataset was made for it."""
+    """The result of loading a file. `is_new`: its dataset was made for it."""
 
     dataset: Dataset
     job: IngestJob
@@ -46,10 +46,10 @@ def load_file(
     schema: Schema | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Loaded | Refusal:
-    """Load a CSV, JSON or JSON-lines file, also one in gzip; the dataset is made when it is missing.
+    """Load a CSV, JSON or JSON-lines file, gzipped or not; a missing dataset is made.
 
-    The schema of a new dataset is inferred unless given; `mapping` chooses roles of its index, role →
-    property. All or nothing: after a Refusal there is no new dataset, record or job. Raises OSError.
+    A new dataset's schema is inferred unless given; `mapping` chooses its index, role → property. All or
+    nothing: after a Refusal there is no new dataset, record or job. Raises OSError.
     """
     stored_name = dataset_id(name)
     if isinstance(stored_name, Refusal):
@@ -57,7 +57,7 @@ def load_file(
     with plain_file(path) as plain, transaction.atomic():
         if isinstance(plain, Refusal):
             return plain
-        writes.lift_time_limits()  # Looking through a large file takes long.
+        writes.lift_time_limits()  # Reading a large file takes long.
         present = workspace.datasets.kept().filter(name=stored_name).first()
         dataset: Dataset | Refusal
         if present is not None:
@@ -83,7 +83,7 @@ def load_file(
 def _run_job(
     dataset: Dataset, plain: Path, file_name: str, *, replaces: bool, by: User | None, now: datetime
 ) -> IngestJob | Refusal:
-    """A job that has ended well, or why it did not."""
+    """A job that ended well, or why it did not."""
     with plain.open("rb") as file:
         job = making.create(
             dataset_id=dataset.pk, file=file, options=IngestOptions(replaces=replaces), now=now, by=by,
@@ -99,15 +99,15 @@ def _run_job(
 
 
 def with_index(schema: Schema, mapping: Mapping[str, str]) -> Schema | Refusal:
-    """An inferred schema with these properties as its index, in place of those that were inferred.
+    """An inferred schema with these properties as its index instead of the inferred ones.
 
-    `mapping`: role → property name. Only what is in the index is required.
+    `mapping`: role → property name. Only index properties are required.
     """
     return parse_schema(schema.to_json() | {"required": []}, dict(mapping))
 
 
 def _completed(mapping: Mapping[str, str], inferred: Schema) -> dict[str, str]:
-    """The chosen roles, and the inferred ones that go with them: a subkey belongs to its key."""
+    """The chosen roles, and inferred ones that go with them: a subkey belongs to its key."""
     chosen = set(mapping.values())
     kept = {
         role: name
@@ -118,7 +118,7 @@ def _completed(mapping: Mapping[str, str], inferred: Schema) -> dict[str, str]:
 
 
 def _other_index(dataset: Dataset, mapping: Mapping[str, str]) -> Refusal | None:
-    """Why a file cannot be loaded by this index: the dataset has another one."""
+    """Why a file cannot be loaded with this index: the dataset has another one."""
     for role, name in mapping.items():
         present = dataset.column_mapping.get(role)
         if present != name:
@@ -129,7 +129,7 @@ def _other_index(dataset: Dataset, mapping: Mapping[str, str]) -> Refusal | None
 
 @contextmanager
 def plain_file(path: Path) -> Iterator[Path | Refusal]:
-    """The file itself, or what is in it when it is gzip, bounded as an upload's is. Raises OSError."""
+    """The file itself, or its unzipped content, with the limits of an upload. Raises OSError."""
     if not packed.is_gzip(path):
         yield path
         return

@@ -1,6 +1,6 @@
-"""Jobs: make one of a file, a large delete or a large restore, stop it, try it again.
+"""Jobs: made from a file, a large delete or a large restore; stopped and retried.
 
-The job row and the queue's entry are made in one transaction. What a run does is in run.py.
+A job's row and its queue entry are made in one transaction. run.py does the work.
 """
 
 import shutil
@@ -39,10 +39,10 @@ def create(
     is_queued: bool = True,
     claim: idempotency.Claim | None = None,
 ) -> IngestJob | Refusal:
-    """Keep the file and queue the job. A file that cannot be taken at all is refused at once.
+    """Store the file and queue the job. A file that cannot be used at all is refused at once.
 
-    With is_queued=False the caller runs the job itself, by run(). A `claim` that was made before gives the
-    job that was made then.
+    With is_queued=False the caller runs the job itself, by run(). A repeated `claim` returns the job made
+    the first time.
     """
     job = IngestJob(
         dataset_id=dataset_id,
@@ -74,7 +74,7 @@ def create(
 
 
 def _kept(job: IngestJob, file: IO[bytes], room: job_files.FileRoom) -> Refusal | None:
-    """Put the file into the job's folder, unless nothing of it can be taken."""
+    """Put the file into the job's folder, unless none of it can be used."""
     size = job_files.keep(job_files.folder(job), file, room)
     if isinstance(size, Refusal):
         return size
@@ -93,13 +93,13 @@ def _saved(
 
 
 def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
-    """The job and its entry in the queue, both or neither."""
+    """Save the job and its queue entry, both or neither."""
     with writes.locked(job.dataset_id) as dataset:
         if dataset is None:
             return dataset_gone()
         if is_queued:
             _queued(job)
-            # The file counts until its records do.
+            # The file counts as storage until its records do.
             staged = limits.stage(staged_name(job), dataset.workspace_id, job_files.body_bytes(job))
             if staged is not None:
                 transaction.set_rollback(True)
@@ -112,7 +112,7 @@ def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
 
 
 def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:
-    """Why nothing of a file can be taken into a dataset, if so. Reads the whole file, writes nothing."""
+    """Why no line of a file can go into a dataset, if so. Reads the whole file, writes nothing."""
     with writes.locked(dataset_id) as dataset:
         if dataset is None:
             return dataset_gone()
@@ -123,18 +123,18 @@ def check_file(dataset_id: int, path: Path, *, now: datetime) -> Refusal | None:
 def delete_records(
     *, dataset_id: int, selection: writes.Selection, token_id: int | None, now: datetime
 ) -> int | IngestJob | Refusal:
-    """Move the selected records to the trash: how many there were, or, of many, the job that will do it."""
+    """Move the selected records to the trash: how many there were, or, for many, the job that will do it."""
     with writes.locked(dataset_id) as dataset:
         if dataset is None:
             return dataset_gone()
         if writes.count(dataset, selection, at_most=deletes.RECORDS_MAX + 1) <= deletes.RECORDS_MAX:
             return writing.delete_selected(dataset, selection, token_id=token_id, now=now)
-        if refusal := disk.shortage():  # The trash takes room before anything is free.
+        if refusal := disk.shortage():  # The trash takes up room before any is freed.
             return refusal
         return _queued(
             IngestJob(
                 kind=IngestJob.Kind.DELETE, dataset_id=dataset_id, token_id=token_id,
-                # The clock of a process runs a little behind the database's; what is stored by now goes.
+                # A process's clock runs a little behind the database's; everything stored by now must go.
                 created_at=max(now, database_now()),
                 selection=deletes.delete_document(selection),
             )
@@ -142,7 +142,7 @@ def delete_records(
 
 
 def restore_deletion(*, deletion: Deletion, by: Any, now: datetime) -> trash.Restored | IngestJob | Refusal:
-    """Put the records of one delete back: how many there were, or, of many, the job that will do it."""
+    """Restore the records of one delete: how many there were, or, for many, the job that will do it."""
     if refusal := disk.shortage():
         return refusal
     if deletion.records <= deletes.RECORDS_MAX:
@@ -151,7 +151,7 @@ def restore_deletion(*, deletion: Deletion, by: Any, now: datetime) -> trash.Res
     with writes.locked(deletion.dataset_id) as dataset:
         if dataset is None:
             return dataset_gone()
-        # Whoever asks twice is shown the job of the first time.
+        # A repeated request gets the job of the first one.
         Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
         restores = IngestJob.objects.filter(kind=IngestJob.Kind.RESTORE, dataset_id=dataset.id)
         if job := restores.filter(selection=document).exclude(status__in=IngestJob.ENDED).first():
@@ -165,14 +165,14 @@ def restore_deletion(*, deletion: Deletion, by: Any, now: datetime) -> trash.Res
 
 
 def _queued(job: IngestJob) -> IngestJob:
-    """The job and its entry in the queue, in the caller's transaction."""
+    """Save the job and its queue entry, in the caller's transaction."""
     job.save()
     ingest.defer(job_id=job.pk)
     return job
 
 
 def cancel(job: IngestJob, *, now: datetime, by: User | None = None) -> IngestJob | Refusal:
-    """Stop a job: at once when it waits, within about a second when it runs. The dataset stays as it was."""
+    """Stop a job: at once if it is waiting, within about a second if running. The dataset is unchanged."""
     with transaction.atomic():
         job = (
             IngestJob.objects.select_for_update(of=("self",))
@@ -196,7 +196,7 @@ def cancel(job: IngestJob, *, now: datetime, by: User | None = None) -> IngestJo
 
 
 def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refusal:
-    """Queue a job again that failed or was cancelled, with the file as it was sent. `by`: who asked."""
+    """Requeue a failed or cancelled job, with the file as it was sent. `by`: who asked for it."""
     if refusal := disk.shortage():
         return refusal
     with transaction.atomic():
@@ -222,7 +222,7 @@ def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refu
         job.started_at = job.ended_at = job.cancel_requested_at = None
         job.message = job.refusal_code = ""
         job.lines = job.stored = job.duplicates = job.invalid = job.rows_done = job.bytes_done = 0
-        # An upload's time is what lists are sorted by; who asked again is who answers for it now.
+        # An upload keeps its time, which lists sort by, but the person who retried it now answers for it.
         job.created_by = by or job.created_by
         job.save()
         ingest.defer(job_id=job.pk)
@@ -230,7 +230,7 @@ def retry(job: IngestJob, *, by: User | None, now: datetime) -> IngestJob | Refu
 
 
 def _record_upload(job: IngestJob) -> None:
-    """A person's file; what tokens write is counted by the usage, and told by the list of jobs."""
+    """Audit a person's upload; tokens' writes are in the usage counts and in the list of jobs."""
     trail.record(
         "job.upload", workspace=job.dataset.workspace, by=job.created_by, now=job.created_at,
         target=job.dataset.name, after={"job": job.public_id, "file": job.file_name},
@@ -246,7 +246,7 @@ def _record(action: str, job: IngestJob, *, by: User | None, now: datetime) -> N
 
 
 def can_retry(job: IngestJob) -> bool:
-    """Whether retry() would find what the job needs."""
+    """Whether retry() would find everything the job needs."""
     is_open = job.status in {IngestJob.Status.ERROR, IngestJob.Status.CANCELLED}
     return is_open and _has_what_it_needs(job)
 
@@ -256,7 +256,7 @@ def _has_what_it_needs(job: IngestJob) -> bool:
 
 
 def progress(job: IngestJob) -> float:
-    """How much of the job is done, 0 to 1; the part after the last line was read is not counted."""
+    """How much of the job is done, 0 to 1; work after the last line was read is not included."""
     if job.status == IngestJob.Status.INGESTED:
         return 1.0
     size_bytes = job_files.body_bytes(job)

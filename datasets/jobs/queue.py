@@ -1,4 +1,4 @@
-"""What the queue runs: jobs, and the upkeep that takes up what a dead worker left."""
+"""The queue's tasks: jobs, and maintenance that resumes what a dead worker left behind."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ ENTRY_HOURS = 24
 UPKEEP_HOURS = 1
 RETRIES_MAX = 20
 RETRY_SECONDS = 5
-# A worker says every 2 s that it lives (settings.py); one that was silent for so long is dead.
+# Workers send a heartbeat every 2 s (settings.py); one silent for this long is dead.
 STALLED_SECONDS = 15
 logger = logging.getLogger("apperate.audit")
 
@@ -36,7 +36,7 @@ logger = logging.getLogger("apperate.audit")
     retry=RetryStrategy(max_attempts=RETRIES_MAX, wait=RETRY_SECONDS, retry_exceptions=UNAVAILABLE),
 )
 def ingest(context: JobContext, job_id: int) -> None:
-    """The queue's entry: run one job, unless its dataset was removed meanwhile."""
+    """The task that runs one job, unless its dataset was removed meanwhile."""
     job = IngestJob.objects.select_related("dataset").filter(pk=job_id).first()
     if job is not None:
         run.run(job, may_retry=context.job.attempts < RETRIES_MAX)
@@ -45,7 +45,7 @@ def ingest(context: JobContext, job_id: int) -> None:
 @app.periodic(cron="* * * * * */10")
 @app.task(name="retry_stalled", queue="upkeep", queueing_lock="retry_stalled", priority=10)
 async def retry_stalled(timestamp: int) -> None:
-    """Every ten seconds: what a worker had begun that has died since waits again; old entries are dropped."""
+    """Every ten seconds: requeue the tasks of workers that died; drop old entries."""
     for stalled in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
         await app.job_manager.retry_job(stalled)
     await app.job_manager.delete_old_jobs(nb_hours=ENTRY_HOURS, include_failed=True)
@@ -55,7 +55,7 @@ async def retry_stalled(timestamp: int) -> None:
 @app.periodic(cron="17 * * * *")
 @app.task(name="purge_files", queue="upkeep", queueing_lock="purge_files")
 async def purge_files(timestamp: int) -> None:
-    """Every hour: remove what was kept for a time, such as files of failed jobs and deleted data."""
+    """Every hour: delete what is past its time, such as files of failed jobs and deleted data."""
     await in_thread(purge)()
 
 
@@ -93,7 +93,7 @@ def purge() -> None:
 @app.periodic(cron="29 * * * *")
 @app.task(name="count_storage", queue="upkeep", queueing_lock="count_storage")
 async def count_storage(timestamp: int) -> None:
-    """Every hour: what the counters of storage miss, each workspace once a day. Of its own: it takes long."""
+    """Every hour: recount storage, each workspace once a day. A separate task, because it takes long."""
     await in_thread(recount_storage)()
 
 
@@ -104,7 +104,7 @@ def recount_storage() -> None:
 @app.periodic(cron="41 4 * * *")
 @app.task(name="check_audit_log", queue="upkeep", queueing_lock="check_audit_log")
 async def check_audit_log(timestamp: int) -> None:
-    """Every night: events that do not fit the one before them are errors of the log."""
+    """Every night: log an error for audit events that do not match the one before them."""
     await in_thread(report_audit_log)()
 
 

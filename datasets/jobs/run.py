@@ -1,8 +1,8 @@
-"""One run of a job: its file becomes records, or its delete or restore is done.
+"""One run of a job: stores the records of its file, or does its delete or restore.
 
 Every valid record and the job's final counts are committed in one transaction, or none of them. Each run
-takes the job's next number first, and its last statement holds only while that number is still its own: a
-worker that was taken for dead, and a job that was cancelled, end without a trace.
+first takes the job's next number, and its last statement succeeds only while that number is still its own:
+a worker presumed dead, or the run of a cancelled job, leaves no trace.
 """
 
 import csv
@@ -51,14 +51,14 @@ class TooManyRecords(Exception):
 
 
 class BrokenFile(Exception):
-    """The file's syntax broke, at the place that is said: what follows cannot be read."""
+    """The file's syntax broke at the reported place; what follows cannot be read."""
 
 
 def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> None:
-    """Read, check and store the job's file. Every end is a state of the job, never an exception.
+    """Read, check and store the job's file. Every outcome is a state of the job, never an exception.
 
-    With may_retry=True the error of a database that is away is raised, and the job waits as it was.
-    With is_watched=False nobody is told how far it is: for a job that is part of a larger transaction.
+    With may_retry=True the error of an unreachable database is raised, and the job waits unchanged.
+    With is_watched=False no progress is published: for a job that is part of a larger transaction.
     """
     now = database_now()
     if not _begin(job, now=now):
@@ -66,7 +66,7 @@ def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> 
     try:
         _work(job, now=now, may_retry=may_retry, is_watched=is_watched)
     finally:
-        # Where the database is away the upkeep does it.
+        # If the database is unreachable, maintenance does this later.
         with suppress(DatabaseError, InterfaceError):
             reservations.release(job)
 
@@ -90,25 +90,25 @@ def _work(job: IngestJob, *, now: datetime, may_retry: bool, is_watched: bool) -
     if refusal is not None:
         _end_badly(job, watch, refusal)
     elif job.status == Status.INGESTED and job.has_file:
-        job_files.body(job).unlink(missing_ok=True)  # It counts no longer since its records do.
+        job_files.body(job).unlink(missing_ok=True)  # Its records count now, so the file no longer does.
 
 
 def _begin(job: IngestJob, *, now: datetime) -> bool:
-    """Take the job's next number and say when it began, before its first record is read."""
+    """Take the job's next number and record its start, before the first record is read."""
     jobs = IngestJob.objects.filter(pk=job.pk).exclude(status__in=IngestJob.ENDED)
     jobs.filter(cancel_requested_at__isnull=False).update(status=Status.CANCELLED, ended_at=now)
     begun = jobs.update(
         status=Status.VALIDATING, last_good_status=Status.VALIDATING, started_at=now,
         run_number=F("run_number") + 1, rows_done=0, bytes_done=0,
     )  # fmt: skip
-    # The caller's object goes on; its relations stay loaded.
+    # Refresh the caller's object, but keep its loaded relations.
     job.refresh_from_db(fields=["status", "last_good_status", "started_at", "run_number", "ended_at"])
     job.lines = job.invalid = 0
     return bool(begun)
 
 
 def _end_cancelled(job: IngestJob) -> None:
-    """The end of a job that somebody stopped; nothing when another worker has it now."""
+    """End a job that somebody stopped; does nothing when another worker has it now."""
     mine = IngestJob.objects.filter(pk=job.pk, run_number=job.run_number, cancel_requested_at__isnull=False)
     mine.exclude(status__in=IngestJob.ENDED).update(status=Status.CANCELLED, ended_at=database_now())
     job.refresh_from_db()
@@ -125,7 +125,7 @@ def _end_badly(job: IngestJob, watch: Watch, refusal: Refusal) -> None:
 
 
 def sentence(refusal: Refusal) -> str:
-    """A refusal in one line for the job's page."""
+    """A refusal as one line for the job's page."""
     parts = [refusal.detail]
     if refusal.received:
         parts.append(f"Received: {refusal.received}.")
@@ -135,7 +135,7 @@ def sentence(refusal: Refusal) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk has no room left, the database's or this machine's."""
+    """Whether an error means that a disk is full, the database's or this machine's."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError):
@@ -159,7 +159,7 @@ def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | Non
         dataset = stack.enter_context(writes.locked(job.dataset_id))
         if dataset is None:
             return dataset_gone()
-        # Looking through a large file takes longer than a transaction may otherwise stand still.
+        # Reading a large file takes longer than a transaction may otherwise idle.
         writes.lift_time_limits()
         token = position.set(watch.position)
         stack.callback(position.reset, token)
@@ -190,7 +190,7 @@ def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | Non
 
 
 def _delete(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
-    """Move the selected records to the trash; those that were written after the request stay."""
+    """Move the selected records to the trash, except those written after the request."""
     with writes.locked(job.dataset_id) as dataset:
         if dataset is None:
             return dataset_gone()
@@ -205,13 +205,13 @@ def _delete(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
 
 
 def _asker(job: IngestJob) -> str:
-    """The token that asked for a job, as the audit log names it."""
+    """The token that requested a job, as the audit log names it."""
     public_id = Token.objects.filter(pk=job.token_id).values_list("public_id", flat=True).first()
     return f"token {public_id}" if public_id else "system"
 
 
 def _restore(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
-    """Put the records of a delete back."""
+    """Restore the records of a delete."""
     with writes.locked(job.dataset_id) as dataset:
         writes.lift_time_limits()
         watch.phase = Status.PROCESSING
@@ -228,7 +228,7 @@ WORK = {Kind.INGEST: _store_file, Kind.DELETE: _delete, Kind.RESTORE: _restore}
 
 
 def _in_words(fault: Exception, job: IngestJob) -> Refusal:
-    """Why a file was given up in the middle."""
+    """Why a file was abandoned halfway."""
     if isinstance(fault, NoRoom):
         return fault.refusal
     if isinstance(fault, TooManyInvalid):
@@ -247,7 +247,7 @@ def _in_words(fault: Exception, job: IngestJob) -> Refusal:
 
 
 def _end_well(job: IngestJob, watch: Watch, copied: writes.Copied) -> None:
-    """The job's counts, in the transaction of its records. Raises Stopped when it is not ours any more."""
+    """Write the job's counts, in its records' transaction. Raises Stopped when another run owns the job."""
     watch.end()
     watch.check()
     mine = IngestJob.objects.filter(
@@ -273,7 +273,7 @@ def _valid(
     watch: Watch,
     room: JobRoom,
 ) -> Iterator[Row]:
-    """The valid rows; the others go to the log with line number and reason."""
+    """The valid rows; the others are logged with line number and reason."""
     log.writerow(("jobId", "lineNumber", "error"))
     for line_number, row in rows:
         job.lines += 1

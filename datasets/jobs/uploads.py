@@ -1,10 +1,10 @@
-"""A file that somebody sent to make a dataset of: checked and described, kept until they decide.
+"""A file sent to make a dataset from: checked, described, and stored until its sender decides.
 
-    keep(…) -> Upload | Refusal       the file is on disk, nothing is in the database
-    find(…) -> Upload | None          only for the person and workspace it was sent by and for
+    keep(…) -> Upload | Refusal       the file is on disk, nothing in the database
+    find(…) -> Upload | None          only for its sender, in the workspace it was sent to
     finish(…) -> IngestJob | Refusal  the dataset and the job that fills it
 
-What nobody came back for is removed after a day.
+Abandoned uploads are removed after a day.
 """
 
 import json
@@ -43,7 +43,7 @@ BODY, FACTS = job_files.BODY, "upload.json"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A kept file and what was inferred from it. `sample`: property → its value in the first record."""
+    """A stored file and what was inferred from it. `sample`: property → its value in the first record."""
 
     public_id: str
     workspace_id: int
@@ -72,7 +72,7 @@ def folder(public_id: str) -> Path:
 def keep(
     *, workspace: Workspace, by: User, name: str, file_name: str, chunks: Iterable[bytes], now: datetime
 ) -> Upload | Refusal:
-    """Keep a file if it can become a dataset; a refused one leaves nothing behind."""
+    """Store a file if it can become a dataset; a refused one leaves nothing behind."""
     remove_old(now=now)
     public_id = secrets.token_hex(16)
     place = folder(public_id)
@@ -104,11 +104,11 @@ def keep(
 
 
 def _counted(path: Path) -> tuple[int, int, dict[str, str]]:
-    """How many lines are records and how many cannot be read, and the values of the first record."""
+    """How many lines are records and how many unreadable, and the values of the first record."""
     rows, unreadable = 0, 0
     sample: dict[str, str] = {}
     source = open_source(path)
-    if isinstance(source, Refusal):  # It was read a moment ago.
+    if isinstance(source, Refusal):  # It was readable a moment ago.
         return rows, unreadable, sample
     header = source.header if isinstance(source, Table) else ()
     for _, found in source.lines():
@@ -149,7 +149,7 @@ def finish(
 ) -> IngestJob | Refusal:
     """Make the dataset with this index and queue the job that fills it; both or neither.
 
-    `types`: property → its type, where that is not the inferred one. Lines that do not fit are invalid.
+    `types`: property → its type, where it differs from the inferred one. Lines that do not fit are invalid.
     """
     properties = [
         replace(one, type=(types or {}).get(one.name, one.type)) for one in upload.schema.properties
@@ -163,7 +163,7 @@ def finish(
     if isinstance(dataset, Refusal):
         return dataset
     job: IngestJob | Refusal | None = None
-    # The job's copy of the file counts in its place; both would be twice what is to be stored.
+    # The job's copy of the file counts instead; counting both would double what will be stored.
     limits.unstage(staged_name(upload.public_id))
     try:
         with (folder(upload.public_id) / BODY).open("rb") as body:
@@ -174,7 +174,7 @@ def finish(
     except FileNotFoundError:
         job = bad_body("The file was removed, because a day has passed.", needed="the file again")
     finally:
-        # A large file is copied here, so one transaction around both would hold its locks too long.
+        # A large file is copied here, so one transaction around both would hold locks too long.
         if not isinstance(job, IngestJob):
             with transaction.atomic():
                 dataset.delete()
@@ -195,13 +195,13 @@ def staged_name(public_id: str) -> str:
 
 
 def _stage(upload: Upload) -> Refusal | None:
-    """Count the file for its workspace as long as it is kept."""
+    """Count the file as the workspace's storage while it exists."""
     size_bytes = (folder(upload.public_id) / BODY).stat().st_size
     return limits.stage(staged_name(upload.public_id), upload.workspace_id, size_bytes)
 
 
 def remove_old(*, now: datetime) -> None:
-    """Remove what nobody came back for."""
+    """Remove abandoned uploads."""
     for place in folder("").glob("*"):
         try:
             if now.timestamp() - place.stat().st_mtime > KEPT_SECONDS:

@@ -1,8 +1,8 @@
 """Publishes a job's progress and receives its cancellation.
 
-The job's records are one transaction that nobody sees, so a thread with a connection of its own writes
-how far it is, about every second. The same statement brings back whether the job is to stop; then the
-statement that the job is at is cancelled too.
+Nobody can see into the transaction that stores the job's records, so a thread with a connection of its own
+writes the progress about once a second. The same statement returns whether the job should stop; if so, the
+job's current statement is cancelled too.
 """
 
 import logging
@@ -28,11 +28,11 @@ logger = logging.getLogger("apperate.jobs")
 
 
 class Stopped(Exception):
-    """The job is to stop: somebody cancelled it, or another worker has taken it over."""
+    """The job should stop: somebody cancelled it, or another worker has taken it over."""
 
 
 class Watch:
-    """The thread beside one run of a job; `phase` and `rows` are what it tells."""
+    """The thread beside one run of a job; it publishes `phase` and `rows`."""
 
     def __init__(self, job: IngestJob) -> None:
         self.phase: str = IngestJob.Status.VALIDATING
@@ -54,18 +54,18 @@ class Watch:
         self.end()
 
     def end(self) -> None:
-        """No word after this: what comes next is the job's own last word."""
+        """Publish nothing more: the job itself writes its final state next."""
         self._done.set()
         if self._thread.is_alive():
             self._thread.join(JOIN_SECONDS_MAX)
 
     def check(self) -> None:
-        """Raises Stopped when the job is to stop."""
+        """Raises Stopped when the job should stop."""
         if self.is_stopped:
             raise Stopped
 
     def _tell(self) -> None:
-        """Until the end; a database that is away is asked again, the job notices it by itself."""
+        """Runs until the end; an unreachable database is retried, and the job itself notices the failure."""
         while not self._done.is_set():
             try:
                 with psycopg.connect(**connection_arguments()) as told:
@@ -79,7 +79,7 @@ class Watch:
                 self._done.wait(TELL_SECONDS)
 
     def _said(self, told: "psycopg.Connection[Any]") -> bool:
-        """Tell how far the job is; False when it is to stop, which is passed on."""
+        """Publish the progress; False when the job should stop, after cancelling its statement."""
         facts = {"rows": self.rows, "bytes": self.position.bytes, "status": str(self.phase)}
         if told.execute(_TELL, self._facts | facts).fetchone() is not None:
             return True
