@@ -1,4 +1,4 @@
-"""What changes a dataset or its records: create, edit, write, delete, restore.
+"""Services that change a dataset or its records: create, edit, write, delete, restore.
 
 The API, jobs and pages import from here; reading does not.
 """

@@ -1,4 +1,4 @@
-"""Changing what datasets there are: each function one transaction, with its audit row."""
+"""Creating datasets: each function one transaction, with its audit row."""
 
 import json
 import secrets
@@ -27,7 +27,7 @@ SYSTEM_TITLES = {CORE: "Core data", PREMIUM: "Premium data"}
 
 
 def system_workspace(name: str) -> Workspace:
-    """CORE or PREMIUM, made when it is missing: nobody's account, filled by operators."""
+    """CORE or PREMIUM, made if missing: nobody's account, filled by operators."""
     workspace, _ = Workspace.objects.get_or_create(
         name=name, defaults={"title": SYSTEM_TITLES[name], "is_system": True}
     )
@@ -35,7 +35,7 @@ def system_workspace(name: str) -> Workspace:
 
 
 def new_dataset_name() -> str:
-    """A free-looking id for a dataset whose maker gave none, like DATASET_4VUW2G5KY."""
+    """A random id, most likely free, for a dataset created without one, like DATASET_4VUW2G5KY."""
     return "DATASET_" + "".join(secrets.choice("23456789ABCDEFGHJKMNPQRSTUVWXYZ") for _ in range(9))
 
 
@@ -59,7 +59,7 @@ def create_dataset(
     with transaction.atomic():
         Workspace.objects.select_for_update().get(
             pk=workspace.pk
-        )  # So that two cannot both be the last allowed.
+        )  # So that two cannot both be the last one allowed.
         if refusal := no_room(workspace):
             return refusal
         price = (
@@ -94,7 +94,7 @@ def create_dataset(
 
 
 def no_room(workspace: Workspace) -> Refusal | None:
-    """Why the workspace's plan has no room for another dataset, when it has none."""
+    """Why the workspace's plan allows no further dataset, if so."""
     count, limit = workspace.datasets.kept().count(), workspace.limits.datasets_max
     if count < limit:
         return None
@@ -135,7 +135,7 @@ def create_from_document(
 def create_for_records(
     *, workspace: Workspace, name: str, body: bytes, by: User | None, now: datetime
 ) -> Dataset | Refusal:
-    """A dataset whose schema and index are what a JSON body of records suggests; still empty."""
+    """An empty dataset with the schema and index inferred from a JSON body of records."""
     records = loads_records(body)
     schema = records if isinstance(records, Refusal) else infer_records(records)
     if isinstance(schema, Refusal):
@@ -144,9 +144,9 @@ def create_for_records(
 
 
 def checked_details(details: Mapping[str, Any], *, only_given: bool = False) -> dict[str, Any] | Refusal:
-    """The texts and attributes of a dataset as they are stored, or the first one that cannot be.
+    """A dataset's texts and attributes in stored form, or the first fault in them.
 
-    With only_given=True nothing is added that `details` does not name.
+    With only_given=True nothing is added that `details` does not contain.
     """
     for name, length_max in TEXT_MAX.items():
         text = details.get(name, "")
@@ -164,5 +164,5 @@ def checked_details(details: Mapping[str, Any], *, only_given: bool = False) -> 
     if not isinstance(attributes, list) or len(written) > ATTRIBUTES_CHARS_MAX or text_fault(written):
         needed = f"a list of at most {ATTRIBUTES_CHARS_MAX:,} characters, without NUL"
         return invalid_value("smartLinkAttributes", ascii(written)[1:-1], needed, check="body")
-    # Numbers came as decimals, to stay as written; this column is PostgreSQL's own JSON.
+    # Numbers came as Decimals, to keep their digits; this column is PostgreSQL's own JSON.
     return {**details, "smart_link_attributes": json.loads(written)}

@@ -1,7 +1,7 @@
-"""Changing a dataset that is there: its texts, its schema, its name; deleting it and bringing it back.
+"""Changing an existing dataset: its texts, its schema, its name; deleting and restoring it.
 
-Each function is one transaction with its audit row, and moves the dataset's version on, so that no reader
-answers by what was true before. A schema that stored records would break is refused with their number.
+Each function is one transaction with its audit row, and increments the dataset's version, so that no reader
+answers from outdated metadata. A schema that stored records would break is refused with their number.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ EDITABLE = (*TEXT_MAX, "schema", "columnMapping", "smartLinkAttributes", "datase
 def edit_from_document(
     *, dataset: Dataset, document: Any, by: User | None, now: datetime
 ) -> Dataset | Refusal:
-    """PATCH /v1/datasets/WS/ID: `{"dataset": {…}}` with what is to change; the rest stays."""
+    """PATCH /v1/datasets/WS/ID: `{"dataset": {…}}` with the changes; the rest stays."""
     body = document.get("dataset", document) if isinstance(document, dict) else None
     if not isinstance(body, dict):
         return invalid_value("dataset", type(document).__name__, 'an object: {"dataset": {…}}', check="body")
@@ -62,7 +62,7 @@ def edit_dataset(
     by: User | None,
     now: datetime,
 ) -> Dataset | Refusal:
-    """Change the texts in `details` and, if given, the schema: all of it or nothing."""
+    """Change the texts in `details` and, if given, the schema: all or nothing."""
     texts = checked_details(details or {}, only_given=True)
     if isinstance(texts, Refusal):
         return texts
@@ -120,14 +120,14 @@ def _schema_fault(dataset: Dataset, schema: Schema) -> Refusal | None:
 
 
 def _rules(changes: SchemaChanges, schema: Schema) -> list[Rule]:
-    """What the stored records have to be asked: nothing about what only became freer."""
+    """What stored records must be checked for: nothing where the schema was only relaxed."""
     names = [*changes.removed, *changes.tightened]
     names += [name for name in changes.added if not getattr(schema.get(name), "nullable", True)]
     return [rule for name in names for rule in rules_of(schema.get(name), name)]
 
 
 def rename_dataset(*, dataset: Dataset, name: str, by: User | None, now: datetime) -> Dataset | Refusal:
-    """Give a dataset another id; tokens keep their grants, the old id is free at once."""
+    """Give a dataset another id; tokens keep their grants, and the old id is free at once."""
     stored_name = dataset_id(name)
     if isinstance(stored_name, Refusal):
         return stored_name
@@ -152,7 +152,7 @@ def rename_dataset(*, dataset: Dataset, name: str, by: User | None, now: datetim
 
 
 def delete_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Dataset | Refusal:
-    """Take a dataset away; restore_dataset() brings it back within 24 hours."""
+    """Delete a dataset; restore_dataset() can bring it back within 24 hours."""
     with _held(dataset) as current:
         if current is None:
             return _not_held(dataset)
@@ -162,7 +162,7 @@ def delete_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Datas
 
 
 def restore_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Dataset | Refusal:
-    """Bring a deleted dataset back as it was, records, grants and all."""
+    """Restore a deleted dataset unchanged, with its records and grants."""
     with transaction.atomic():
         restorable = deleted_datasets(dataset.workspace, now=now).select_for_update(of=("self",))
         current = restorable.filter(pk=dataset.pk).first()
@@ -183,14 +183,14 @@ def restore_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Data
 
 
 def deleted_datasets(workspace: Workspace, *, now: datetime) -> Any:
-    """The datasets that restore_dataset() can still bring back, the newest deletion first."""
+    """The datasets that restore_dataset() can still bring back, newest deletion first."""
     since = now - timedelta(hours=TRASH_HOURS)
     return workspace.datasets.filter(deleted_at__gt=since).order_by("-deleted_at")
 
 
 @contextmanager
 def _held(dataset: Dataset) -> Iterator[Dataset | None]:
-    """A transaction in which nobody else writes to the dataset; None when it is gone, or is held too long."""
+    """A transaction that locks the dataset against writers; None when it is gone or stays locked."""
     with transaction.atomic():
         kept = Dataset.objects.kept().select_related("workspace").select_for_update(of=("self",))
         try:
@@ -221,7 +221,7 @@ def _save(
 
 
 def _not_held(dataset: Dataset) -> Refusal:
-    """Why _held() gave nothing: the dataset is gone, or a job or a request writes to it."""
+    """Why _held() gave None: the dataset is gone, or a job or a request is writing to it."""
     if not Dataset.objects.kept().filter(pk=dataset.pk).exists():
         return Refusal(
             "not-found", f"The dataset {dataset.name} was deleted a moment ago.", needed="one that exists"

@@ -1,4 +1,4 @@
-"""What was deleted of a dataset's records: listed, put back within 24 hours, then removed for good."""
+"""Deleted records of a dataset: listed, restored within 24 hours, then removed for good."""
 
 import shutil
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from datasets.storage.reservations import staged_name
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Records that are back, and those that stay away because their unique index is in use again."""
+    """Records that were restored, and those that were not because their unique index is in use again."""
 
     records: int
     kept: int
@@ -30,19 +30,19 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was removed for good; or, of very much, what the next purge() removes: it is gone from sight."""
+    """What was removed for good; or, if very much, what the next purge() removes and is hidden until then."""
 
     is_done: bool
 
 
 def deletions_of(dataset: Dataset, *, now: datetime) -> QuerySet[Deletion]:
-    """The deletes whose records can still be put back, newest first."""
+    """The deletes whose records can still be restored, newest first."""
     since = now - timedelta(hours=TRASH_HOURS)
     return dataset.deletions.filter(deleted_at__gt=since).order_by("-deleted_at", "-pk")
 
 
 def restore_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> Restored | Refusal:
-    """Put the records of one delete back. What was written meanwhile under the same index stays."""
+    """Restore the records of one delete. Records written since under the same index stay."""
     with writes.locked(deletion.dataset_id) as dataset:
         return put_back(dataset, deletion.pk, asked_at=now, by=by, now=now)
 
@@ -50,7 +50,7 @@ def restore_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> R
 def put_back(
     dataset: Metadata | None, deletion_id: int, *, asked_at: datetime, by: User | None, now: datetime
 ) -> Restored | Refusal:
-    """Put the records of a delete back, if that could be asked for then. Inside store.locked()."""
+    """Restore the records of a delete, if that was still possible at `asked_at`. Inside writes.locked()."""
     found = Deletion.objects.select_for_update().filter(pk=deletion_id).first()
     if dataset is None or found is None or found.deleted_at <= asked_at - timedelta(hours=TRASH_HOURS):
         needed = f"a delete of the last {TRASH_HOURS} hours that was not restored yet"
@@ -79,7 +79,7 @@ def put_back(
 
 
 def purge(*, now: datetime) -> int:
-    """Remove what was deleted a day ago or earlier, and how far each queryId had read; how many."""
+    """Remove what was deleted a day ago or earlier, and queryId marks unused for a day; how many."""
     before = now - timedelta(hours=TRASH_HOURS)
     count, _ = QueryMark.objects.filter(used_at__lte=before).delete()
     for dataset in Dataset.objects.filter(deleted_at__lte=before):
@@ -101,7 +101,7 @@ def purge(*, now: datetime) -> int:
 
 
 def erase_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> Erased | Refusal:
-    """Remove what a delete moved to the trash for good, so that its room is free."""
+    """Permanently remove what a delete moved to the trash, so that its room is free."""
     with transaction.atomic():
         found = Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
         if found is None:
@@ -121,7 +121,7 @@ def erase_deletion(*, deletion: Deletion, by: User | None, now: datetime) -> Era
 
 
 def erase_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Erased | Refusal:
-    """Remove a deleted dataset with all its records for good; its id is free again, and so is its room."""
+    """Permanently remove a deleted dataset and its records; its id and its room are free again."""
     with transaction.atomic():
         deleted = Dataset.objects.select_for_update(of=("self",)).select_related("workspace")
         found = deleted.filter(pk=dataset.pk).exclude(deleted_at=None).first()
@@ -140,12 +140,12 @@ def erase_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Erased
 
 
 def _beyond_restoring(now: datetime) -> datetime:
-    """When something was deleted that the next purge() removes."""
+    """A deletion time old enough for the next purge()."""
     return now - timedelta(hours=TRASH_HOURS)
 
 
 def _erase(dataset: Dataset) -> None:
-    """The dataset, its records, and the files of its jobs."""
+    """Remove the dataset, its records, and its jobs' files."""
     writes.erase([dataset.pk])
     for job in dataset.jobs.exclude(status=IngestJob.Status.INGESTED):  # Their files went with the job.
         limits.unstage(staged_name(job))
@@ -154,7 +154,7 @@ def _erase(dataset: Dataset) -> None:
 
 
 def _misfits(dataset: Metadata, deletion: Deletion, now: datetime) -> tuple[int, str]:
-    """How many of a delete's records the schema of today does not take, and why the first one."""
+    """How many of a delete's records the current schema does not accept, and why not the first."""
     checker = RecordChecker(dataset.schema, now=now)
     count, reason = 0, ""
     with connection.chunked_cursor() as cursor:

@@ -1,6 +1,6 @@
-"""Writing and deleting records for the API: what the parameters mean, and the change itself.
+"""Writing and deleting records for the API: parsing the parameters, and the change itself.
 
-The changes are synchronous, each one transaction: all or nothing.
+Changes are synchronous, one transaction each: all or nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def replaces_duplicates(values: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """How a file is taken in. `invalid_max`: more invalid lines than this store nothing; None: any number."""
+    """How a file is imported. `invalid_max`: more invalid lines than this store nothing; None: no limit."""
 
     replaces: bool = False
     waits: bool = False
@@ -53,7 +53,7 @@ def parse_ingest_options(pairs: Pairs) -> IngestOptions | Refusal:
 
 
 def check_records(dataset: Metadata, body: bytes, *, now: datetime) -> list[Row] | Refusal:
-    """The rows of a JSON body, or every fault in it by the position of its record."""
+    """The rows of a JSON body, or every fault in it with the position of its record."""
     records = loads_records(body)
     if isinstance(records, Refusal):
         return records
@@ -80,23 +80,23 @@ def check_records(dataset: Metadata, body: bytes, *, now: datetime) -> list[Row]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What check_records() found with the schema of `dataset` as it was then."""
+    """The result of check_records() with the schema that `dataset` had then."""
 
     dataset: Metadata
     rows: list[Row] | Refusal
 
 
 def checked(dataset: Metadata, body: bytes, *, now: datetime) -> Checked:
-    """The rows of a body, checked before a transaction is begun: that may take longer than one may idle."""
+    """A body's rows, checked before a transaction begins: it may take longer than one may idle."""
     return Checked(dataset, check_records(dataset, body, now=now))
 
 
 def write_records(
     *, dataset_id: int, body: bytes, replaces: bool, now: datetime, ready: Checked | None = None
 ) -> int | Refusal:
-    """Store the records of a JSON body; how many were accepted, ignored duplicates included.
+    """Store the records of a JSON body; returns how many were accepted, including ignored duplicates.
 
-    `ready`: the body checked before; it is checked here without it, and when the schema changed meanwhile.
+    `ready`: the already checked body; without it, or when the schema has changed since, it is checked here.
     """
     if refusal := disk.shortage():
         return refusal
@@ -152,7 +152,7 @@ def parse_selection(
 
 
 def delete_selected(dataset: Metadata, selection: Selection, *, token_id: int | None, now: datetime) -> int:
-    """Move the selected records to the trash; how many there were. Inside store.locked()."""
+    """Move the selected records to the trash; returns how many there were. Inside writes.locked()."""
     deletion = Deletion.objects.create(
         dataset_id=dataset.id,
         deleted_at=now,
