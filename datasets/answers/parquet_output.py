@@ -1,11 +1,11 @@
-"""Records as a Parquet file, written by DuckDB, which sees one temporary folder and nothing else.
+"""Records as a Parquet file, written by DuckDB, which can access only one temporary folder.
 
     ParquetOutput(folder, columns): add(texts) …, then finish() -> path of the file
     parquet_bytes(texts, columns) -> bytes
 
-`columns` maps names to PropertyTypes, in order. Integers are 64-bit, or text in a column that holds a larger
-one; numbers are doubles, dates timestamps in UTC; objects, arrays and values of any type are JSON text. Every
-answer can be written: a refusal would tell of values that nobody has paid for. Pure.
+`columns` maps names to PropertyTypes, in order. Integers are 64-bit, or text in a column that holds a
+larger one; numbers are doubles, dates are UTC timestamps; objects, arrays and values of any type are JSON
+text. Every answer can be written: a refusal would reveal something about values nobody has paid for. Pure.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ OBJECT_BYTES_MAX = 1 << 24
 
 
 def _is_wide(value: Any) -> bool:
-    """Whether an integer has more than 64 bits."""
+    """Whether an integer needs more than 64 bits."""
     return not -INTEGER_MAX - 1 <= value <= INTEGER_MAX
 
 
@@ -47,12 +47,12 @@ _WRITTEN: Mapping[PropertyType, tuple[str, Callable[[Any], Any]]] = {
 
 
 class ParquetOutput:
-    """Collects records in a file of lines, and turns that into Parquet at the end, in bounded memory."""
+    """Collects records in a file of lines, and converts that to Parquet at the end, in bounded memory."""
 
     def __init__(self, folder: Path, columns: Mapping[str, PropertyType]) -> None:
         self.folder = folder
         self.columns = [(name, *_WRITTEN[kind]) for name, kind in columns.items()]
-        self.texts: set[int] = set()  # columns of integers that are written as text
+        self.texts: set[int] = set()  # integer columns that are written as text
         self.lines = folder / "rows.ndjson"
         self._file = self.lines.open("w", encoding="utf-8")
 
@@ -72,7 +72,7 @@ class ParquetOutput:
         self._file.close()
 
     def finish(self) -> Path:
-        """The file with every record, its columns in their order."""
+        """The file with every record, its columns in order."""
         self.close()
         path = self.folder / "records.parquet"
         types = ", ".join(
@@ -101,7 +101,7 @@ def parquet_bytes(texts: Iterable[str], columns: Mapping[str, PropertyType]) -> 
 
 
 def quoted(name: str) -> str:
-    """A property name as the name of a column."""
+    """A property name as a quoted column name."""
     return '"' + name.replace('"', '""') + '"'
 
 

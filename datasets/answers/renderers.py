@@ -1,14 +1,14 @@
 """Rows as an answer: JSON texts in, the bytes of a body out. Pure.
 
-    CONTENT_TYPES[format]                                     exact, one older client compares the string
-    render(format, texts, columns, filter=None) -> bytes      any format of text
+    CONTENT_TYPES[format]                                     exact: an older client compares the string
+    render(format, texts, columns, filter=None) -> bytes      any text format
     render_json(texts, filter=None) -> bytes                  joined without parsing unless filtered
     render_csv(texts, columns, delimiter=",") -> bytes        RFC 4180 with a header line
     describe_columns(schema) -> (texts, columns)              the rows of schema=true
     accepted(header) -> str                                   the format that an Accept header prefers
-    jsonp(body, callback) -> bytes                            a JSON body as a call of a function
+    jsonp(body, callback) -> bytes                            a JSON body as a function call
 
-`texts` are JSON objects as reads.py reads them, `columns` the names and the order of CSV columns.
+`texts` are JSON objects as read by reads.py, `columns` the names and order of CSV columns.
 """
 
 import csv
@@ -30,7 +30,7 @@ CONTENT_TYPES: Mapping[str, str] = {
 }
 EXTENSIONS: Mapping[str, str] = {name: name for name in CONTENT_TYPES} | {"psv": "txt"}
 JSONP = "application/javascript; charset=utf-8"
-# What clients call the formats in Accept. Whoever accepts anything gets JSON.
+# The formats' names in Accept. A client that accepts anything gets JSON.
 MEDIA_TYPES = {
     "application/json": "json",
     "application/*": "json",
@@ -50,7 +50,7 @@ SCHEMA_COLUMNS = ("name", "type", "nullable", "index", "description")
 def render(
     answer_format: str, texts: Sequence[str], columns: Sequence[str], filter: Sequence[str] | None = None
 ) -> bytes:
-    """The body of an answer in a format of text; `filter` keeps only these properties, in this order."""
+    """The body of an answer in a text format; `filter` keeps only these properties, in this order."""
     match answer_format:
         case "csv":
             return render_csv(texts, columns if filter is None else filter)
@@ -63,7 +63,7 @@ def render(
 
 
 def render_json(texts: Sequence[str], filter: Sequence[str] | None = None) -> bytes:
-    """One JSON array. Without a filter the texts are joined as they are, numbers and spaces untouched."""
+    """One JSON array. Without a filter the texts are joined as they are, down to the white space."""
     return f"[{','.join(keep(texts, filter))}]".encode()
 
 
@@ -76,7 +76,7 @@ def keep(texts: Sequence[str], filter: Sequence[str] | None) -> Sequence[str]:
 
 
 def render_csv(texts: Sequence[str], columns: Sequence[str], delimiter: str = ",") -> bytes:
-    """CSV by RFC 4180: a header, CRLF, quotes where needed; null and absent are empty, nested is JSON."""
+    """CSV by RFC 4180: a header, CRLF, quotes where needed; null and absent are empty, nested values JSON."""
     written = io.StringIO()
     writer = csv.writer(written, delimiter=delimiter)
     writer.writerow([escape_cell(name) for name in columns])
@@ -87,7 +87,7 @@ def render_csv(texts: Sequence[str], columns: Sequence[str], delimiter: str = ",
 
 
 def cell(value: Any) -> str:
-    """The text of one value in a CSV: numbers as written, text safe from being run as a formula."""
+    """One value as a CSV cell: numbers as written, text that cannot run as a formula."""
     match value:
         case None:
             return ""
@@ -102,7 +102,7 @@ def cell(value: Any) -> str:
 
 
 def accepted(header: str) -> str:
-    """The format of an Accept header's highest weight, the first named of equals; json when none is known."""
+    """The format an Accept header weights highest, the first of equals; json when none is known."""
     best, best_weight = "json", 0.0
     for part in header.split(","):
         media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -118,14 +118,14 @@ def accepted(header: str) -> str:
 
 
 def jsonp(body: bytes, callback: str) -> bytes:
-    """A call of `callback`, whose name was checked, with a JSON body. The comment guards against sniffing."""
-    # Both are valid in JSON and end a line in older JavaScript.
+    """A call of the (checked) `callback` with a JSON body. The comment in front prevents content sniffing."""
+    # Valid in JSON, but both end a line in older JavaScript.
     text = body.decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return f"/**/{callback}({text});".encode()
 
 
 def describe_columns(schema: Schema) -> tuple[list[str], tuple[str, ...]]:
-    """The rows and columns that schema=true answers: one row for each property, in order."""
+    """The rows and columns of a schema=true answer: one row per property, in order."""
     roles = {name: role for role, name in schema.column_mapping().items()}
     rows = [
         {

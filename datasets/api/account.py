@@ -1,6 +1,6 @@
-"""The API on the account as a whole: the older clients' account calls, the log, and schemas of sample data.
+"""The API about the whole account: older clients' account calls, the log, and schemas from sample data.
 
-All of it is for the secret token of the workspace. Not hot, run in threads.
+All of it requires the workspace's secret token. Not hot; runs in threads.
 """
 
 import tempfile
@@ -36,13 +36,13 @@ from tokens.services import account
 SAMPLE_BYTES_MAX = 10_000_000
 LOG_LINES_MAX = 5_000
 LOG_PERIOD = timedelta(days=1)
-# What the older service knew beside messages: rules, which this one has none of.
+# What the older service measured besides messages: rules, which do not exist here.
 EMPTY_USAGES = ("rules", "rule-records", "alerts", "alert-records")
 View = Callable[..., Awaitable[Answer | Refusal]]
 
 
 def account_endpoint(view: View) -> Callable[..., Awaitable[HttpResponseBase]]:
-    """For what concerns the account of the secret token that asks."""
+    """For endpoints about the account of the calling secret token."""
 
     @wraps(view)
     async def endpoint(request: ApiRequest, **rest: str) -> HttpResponseBase:
@@ -74,7 +74,7 @@ async def read_metadata(call: Call) -> Answer:
 
 @account_endpoint
 async def read_usage(call: Call, usage_type: str = "") -> Answer | Refusal:
-    """GET /v1/account/usage[/TYPE]: the credits of this month."""
+    """GET /v1/account/usage[/TYPE]: this month's credits."""
     kind = usage_type.lower()
     if kind in EMPTY_USAGES:
         return _json([])
@@ -86,21 +86,21 @@ async def read_usage(call: Call, usage_type: str = "") -> Answer | Refusal:
 
 @account_endpoint
 async def set_message_budget(call: Call) -> Answer | Refusal:
-    """GET or POST /v1/account/messagebudget?totalMessages=n: kept, and told as circuitBreaker.
+    """GET or POST /v1/account/messagebudget?totalMessages=n: stored, and returned as circuitBreaker.
 
-    Older clients send `allow` here, when they mean the next one.
+    Older clients also send `allow` here, meaning the next endpoint.
     """
     return await _set_once(call, "messagebudget")
 
 
 @account_endpoint
 async def set_pay_as_you_go(call: Call) -> Answer | Refusal:
-    """GET or POST /v1/account/payasyougo?allow=true: kept, and told as payAsYouGoEnabled."""
+    """GET or POST /v1/account/payasyougo?allow=true: stored, and returned as payAsYouGoEnabled."""
     return await _set_once(call, "payasyougo")
 
 
 async def _set_once(call: Call, operation: str) -> Answer | Refusal:
-    """Keep what the parameters say of the account, and say the one word that older clients know."""
+    """Store the account setting from the parameters, and answer with the one word older clients expect."""
     values = parameters.values(pairs(call.request.GET), operation)
     if isinstance(values, Refusal):
         return values
@@ -117,7 +117,7 @@ async def _set_once(call: Call, operation: str) -> Answer | Refusal:
         return {}
 
     if call.request.body_hash is not None:
-        # A body says nothing here but the token; a repeat is compared by it all the same.
+        # The body means nothing but the token; it is still needed to recognise a repeated request.
         body = await call.request.read_body(bytes_max=SAMPLE_BYTES_MAX)
         if isinstance(body, Refusal):
             return body
@@ -130,7 +130,7 @@ async def _set_once(call: Call, operation: str) -> Answer | Refusal:
 
 @workspace_endpoint
 async def read_logs(call: Call) -> Answer | Refusal:
-    """GET /v1/logs/WS: what was changed in the workspace, and its jobs that failed, newest first."""
+    """GET /v1/logs/WS: changes in the workspace and its failed jobs, newest first."""
     values = parameters.values(pairs(call.request.GET), "logs")
     if isinstance(values, Refusal):
         return values
@@ -167,7 +167,7 @@ def _described(schema: Schema) -> dict[str, Any]:
 
 @workspace_endpoint
 async def generate_schema(call: Call) -> Answer | Refusal:
-    """POST /v1/generate-schema/WS: the JSON Schema and the index that a sample of records suggests."""
+    """POST /v1/generate-schema/WS: the JSON Schema and index inferred from a sample of records."""
     body = await call.request.read_body(bytes_max=SAMPLE_BYTES_MAX)
     if isinstance(body, Refusal):
         return body
@@ -176,7 +176,7 @@ async def generate_schema(call: Call) -> Answer | Refusal:
 
 
 def infer_body(body: bytes) -> Schema | Refusal:
-    """The schema of a file that came as a body, plain or as gzip."""
+    """The schema inferred from a file sent as the body, plain or gzipped."""
     with tempfile.TemporaryDirectory(prefix="apperate-sample-") as name:
         place = Path(name)
         (place / job_files.PACKED).write_bytes(body)
@@ -189,5 +189,5 @@ def infer_body(body: bytes) -> Schema | Refusal:
 
 @data_endpoint(Action.READ)
 async def read_schema(call: Call) -> Answer:
-    """GET /v1/generate-schema/WS/ID: the schema of a dataset as it is."""
+    """GET /v1/generate-schema/WS/ID: the dataset's current schema."""
     return _json(_described(call.metadata.schema))

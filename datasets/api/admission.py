@@ -1,7 +1,7 @@
-"""Which token may ask what: data_endpoint() for a dataset, workspace_endpoint() for a workspace as a whole.
+"""Which token may do what: data_endpoint() for one dataset, workspace_endpoint() for a whole workspace.
 
-The names of the path become a dataset here, and the checks of tokens.gate.access decide. What stands around
-them and the view is tokens.gate.endpoint.
+The names in the path become a dataset here, and the checks of tokens.gate.access decide. The steps before and
+after them are in tokens.gate.endpoint.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,26 +24,26 @@ from tokens.rules.permissions import Action, Target
 
 @dataclass(frozen=True, slots=True)
 class Call(calls.Call):
-    """A call of a dataset, or of a workspace as a whole."""
+    """A call on a dataset, or on a whole workspace."""
 
     dataset: Metadata | None
 
     @property
     def metadata(self) -> Metadata:
-        """The dataset; data_endpoint() lets no call without one pass."""
+        """The dataset; data_endpoint() refuses calls without one."""
         if self.dataset is None:
             raise LookupError("a call of a workspace as a whole has no dataset")
         return self.dataset
 
 
 def data_endpoint(action: Action) -> Callable[[View], Callable[..., Awaitable[HttpResponseBase]]]:
-    """Let a view see only what was checked: it is called with a Call and the rest of the path."""
+    """Run the checks first: the view gets a Call and the rest of the path."""
 
     def decorate(view: View) -> Callable[..., Awaitable[HttpResponseBase]]:
         @wraps(view)
         async def endpoint(request: ApiRequest, workspace: str, name: str, **rest: str) -> HttpResponseBase:
             async def admitted(is_repeat: bool) -> Call | Refusal:
-                # The cache serves reads only: they alone notice that it is stale.
+                # The cache serves only reads, because only they notice stale metadata.
                 fresh = is_repeat or action is not Action.READ
                 return await admit(request, action, workspace, name, rest, fresh=fresh)
 
@@ -56,7 +56,7 @@ def data_endpoint(action: Action) -> Callable[[View], Callable[..., Awaitable[Ht
 
 
 def workspace_endpoint(view: View) -> Callable[..., Awaitable[HttpResponseBase]]:
-    """For what concerns a workspace as a whole: its secret token alone may."""
+    """For endpoints on a whole workspace: only its secret token may call them."""
 
     @wraps(view)
     async def endpoint(request: ApiRequest, workspace: str, **rest: str) -> HttpResponseBase:
@@ -72,7 +72,7 @@ def workspace_endpoint(view: View) -> Callable[..., Awaitable[HttpResponseBase]]
 async def admit(
     request: ApiRequest, action: Action, workspace: str, name: str, rest: Mapping[str, str], *, fresh: bool
 ) -> Call | Refusal:
-    """The checks before a view, in order; the first "no" is the answer."""
+    """The checks before a view, in order; the first refusal is the answer."""
     if no := first_checks(request, action):
         return no
     token = request.checked_token
@@ -87,24 +87,24 @@ async def admit(
     was_cached = not fresh and catalog.catalog.get((workspace_name, dataset_name)) is not None
     dataset = await catalog.find(workspace_name, dataset_name, fresh=fresh)
     target = Target(workspace_name, dataset_name, dataset.id if dataset else None)
-    # Of another workspace's dataset nobody may learn that it exists.
+    # Nobody may learn that another workspace's dataset exists.
     request.asked = dataset.id if dataset and workspace_name == token.workspace.name else 0
     now = changes.now()
     facts = facts_of(request, action, target)
     verdict = await access.check_access(token, facts, partial(check_rate, request), now=now)
     if isinstance(verdict, Refusal):
         if was_cached and verdict.check == "permission":
-            # A missing name is asked for each time; the answer must not come sooner for one that exists.
+            # A missing name is queried each time, so the answer must not come sooner for one that exists.
             renewed = await catalog.find(workspace_name, dataset_name, fresh=True)
             if renewed is not None and dataset is not None and renewed.id != dataset.id:
-                # The one that was remembered is gone; its name belongs to another dataset now.
+                # The cached dataset is gone; its name now belongs to another one.
                 return await admit(request, action, workspace, name, rest, fresh=True)
         return verdict
     return Call(request, token, target, dataset, action, verdict, now)
 
 
 def admit_secret(request: ApiRequest, workspace: str) -> Call | Refusal:
-    """The checks of workspace_endpoint(). Another workspace and one that does not exist are the same "no"."""
+    """The checks of workspace_endpoint(). Another workspace and a missing one get the same refusal."""
     if no := first_checks(request, Action.WRITE, needs_secret=True):
         return no
     token = request.checked_token

@@ -1,8 +1,8 @@
-"""A read of several datasets at once: GET /v1/data/WS/A,B/K1,K2, the records of A for K1 and K2, then of B.
+"""Reading several datasets at once: GET /v1/data/WS/A,B/K1,K2: A's records for K1 and K2, then B's.
 
-Every dataset passes every check before the first is read, so one that is not granted refuses all. What the
-parameters select is selected for each pair of a dataset and a key. When reading fails on the way, the answer
-ends with {"_system_error": …} in place of what is missing. Source: http-api.md, Reading records.
+Every dataset passes every check before the first is read, so one that is not granted refuses all. The
+parameters select within each pair of a dataset and a key. When reading fails halfway, the answer ends with
+{"_system_error": …} in place of the missing records. Source: http-api.md, Reading records.
 """
 
 import time
@@ -31,12 +31,12 @@ from tokens.rules.permissions import Action
 PAIRS_MAX = KEYS_MAX
 RECORDS_MAX = LIMIT_MAX  # in one answer
 SECONDS_MAX = 15.0
-# They mean one dataset's records: its next ones, all of them, a column of it.
+# These apply to a single dataset: its new records, all of them, or its columns.
 OF_ONE = ("queryId", "export", "schema")
 
 
 def separator_of(request: ApiRequest) -> str:
-    """What stands between the names in the path: a comma, or the valid batchSeparator."""
+    """The separator between names in the path: a comma, or a valid batchSeparator."""
     given = request.GET.get("batchSeparator", "")
     return given if given and parse_separator(given) else ","
 
@@ -44,7 +44,7 @@ def separator_of(request: ApiRequest) -> str:
 async def read(
     request: ApiRequest, workspace: str, name: str, key: str | None = None, subkey: str | None = None
 ) -> HttpResponseBase:
-    """GET /v1/data/WS/NAMES[/KEYS[/SUBKEY]]: one dataset, or a batch when there are several names."""
+    """GET /v1/data/WS/NAMES[/KEYS[/SUBKEY]]: one dataset, or a batch when several are named."""
     path = {part: text for part, text in (("key", key), ("subkey", subkey)) if text is not None}
     if separator_of(request) in name:
         return await read_batch(request, workspace, name, **path)
@@ -57,7 +57,7 @@ read.policy = "token"  # type: ignore[attr-defined]
 async def read_batch(
     request: ApiRequest, workspace: str, name: str, key: str | None = None, subkey: str | None = None
 ) -> HttpResponseBase:
-    """The records of every dataset named, in the order of the path."""
+    """The records of every named dataset, in path order."""
     names = tuple(dict.fromkeys(part.upper() for part in name.split(separator_of(request)) if part))
     calls: list[Call] = []
 
@@ -89,7 +89,7 @@ async def read_batch(
 
 
 def _too_many(request: ApiRequest, names: tuple[str, ...], key: str | None) -> Refusal | None:
-    """Why so many pairs of a dataset and a key are not read; a dataset without a key counts as one."""
+    """The refusal of too many pairs of a dataset and a key; a dataset without a key counts as one."""
     keys = set(filter(None, (key or "").split(separator_of(request))))
     count = len(names) * max(1, len(keys))
     if count <= PAIRS_MAX:
@@ -100,7 +100,7 @@ def _too_many(request: ApiRequest, names: tuple[str, ...], key: str | None) -> R
 
 
 async def parse_batch(calls: list[Call], key: str | None, subkey: str | None) -> list[Query | None] | Refusal:
-    """What is asked of each dataset; None for those that earlier pages have shown."""
+    """The query for each dataset; None for those that earlier pages covered."""
     asked = pairs(calls[0].request.GET)
     for name, value in asked:
         if name in OF_ONE and value:
@@ -125,23 +125,23 @@ async def parse_batch(calls: list[Call], key: str | None, subkey: str | None) ->
 
 
 def question(calls: list[Call], key: str | None, subkey: str | None) -> str:
-    """What a cursor of this batch belongs to."""
+    """What identifies this batch's cursors."""
     names = "/".join([calls[0].target.workspace, *(call.target.name for call in calls)])
     return question_of(names, (key, subkey), pairs(calls[0].request.GET))
 
 
 def _cursor_key(calls: list[Call]) -> bytes:
-    """What the cursors of a batch are encrypted with: one dataset that is priced is enough."""
+    """The key that encrypts the batch's cursors, if any dataset is priced."""
     return next(filter(None, (payment.cursor_key(call.metadata) for call in calls)), b"")
 
 
 def keys_of(query: Query | None) -> int:
-    """How many keys a dataset is asked for; all of them together count as one."""
+    """How many keys a dataset is queried for; no key (meaning all) counts as one."""
     return max(1, len(query.keys)) if query else 1
 
 
 async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> Answer | Refusal | Outdated:
-    """Read dataset by dataset until the answer is full. Of what was read each dataset charges its own."""
+    """Read dataset by dataset until the answer is full. Each dataset charges for its own records."""
     found_parts: list[tuple[Metadata, reads.Found]] = []
     records = 0
     parts: list[Part] = []
@@ -187,5 +187,5 @@ async def _read(calls: list[Call], queries: list[Query | None], asked: str) -> A
 
 
 def _failure(call: Call, reason: str) -> str:
-    """What the last element of an answer that is not whole says."""
+    """The last element of an incomplete answer."""
     return f"{call.target.workspace}/{call.target.name}: {reason}; it and what follows is missing"

@@ -1,4 +1,4 @@
-"""The API on what datasets there are: list, describe, make, edit, rename, delete. Not hot, run in threads."""
+"""The dataset catalog API: list, describe, make, edit, rename, delete. Not hot; runs in threads."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -66,7 +66,7 @@ async def read_dataset(call: Call) -> Answer | Outdated:
 
 @data_endpoint(Action.READ)
 async def read_item(call: Call, **path: str) -> Answer | Outdated:
-    """The inventory item of a dataset in an array. A key after the id changes nothing."""
+    """A dataset's inventory item, as an array of one. A key after the id changes nothing."""
     found = await in_thread(_described)(call.token, [call.metadata.id], descriptions.inventory)
     return Answer(_json(found), JSON, is_free=True) if found else OUTDATED
 
@@ -74,7 +74,7 @@ async def read_item(call: Call, **path: str) -> Answer | Outdated:
 def owned_dataset(change: Callable[..., Any], message: str) -> Callable[..., Any]:
     """A view that changes one dataset of the workspace, with its secret token.
 
-    `change(call, dataset, document, **rest)` runs in a thread and returns the Dataset as it is then, or a
+    `change(call, dataset, document, **rest)` runs in a thread and returns the changed Dataset, or a
     Refusal.
     """
 
@@ -115,7 +115,7 @@ def _edit(call: Call, dataset: Dataset, document: Any) -> Dataset | Refusal:
     return editing.edit_from_document(dataset=dataset, document=document, by=None, now=call.now)
 
 
-# The new id stands where a key stands in the other requests of that path.
+# The new id is where other requests on that path have a key.
 def _rename(call: Call, dataset: Dataset, document: Any, key: str) -> Dataset | Refusal:
     return editing.rename_dataset(dataset=dataset, name=key, by=None, now=call.now)
 
@@ -145,12 +145,12 @@ async def read_datasets(request: ApiRequest, workspace: str | None = None) -> Ht
 
 
 async def read_inventories(request: ApiRequest, workspace: str | None = None) -> HttpResponseBase:
-    """GET /v1/time-series and its other old names: the same as inventory items."""
+    """GET /v1/time-series and its other old names: the same datasets as inventory items."""
     return await _listed(request, workspace, descriptions.inventory)
 
 
 async def read_inventory(request: ApiRequest, workspace: str, name: str, **path: str) -> HttpResponseBase:
-    """GET /v1/metadata/time-series/ID: one item. Older clients write * when they ask for a key of any id."""
+    """GET /v1/metadata/time-series/ID: one item. Older clients write * to mean any id with that key."""
     if name == ANY_NAME:
         return await read_inventories(request, workspace)
     found: HttpResponseBase = await read_item(request, workspace=workspace, name=name, **path)
@@ -160,7 +160,7 @@ async def read_inventory(request: ApiRequest, workspace: str, name: str, **path:
 async def read_meta(
     request: ApiRequest, workspace: str, name: str = ANY_NAME, **path: str
 ) -> HttpResponseBase:
-    """GET /v1/meta/WS[/ID…]: the same of a workspace. Without one, a dataset of CORE stands there."""
+    """GET /v1/meta/WS[/ID…]: the same for a workspace. Without WS, the path names a dataset of CORE."""
     token = request.token
     if token is not None and workspace.upper() not in {token.workspace.name, CORE, PREMIUM}:
         workspace, name = CORE, workspace
@@ -200,7 +200,7 @@ async def _listed(request: ApiRequest, workspace: str | None, write: Callable[..
 
 
 def _readable(token: Snapshot, workspace: str, limit: int, now: datetime, write: Callable[..., Any]) -> Any:
-    """The datasets of a workspace, or of all it could be, that the token may read, by name."""
+    """The datasets of a workspace, or of every possible one, that the token may read, by name."""
     names = [workspace] if workspace else [token.workspace.name, CORE, PREMIUM]
     kept = Dataset.objects.kept().filter(workspace__name__in=set(names)).select_related("workspace")
     may = [found.pk for found in kept.only("pk", "name", "workspace__name") if _may_read(token, found, now)]

@@ -3,8 +3,8 @@
 describe(datasets, owner_id=…) -> list of dicts     one counting query for all of them
 inventory(datasets, owner_id=…) -> list of dicts
 
-`owner_id` is the workspace whose secret token asks. To anybody else a description is free and its records are
-not: how many a priced dataset has, and when one changed, is not told.
+`owner_id` is the workspace whose secret token is calling. For anybody else descriptions are free but records
+are not, so how many records a priced dataset has, and when one changed, is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from datasets.storage import writes
 
 
 def describe(datasets: Sequence[Dataset], *, owner_id: int | None) -> list[dict[str, Any]]:
-    """Every fact of each dataset; `records`, `keys` and `date` are null when they are not told, or when
+    """All facts about each dataset; `records`, `keys` and `date` are null when they are withheld, or when
     counting takes too long.
     """
     facts = _counted(datasets, owner_id)
@@ -27,7 +27,7 @@ def describe(datasets: Sequence[Dataset], *, owner_id: int | None) -> list[dict[
 
 
 def inventory(datasets: Sequence[Dataset], *, owner_id: int | None) -> list[dict[str, Any]]:
-    """What /time-series lists: id, description, schema, weight (credits a record), created, lastUpdated."""
+    """The /time-series items: id, description, schema, weight (credits per record), created, lastUpdated."""
     facts = _counted(datasets, owner_id)
     return [
         {
@@ -67,8 +67,8 @@ def _described(dataset: Dataset, facts: Mapping[int, Facts]) -> dict[str, Any]:
 
 
 def _counted(datasets: Sequence[Dataset], owner_id: int | None) -> Mapping[int, Facts]:
-    """Records, different keys, latest date and last change of each dataset of which they are told; of none
-    when counting takes too long.
+    """Records, distinct keys, latest date and last change of each dataset for which they are not withheld;
+    empty when counting takes too long.
     """
     ids = [one.pk for one in datasets if one.credits_per_record == 0 or one.workspace_id == owner_id]
     try:

@@ -1,4 +1,4 @@
-"""The API about itself: the OpenAPI documents of all of it, and of one dataset for the token that asks."""
+"""The API about itself: OpenAPI documents of the whole API, and of one dataset for the calling token."""
 
 from functools import cache
 
@@ -25,7 +25,7 @@ KEPT_SECONDS = 300
 
 @cache
 def whole_document(encoding: str = "") -> tuple[bytes, str]:
-    """The document of the whole API, compressed or not, and its ETag; made once in a process."""
+    """The document of the whole API, compressed or not, and its ETag; built once per process."""
     body = simplejson.dumps(openapi.whole(settings.PUBLIC_URL), ensure_ascii=False).encode()
     return (delivery.compressed(body, encoding) if encoding else body), delivery.etag_of(body)
 
@@ -74,7 +74,7 @@ def _texts(dataset_id: int) -> tuple[str, str]:
 
 
 def actions_of(call: Call) -> list[Action]:
-    """What the token may do with the dataset of a call, now."""
+    """What the token may do now with the call's dataset."""
     return [
         action
         for action in Action

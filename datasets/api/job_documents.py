@@ -1,4 +1,4 @@
-"""Ingestion jobs as the API tells them, and waiting for the end of one."""
+"""Ingestion jobs as API documents, and waiting for one to end."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ def job_path(workspace: str, job: IngestJob) -> str:
 
 
 def document(job: IngestJob) -> dict[str, Any]:
-    """A job as the API tells it; times in epoch milliseconds."""
+    """A job as the API shows it; times in epoch milliseconds."""
     return {
         "jobId": job.public_id,
         "datasetId": job.dataset.name,
@@ -63,7 +63,7 @@ def _milliseconds(at: datetime | None) -> int | None:
 
 
 def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[str, Any]:
-    """What the request that made a job is answered with."""
+    """The answer to a request that made a job."""
     begun = {
         IngestJob.Kind.INGEST: f"Data upload of {size_text(job.size_bytes)} for {dataset} completed",
         IngestJob.Kind.DELETE: f"more than {deletes.RECORDS_MAX} records are being deleted",
@@ -77,7 +77,7 @@ def created_document(job: IngestJob, *, workspace: str, dataset: str) -> dict[st
 
 
 def size_text(size_bytes: int) -> str:
-    """579B, 12KB, 3MB: as old clients know it."""
+    """579B, 12KB, 3MB: the form older clients expect."""
     for unit in ("B", "KB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f}{unit}"
@@ -86,7 +86,7 @@ def size_text(size_bytes: int) -> str:
 
 
 async def wait_for(job: IngestJob) -> Answer | Refusal | None:
-    """The answer of a job that has ended; None when it has not within a minute."""
+    """The answer for a job that has ended; None when it has not within a minute."""
     sql = "SELECT status, stored, message, refusal_code FROM datasets_ingestjob WHERE id = %(id)s"
     begun = time.monotonic()
     while (waited := time.monotonic() - begun) < WAIT_SECONDS_MAX:
@@ -99,8 +99,8 @@ async def wait_for(job: IngestJob) -> Answer | Refusal | None:
             document = {"success": True, "message": text, "jobId": job.public_id}
             return Answer(simplejson.dumps(document).encode(), JSON, records=stored, is_free=True)
         if status in IngestJob.ENDED:
-            check = "" if code == "internal-error" else "body"  # A fault of ours is not one of the file.
+            check = "" if code == "internal-error" else "body"  # Our own fault is not the file's.
             return Refusal(code or "invalid-values", message or "The job was cancelled.", check=check)
-        # Many may wait for long jobs, and nobody should wait for much longer than the job took.
+        # Many may wait for long jobs, but nobody should wait much longer than the job takes.
         await asyncio.sleep(min(max(waited * WAIT_POLL_SHARE, WAIT_POLL_SECONDS), WAIT_POLL_SECONDS_MAX))
     return None

@@ -1,4 +1,4 @@
-"""Which jobs a list shows, and in which order."""
+"""Which jobs a list shows, and in what order."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,9 +17,9 @@ def list_jobs(
 ) -> list[dict[str, Any]]:
     """The documents of a workspace's jobs, newest first, at most 100 unless `limit` says otherwise.
 
-    `values` are the parsed parameters of the operation "jobs": from and to are Spans of the time a job was
-    made at; `last` and `first` count from the newest and the oldest and override `limit`. `may_see` says
-    of one job per dataset and kind whether such jobs are shown.
+    `values` are the parsed parameters of the operation "jobs": from and to are Spans of creation times;
+    `last` and `first` count from the newest and the oldest and override `limit`. `may_see` is called with
+    one job per dataset and kind, and decides for all of them.
     """
     found = IngestJob.objects.filter(dataset__workspace__name=workspace, dataset__deleted_at=None)
     if (span := values.get("from")) is not None and span.start is not None:
@@ -37,7 +37,7 @@ def list_jobs(
 
 
 def _seen(found: Any, may_see: Callable[[IngestJob], bool], count: int) -> list[IngestJob]:
-    """The first jobs that the token may see; each kind of job of a dataset is asked about once."""
+    """The first jobs that the token may see; each kind of job per dataset is checked once."""
     shown = Q(pk__in=[])
     for job in found.order_by("dataset_id", "kind").distinct("dataset_id", "kind"):
         if may_see(job):

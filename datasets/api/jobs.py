@@ -1,7 +1,7 @@
-"""The API on ingestion jobs: send a file, list and read jobs, stop one. Not hot, run in threads.
+"""The ingestion job API: send a file, list and read jobs, stop one. Not hot; runs in threads.
 
-Who: for a file the grant to write its dataset; the jobs that are seen are those of datasets the token may
-write, or all of the workspace for its secret token; stopping a job needs the secret token.
+Sending a file needs write access to the dataset; visible are jobs on datasets the token may write, or all
+of the workspace's for its secret token; stopping a job needs the secret token.
 """
 
 import io
@@ -55,7 +55,7 @@ async def ingest_data(call: Call) -> Answer | Refusal:
 
 
 async def _no_room(call: Call) -> Refusal | None:
-    """Why there is no room for the file that is announced, before any of it is read."""
+    """Why there is no room for the announced file, before any of it is read."""
     declared = call.request.headers.get("Content-Length", "")
     size_bytes = min(int(declared), settings.UPLOAD_BYTES_MAX) if declared.isdigit() else 0
     if refusal := disk.shortage(wants_bytes=size_bytes):
@@ -83,10 +83,10 @@ async def _ingested(call: Call, file: Any, options: writing.IngestOptions) -> An
 
 
 async def create_job(request: ApiRequest, workspace: str) -> HttpResponseBase:
-    """POST /v1/jobs/WS/ingest: `{"datasetId", "data", …}`, the body of an upload inside a document.
+    """POST /v1/jobs/WS/ingest: `{"datasetId", "data", …}`, an upload inside a JSON document.
 
-    `data` is the text of a file, or an array of records; the parameters of an upload may stand beside it.
-    No evidence is left of what the older service took here, but for `datasetId`.
+    `data` is a file's text or an array of records; an upload's parameters may be given beside it.
+    Nothing but `datasetId` is documented of what the older service accepted here.
     """
     documents: list[Any] = []
 
@@ -111,7 +111,7 @@ async def create_job(request: ApiRequest, workspace: str) -> HttpResponseBase:
 
 
 async def _from_document(call: Call, document: dict[str, Any]) -> Answer | Refusal:
-    """Make the job of a document whose dataset is known."""
+    """Make the job of a document whose dataset has been found."""
     data = document.get(INLINE)
     if isinstance(data, list):
         data = simplejson.dumps(data, use_decimal=True)
@@ -134,7 +134,7 @@ async def _from_document(call: Call, document: dict[str, Any]) -> Answer | Refus
 
 
 async def read_jobs(request: ApiRequest, workspace: str) -> HttpResponseBase:
-    """GET /v1/jobs/WS/ingest: the jobs of datasets that the token may write, newest first."""
+    """GET /v1/jobs/WS/ingest: jobs on datasets that the token may write, newest first."""
 
     async def admitted(is_repeat: bool) -> Call | Refusal:
         if no := first_checks(request, Action.WRITE):
@@ -186,7 +186,7 @@ create_job.policy = read_jobs.policy = read_job.policy = "token"  # type: ignore
 
 @workspace_endpoint
 async def cancel_job(call: Call, job_id: str) -> Answer | Refusal:
-    """GET /v1/jobs/WS/JOBID: stop a job, as older clients ask for it. A job that has ended stays as it is."""
+    """GET /v1/jobs/WS/JOBID: stop a job, in the older clients' way. A job that has ended stays as it is."""
     job = await in_thread(_find)(call.target.workspace, job_id)
     if job is None:
         return _no_such_job(call.token.public_id)
@@ -220,13 +220,13 @@ def _action(job: IngestJob) -> Action:
 
 
 def _may(request: ApiRequest, job: IngestJob) -> bool:
-    """Whether the token may see a job: it may do now what the job does."""
+    """Whether the token may see a job: it must be allowed to do what the job does."""
     facts = facts_of(request, _action(job), _target(job))
     return access.check_settings(request.checked_token, facts, now=changes.now()) is None
 
 
 def _admit(request: ApiRequest, job: IngestJob | None) -> Call | Refusal:
-    """A call about the job, if the token may do what the job does; else the answer of no such job."""
+    """A call about the job, if the token may do what the job does; else the refusal for a missing job."""
     target = Target("", "", None) if job is None else _target(job)
     action = Action.WRITE if job is None else _action(job)
     now = changes.now()

@@ -1,4 +1,4 @@
-"""The API on records: reading them. What stands around a view is in gate.py."""
+"""The record-reading API. The steps before and after a view are in tokens.gate.endpoint."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from tokens.rules.permissions import CORE, PREMIUM, Action
 
 SHORT_CHARACTERS = 100_000
 SHORT_QUESTION_CHARS = 500
-MANY = 100  # records, each with more to be written into it
+MANY = 100  # records, each of which gets more properties
 SYSTEM_ERROR = "_system_error"
 
 
@@ -34,7 +34,7 @@ SYSTEM_ERROR = "_system_error"
 async def read_data(
     call: Call, key: str | None = None, subkey: str | None = None
 ) -> Answer | Refusal | Outdated:
-    """GET /v1/data/WS/ID[/KEY[/SUBKEY]]: the records a query asks for, one database round trip."""
+    """GET /v1/data/WS/ID[/KEY[/SUBKEY]]: the records a query selects, in one database round trip."""
     dataset = call.metadata
     query = await parse_in_turn(call, dataset, key, subkey)
     if isinstance(query, Refusal):
@@ -75,10 +75,10 @@ async def read_data(
 
 
 async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusal | Outdated:
-    """All matching records as a file that is sent with its length."""
+    """All matching records as a file, sent with its length."""
     encoding = delivery.encoding_for(call.request.headers.get("Accept-Encoding", ""))
     if query.format == "parquet":
-        encoding = ""  # It is compressed inside.
+        encoding = ""  # The format compresses by itself.
     form = exports.Form(
         columns=column_types([dataset], query),
         keeps=query.filter is not None,
@@ -92,7 +92,7 @@ async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusa
         payment.begun(call, dataset, query)
         made = await asyncio.get_running_loop().run_in_executor(exports.threads, spool)
     if isinstance(made, Refusal):
-        if made.code == "rate-limited":  # It was not begun.
+        if made.code == "rate-limited":  # It never started.
             call.request.bill.parts = ()
         return made
     if made.file is None:
@@ -110,7 +110,7 @@ async def export(call: Call, dataset: Metadata, query: Query) -> Answer | Refusa
 async def parse_in_turn(
     call: Call, dataset: Metadata, key: str | None, subkey: str | None, *, without: Sequence[str] = ()
 ) -> Query | Refusal:
-    """parse(), of which long conditions are read one by one, so that others have their turn in between."""
+    """parse(), but long conditions are parsed one at a time, so that others get their turn in between."""
     given = call.request.GET
     length = len(key or "") + len(given.get("where", "")) + len(given.get("subattribute", ""))
     if length <= SHORT_QUESTION_CHARS:
@@ -123,7 +123,7 @@ async def parse_in_turn(
 def parse(
     call: Call, dataset: Metadata, key: str | None, subkey: str | None, *, without: Sequence[str] = ()
 ) -> Query | Refusal:
-    """What the request asks of a dataset; the parameters of `without` are left out."""
+    """The request's query on a dataset; the parameters in `without` are left out."""
     return parsing.parse(
         [(name, value) for name, value in pairs(call.request.GET) if name not in without],
         dataset.schema,
@@ -138,14 +138,14 @@ def parse(
 
 
 def inline_names(dataset: Metadata) -> tuple[str, ...]:
-    """The platform's properties that records of CORE and PREMIUM carry; a schema's own names come first."""
+    """The platform's properties in records of CORE and PREMIUM; names in the schema take precedence."""
     if dataset.workspace not in (CORE, PREMIUM):
         return ()
     return tuple(name for name in system_properties.INLINE if dataset.schema.get(name) is None)
 
 
 def texts_of(dataset: Metadata, query: Query, found: reads.Found) -> list[str]:
-    """The records of an answer, the platform's properties among them where they are asked for."""
+    """The records of an answer, including the platform's properties where requested."""
     if not found.systems:
         return found.texts
     return system_properties.added(
@@ -158,7 +158,7 @@ def texts_of(dataset: Metadata, query: Query, found: reads.Found) -> list[str]:
 
 
 def column_types(datasets: Sequence[Metadata], query: Query) -> dict[str, PropertyType]:
-    """The properties that an answer may have, in order, each once, with its type in all of the datasets."""
+    """The properties an answer may have, in order, each once, with its type across all datasets."""
     found: dict[str, PropertyType] = {}
     for dataset in datasets:
         kinds = {known.name: known.type for known in dataset.schema.properties}
@@ -179,9 +179,9 @@ async def rendered(
     *,
     failure: str = "",
 ) -> bytes:
-    """The body of an answer; long ones are made off the event loop, so that they keep nobody waiting.
+    """The body of an answer; long ones are rendered off the event loop, so that they delay nobody.
 
-    `failure` says why records are missing, in a last element of its own that no `filter` leaves out.
+    `failure` says why records are missing, in an extra last element that `filter` never drops.
     """
     work = partial(_body, query, parts, datasets, failure)
     is_long = sum(len(text) for _, found in parts for text in found.texts) > SHORT_CHARACTERS

@@ -1,4 +1,4 @@
-"""What needs no token: whether the service is up, and that a route does not exist."""
+"""Endpoints without a token: whether the service is up, and unknown routes."""
 
 import time
 

@@ -1,8 +1,8 @@
-"""A request that is described, not sent → Trial: the body of POST /v1/tokens/ID/test.
+"""A described request, not sent → Trial: the body of POST /v1/tokens/ID/test.
 
-    parse(document, now) -> (Trial, moment) | Refusal     every field that is wrong is named at once
+    parse(document, now) -> (Trial, moment) | Refusal     every wrong field is named at once
 
-What a path is, and what it does with which datasets, is read from the table of operations.
+The table of operations says what a path is, and what it does with which datasets.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ ACTIONS = {WRITE: Action.WRITE, DELETE: Action.DELETE}
 
 
 def parse(document: Any, *, now: datetime) -> tuple[Trial, datetime] | Refusal:
-    """The request, and the moment it is asked about: now unless `at` says otherwise."""
+    """The request, and the moment to test it for: now unless `at` says otherwise."""
     if not isinstance(document, dict):
         return _refusal([("body", "a JSON object")], type(document).__name__)
     faults = [(name, f"one of {', '.join(FIELDS)}") for name in document if name not in FIELDS]
@@ -83,7 +83,7 @@ def _trial(values: Mapping[str, Any]) -> Trial | Wrong:
 
 
 def _matches(method: str, segments: list[str]) -> Iterator[tuple[Operation, dict[str, str]]]:
-    """The operations that a path may be, the one with most words of its own first."""
+    """The operations a path may be, the one with most literal segments first."""
     found = []
     for operation in OPERATIONS:
         names = operation.path.split("/")[1:]
@@ -105,14 +105,14 @@ def _action(operation: Operation) -> Action:
 
 
 def _datasets(parts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(workspace, name) of each dataset of a path; without a workspace an old name means CORE."""
+    """(workspace, name) of each dataset in a path; an old name without a workspace means CORE."""
     for name in parts.get("dataset", "").split(","):
         if name:
             yield parts.get("workspace", CORE).upper(), name.upper()
 
 
 def _without_token(path: str) -> str:
-    """The path with its query, but for a value of a token, which has no place in an answer."""
+    """The path with its query, but without token values, which must not be echoed."""
     target = urlsplit(path)
     pairs = [
         (name, text) for name, text in parse_qsl(target.query, keep_blank_values=True) if name != "token"
@@ -183,7 +183,7 @@ async def test_token(call: Call, token_id: str) -> Answer | Refusal:
 
 
 def result_document(result: Result, request: ApiRequest) -> dict[str, Any]:
-    """What all checks say at one moment, and the refusal that the request would be answered with."""
+    """The result of all checks at one moment, and the refusal the request would get."""
     return {
         "at": documents.moment(result.at),
         "allowed": result.allowed,

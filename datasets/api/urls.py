@@ -1,4 +1,4 @@
-"""The routes of the data plane, below /v1/. Segments are decoded one by one, after the path was split."""
+"""The routes of the data plane, below /v1/. Each segment is decoded after the path was split."""
 
 from collections.abc import Awaitable, Callable
 
@@ -20,7 +20,7 @@ View = Callable[..., Awaitable[HttpResponseBase]]
 
 
 class ByMethod:
-    """One path, a view per method; HEAD is answered as GET. Any other is a 405 naming what is right."""
+    """One path with a view per method; HEAD is answered like GET. Others get a 405 naming the valid ones."""
 
     def __init__(self, **views: View) -> None:
         self.views: dict[str, View] = views | ({"HEAD": views["GET"]} if "GET" in views else {})
@@ -46,7 +46,7 @@ class ByMethod:
 WORKSPACE = "<segment:workspace>"
 DATASET = f"{WORKSPACE}/<segment:name>"
 DATA = f"data/{DATASET}"
-# Old names of reads; without a workspace they mean CORE.
+# Old names for reads; without a workspace they mean CORE.
 TIME_SERIES = "time-series/<segment:name>"
 CORE_DATA = {"workspace": CORE}
 METADATA = f"metadata/{TIME_SERIES}"

@@ -1,4 +1,4 @@
-"""The API that changes records one request at a time: writing JSON, deleting by key."""
+"""The API for changing records one request at a time: writing JSON, deleting by key."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ LONG_BODY_BYTES = 100_000
 async def write_records(request: ApiRequest, workspace: str, name: str) -> HttpResponseBase:
     """POST /v1/record/WS/ID: a JSON object or array of objects, all stored or none.
 
-    A dataset that is not there is made for them when the workspace's secret token asks.
+    A missing dataset is created for them when the caller has the workspace's secret token.
     """
     bodies: list[bytes] = []
 
@@ -58,9 +58,9 @@ write_records.policy = "token"  # type: ignore[attr-defined]
 
 
 def _to_create(request: ApiRequest, workspace: str, name: str, verdict: Call | Refusal) -> Call | None:
-    """The call that makes the missing dataset, if that is all that was wrong and it was not declined."""
+    """The call that creates the missing dataset, if nothing else was wrong and it was not declined."""
     if not isinstance(verdict, Refusal) or verdict.code != "not-found":
-        return None  # Only the secret token of the workspace itself is told that a dataset is missing.
+        return None  # Only the workspace's own secret token may learn that a dataset is missing.
     values = parameters.values(pairs(request.GET), "write")
     if not isinstance(values, Refusal) and not values.get("createDatasetOnDemand", True):
         return None
@@ -69,7 +69,7 @@ def _to_create(request: ApiRequest, workspace: str, name: str, verdict: Call | R
 
 
 async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refusal | Outdated:
-    """Store the records, and the dataset with them when it is missing."""
+    """Store the records, creating the dataset when it is missing."""
     counts: list[int] = []
 
     def work(ready: writing.Checked | None) -> Document | Refusal:
@@ -97,7 +97,7 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
     if dataset is None:
         dataset = await catalog.find(call.target.workspace, call.target.name, fresh=True)
         if isinstance(document, Refusal) and dataset is not None:
-            return OUTDATED  # Somebody else made it meanwhile: the records go into that one.
+            return OUTDATED  # Another request made it meanwhile: the records go into that one.
     if isinstance(document, Refusal):
         return document
     parts = (Part(dataset, sum(counts)),) if dataset else ()
@@ -105,13 +105,13 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
 
 
 async def _in_turn(write: Callable[[], Document | Refusal]) -> Document | Refusal:
-    """A long body keeps a core busy for seconds: of a token one at a time."""
+    """A long body keeps a core busy for seconds, so each token writes one at a time."""
     async with shares.LONG_WRITES.place(shares.asker.get()):
         return await in_thread(write)()
 
 
 def _created(call: Call, body: bytes) -> int | Refusal:
-    """The new dataset that a body of records suggests."""
+    """The new dataset inferred from a body of records."""
     workspace = Workspace.objects.get(pk=call.token.workspace.id)
     dataset: Dataset | Refusal = creating.create_for_records(
         workspace=workspace, name=call.target.name, body=body, by=None, now=call.now
@@ -123,9 +123,9 @@ def _created(call: Call, body: bytes) -> int | Refusal:
 async def delete_data(
     call: Call, key: str | None = None, subkey: str | None = None, date: str | None = None
 ) -> Answer | Refusal:
-    """DELETE /v1/data/WS/ID/KEY[/SUBKEY[/DATE]]: to the trash, from where they come back for 24 h.
+    """DELETE /v1/data/WS/ID/KEY[/SUBKEY[/DATE]]: to the trash, restorable for 24 h.
 
-    More than 100,000 records are deleted by a job: those that were written up to now.
+    More than 100,000 records are deleted by a job: those written before the request.
     """
     selection = writing.parse_selection(pairs(call.request.GET), key=key, subkey=subkey, date=date)
     if isinstance(selection, Refusal):
