@@ -1,4 +1,4 @@
 """The OpenAPI document: operations, schemas and refusals as tables.
 
-The docs, the tester and tests import from here.
+The docs, "Test this token" and tests import from here.
 """

@@ -1,9 +1,9 @@
-"""OpenAPI 3.1 documents: of the whole API, and of one dataset for what a token may do with it. Pure.
+"""OpenAPI 3.1 documents: of the whole API, and of one dataset limited to a token's permissions. Pure.
 
     whole(public_url) -> dict
     of_dataset(described, actions, is_secret, public_url) -> dict
 
-Made of the operations beside the routes, the one table of parameters and the one table of refusals.
+Built from the operations beside the routes, the table of parameters and the table of refusals.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +79,7 @@ IDEMPOTENCY_KEY = {
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A dataset as its document tells it; `inline` are the platform's properties its records carry."""
+    """A dataset as its document describes it; `inline` are the platform's properties in its records."""
 
     workspace: str
     name: str
@@ -123,7 +123,7 @@ def of_dataset(described: Described, actions: Iterable[str], is_secret: bool, pu
 
 
 def _concerns(operation: Operation, schema: Schema) -> bool:
-    """Whether an operation is about a dataset's own paths: without a subkey there is none to name."""
+    """Whether an operation applies to the dataset's own paths: without a subkey none can name one."""
     if "{subkey}" in operation.path and schema.subkey is None:
         return False
     is_of_jobs = operation.path.startswith("/jobs/")
@@ -131,13 +131,13 @@ def _concerns(operation: Operation, schema: Schema) -> bool:
 
 
 def _placed(operation: Operation, described: Described) -> Operation:
-    """The operation on the dataset's own path. What depends on the path naming one is kept."""
+    """The operation on the dataset's own path, with the refusals that its placeholders imply."""
     path = operation.path.replace("{workspace}", described.workspace).replace("{dataset}", described.name)
     return replace(operation, path=path, more_codes=operation.codes)
 
 
 def _about_index(described: Described) -> str:
-    """How the records of a dataset are found, and what reading them costs."""
+    """How the dataset's records are looked up, and what reading them costs."""
     schema = described.schema
     parts = [
         f"The key of a record is `{schema.key}`."
@@ -154,7 +154,7 @@ def _about_index(described: Described) -> str:
     return " ".join(filter(None, parts))
 
 
-# --- what documents are made of -------------------------------------------------------------------
+# --- parts of documents ---------------------------------------------------------------------------
 
 
 def _document(
@@ -227,7 +227,7 @@ def _query(operation: Operation) -> list[Json]:
 
 
 def _sent_headers(operation: Operation) -> list[Json]:
-    """The headers that a request may carry beside the token."""
+    """The headers that a request may carry besides the token."""
     return [
         *([IF_NONE_MATCH] if operation.is_read else []),
         *([IDEMPOTENCY_KEY] if operation.takes_key else []),
@@ -235,7 +235,7 @@ def _sent_headers(operation: Operation) -> list[Json]:
 
 
 def _parameters(operations: Sequence[Operation]) -> dict[str, Json]:
-    """The rows of the table of parameters that operations refer to, by name."""
+    """The rows of the parameter table that operations refer to, by name."""
     found: dict[str, Json] = {}
     for operation in operations:
         for name, one in parameters.of(operation.parameters).items() if operation.parameters else ():
@@ -244,7 +244,7 @@ def _parameters(operations: Sequence[Operation]) -> dict[str, Json]:
 
 
 def _parameter(found: Parameter, *, is_required: bool) -> Json:
-    """A row of the table of parameters as OpenAPI says it."""
+    """A row of the parameter table in OpenAPI form."""
     return {
         "name": found.name,
         "in": "query",

@@ -1,8 +1,8 @@
-"""Operation: one method and path of the API as the OpenAPI documents say it. Pure.
+"""Operation: one method and path of the API, as described in the OpenAPI documents. Pure.
 
     Operation(method, path, …)          a row of the tables beside the routes
-    Operation.codes -> tuple            every refusal it may be answered with, in the order of REFUSALS
-    PUBLIC … SECRET                     who may, and which refusals that brings along
+    Operation.codes -> tuple            every refusal it may answer with, in the order of REFUSALS
+    PUBLIC … SECRET                     who may call it, and the refusals that implies
 
 Each app keeps a table of its own operations; datasets/openapi/document.py makes documents of them all.
 """
@@ -13,15 +13,15 @@ from typing import Any
 
 from apperate.kernel.refusals import REFUSALS
 
-# Who an operation is for: the words of docs/api.md.
+# Who may call an operation, in the words of docs/api.md.
 PUBLIC, ANY, READ, WRITE, DELETE, SECRET = "anyone", "any token", "read", "write", "delete", "secret token"
 
-# What any request may be answered with, whoever sends it.
+# Refusals that any request may get, whoever sends it.
 ALWAYS = (
     "invalid-values", "url-too-long", "unsupported-encoding", "headers-too-large", "internal-error",
     "unavailable",
 )  # fmt: skip
-# What looking at a token may be answered with.
+# Refusals of the token check.
 TOKEN = (
     "token-missing", "domain-not-allowed", "signature-required", "token-invalid", "token-disabled",
     "token-expired", "not-active-yet", "secret-in-browser", "https-required", "signature-invalid",
@@ -31,7 +31,7 @@ DATASET = ("dataset-not-granted", "not-found")
 BODY = ("length-required", "body-too-large", "storage-full")
 SIGNED_WRITE = ("signature-reused",)
 KEY_USED = ("still-running", "already-done", "other-body")
-# No documented method of a path is answered with it; the documents say so in words.
+# No documented method gets this refusal; the documents mention it in prose.
 OF_OTHER_METHODS = frozenset({"method-not-allowed"})
 
 
@@ -40,10 +40,10 @@ class Operation:
     """One method of one path below /v1, `{name}` in braces.
 
     `answer` maps a content type to the JSON Schema of its body. `parameters` names an operation of the
-    table of query parameters, `required` those that must be there; `body` maps a content type to the
-    schema of what is sent. `is_read`: the answer has an ETag. `more_codes`: refusals beside those that
-    `who` and the body bring along. `headers`: names of the documented headers that this one adds.
-    A POST that is_repeatable looks at Idempotency-Key.
+    table of query parameters, `required` those that must be given; `body` maps a content type to the
+    schema of the request body. `is_read`: the answer has an ETag. `more_codes`: refusals besides those
+    implied by `who` and the body. `headers`: names of the documented headers that this one adds.
+    A POST that is_repeatable accepts an Idempotency-Key.
     """
 
     method: str

@@ -1,6 +1,6 @@
-"""OPERATIONS: every method and path of datasets/api/urls.py, as the OpenAPI documents say it. Pure.
+"""OPERATIONS: every method and path of datasets/api/urls.py, as described in the OpenAPI documents. Pure.
 
-A test compares this table with the routes: a route without its row fails, and so does a row without a route.
+A test compares this table with the routes: a route without a row fails, and so does a row without a route.
 The parameters are those of datasets/query/parameters.py, the refusals those of apperate/kernel/refusals.py.
 """
 
@@ -27,7 +27,7 @@ def bare(content_type: str) -> str:
     return content_type.split(";")[0]
 
 
-# The rows of an answer; columns instead with schema=true; a batch that is not whole ends with the reason.
+# The rows of an answer; columns instead with schema=true; an incomplete batch ends with the reason.
 RECORDS: dict[str, Any] = {
     JSON: {
         "anyOf": [array({"anyOf": [ref("Record"), ref("SystemError")]}), array(ref("Column"))],
@@ -46,7 +46,7 @@ FILE: dict[str, Any] = {
 
 
 def with_keys(first: Operation, *keys: str, **changes: Any) -> Iterator[Operation]:
-    """The same operation on a path with one more segment after the other."""
+    """The same operation on paths with one more segment each."""
     path, name = first.path, first.name
     for key in keys:
         path, name = f"{path}/{{{key}}}", f"{name}By{key.capitalize()}"
@@ -54,7 +54,7 @@ def with_keys(first: Operation, *keys: str, **changes: Any) -> Iterator[Operatio
 
 
 def also_at(path: str, name: str, *operations: Operation) -> Iterator[Operation]:
-    """Operations under an old name: what stands before their keys is another path."""
+    """Operations under an old name: the path before their keys differs."""
     first = operations[0]
     for operation in operations:
         yield replace(

@@ -1,4 +1,4 @@
-"""What OpenAPI documents say of refusals: by status, each with its codes, headers and examples. Pure."""
+"""Refusals in the OpenAPI documents: by status, each with its codes, headers and examples. Pure."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def named_headers(*names: str) -> Json:
 
 
 class Refusals:
-    """The responses that are refusals, each kept once and referred to."""
+    """The refusal responses, each defined once and referenced."""
 
     def __init__(self) -> None:
         self.responses: dict[str, Json] = {}

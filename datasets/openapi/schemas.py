@@ -1,6 +1,6 @@
 """The bodies and headers of the API as JSON Schema, for the OpenAPI documents. Pure.
 
-SCHEMAS, HEADERS                         what every document has
+SCHEMAS, HEADERS                         included in every document
 record_schemas(schema, inline) -> dict   Record and StoredRecord of one dataset
 ref(name) -> dict                        a reference to one of SCHEMAS
 """
@@ -36,7 +36,7 @@ def array(items: Mapping[str, Any]) -> Json:
 
 
 def record(properties: Mapping[str, Any], *optional: str, closed: bool = True, **words: Any) -> Json:
-    """An object all of whose properties are there, but for those named optional."""
+    """An object whose properties are all required, except those named optional."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": dict(properties), "required": required} | (
         {"additionalProperties": False} if closed else {}
@@ -252,7 +252,7 @@ HEADERS: Mapping[str, Json] = {
 
 
 def record_schemas(schema: Schema, inline: Sequence[str]) -> dict[str, Json]:
-    """What is written into a dataset (NewRecord), and what is read of it (Record).
+    """What is written into a dataset (NewRecord), and what is read from it (Record).
 
     A record that is read may lack properties: those it was stored without, and those that `filter` drops.
     """

@@ -1,4 +1,4 @@
-"""TOKEN_OPERATIONS: the Tokens API as the OpenAPI documents say it. Pure."""
+"""TOKEN_OPERATIONS: the Tokens API, as described in the OpenAPI documents. Pure."""
 
 from dataclasses import replace
 from typing import Any
