@@ -1,4 +1,4 @@
-"""The dataset pages: a view, and what its template is given.
+"""The dataset pages: each view with the context of its template.
 
 Only the URLs import from here.
 """

@@ -1,4 +1,4 @@
-"""The pages of datasets. Members look; admins create datasets and add data."""
+"""The dataset pages. Members look; admins create datasets and add data."""
 
 from typing import Any
 
@@ -138,18 +138,18 @@ def dataset_add(request: MemberRequest, name: str) -> HttpResponseBase:
     return render(request, "datasets/add.html", context)
 
 
-# --- what several of them need ------------------------------------------------------------------------
+# --- shared by several of them ------------------------------------------------------------------------
 
 
 def load(request: MemberRequest, name: str) -> Dataset:
-    """The workspace's dataset; names may be written in any case."""
+    """The workspace's dataset; case does not matter in names."""
     datasets = request.workspace.datasets.kept().select_related("workspace")
     dataset: Dataset = get_object_or_404(datasets, name=name.upper())
     return dataset
 
 
 def invalid(request: MemberRequest, template: str, context: dict[str, Any]) -> HttpResponseBase:
-    """The form again, with what was wrong: as a fragment for htmx, else as the whole page."""
+    """The form with its errors: a fragment for htmx, else the whole page."""
     fragment = f"{template}#form" if request.htmx else template
     response = render(request, fragment, context, status=422)
     response.headers["Vary"] = "HX-Request"

@@ -1,6 +1,6 @@
-"""A new dataset by form: its properties as rows, and the Schema that they describe.
+"""Defining a new dataset by form: its properties as rows, and the Schema they describe.
 
-rows_of(given, more=…) -> list[Row]           as sent; empty ones for a form that was not sent
+rows_of(given, more=…) -> list[Row]           as sent; empty ones for a form not sent yet
 schema_of(rows) -> Schema | Refusal           rows without a name are left out
 """
 
@@ -105,7 +105,7 @@ TEMPLATE = "datasets/define.html"
 @require_http_methods(["GET", "HEAD", "POST"])
 @workspace_admin
 def dataset_define(request: MemberRequest) -> HttpResponseBase:
-    """ "More properties" sends the form as well; it comes back as it was filled in, and longer."""
+    """ "More properties" submits the form too; it comes back as filled in, with more rows."""
     if request.method != "POST" or "more" in request.POST:
         return _shown(request)
     rows = rows_of(request.POST.dict())

@@ -1,10 +1,10 @@
-"""What a dataset's docs page shows: the request that the viewer put together, as code and as a form.
+"""A dataset's docs page: the request that the reader put together, as code and as a form.
 
     request_of(dataset, given, now=…) -> DocsRequest    with the chosen token and the parameters of the form
-    refusals() -> list                                  what a read may be refused with
+    refusals() -> list                                  how a read may be refused
 
-The form has the rows of the one table of parameters; nothing is checked here, because a refusal of the API
-says better what is wrong, and trying it is what the page is for.
+The form has the rows of the one parameter table; nothing is checked here, because the API's own refusal
+explains faults better, and trying it is the purpose of the page.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,16 +33,16 @@ from tokens.rules.token_format import TokenKind
 LANGUAGES = {"curl": "curl", "python": "Python", "javascript": "JavaScript"}
 TOKENS_SHOWN = 200
 TEXT_CHARS_MAX = 500
-# What most requests say; the rest of the table follows in a list that opens.
+# Parameters that most requests use; the rest of the table is in a list that opens.
 FIRST = ("last", "first", "from", "to", "range", "filter", "where", "format")
-# Answers that a page does not show: a script, and a file of any size.
+# Answers that a page cannot show: a script, and a file of any size.
 NOT_TRIED = frozenset({"callback", "export"})
 DEFAULT = {"last": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A publishable token of the list. `reads`: it reads the dataset from anywhere, now."""
+    """A publishable token in the list. `reads`: it can read the dataset from anywhere, now."""
 
     token: Token
     reads: bool
@@ -55,7 +55,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One parameter as a field of the form; `options` are (value, title, whether chosen)."""
+    """One parameter as a form field; `options` are (value, title, whether chosen)."""
 
     name: str
     help: str
@@ -67,7 +67,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class DocsRequest:
-    """A read as the page shows it. `url` names the token, `shown` is the path without it."""
+    """A read as the page shows it. `url` includes the token, `shown` is the path without it."""
 
     language: str
     choices: tuple[Choice, ...]
@@ -88,7 +88,7 @@ class DocsRequest:
 
     @property
     def url(self) -> str:
-        """Where the answer is, on this host; empty without a token."""
+        """The answer's URL on this host; empty without a token."""
         token = self.token
         return f"{self.path}?{urlencode([*self.pairs, ('token', token.value)])}" if token else ""
 
@@ -114,13 +114,13 @@ class DocsRequest:
 
     @property
     def has_more(self) -> bool:
-        """Whether one of the parameters that are not shown at first has a value."""
+        """Whether a parameter that is hidden at first has a value."""
         return any(field.value or any(chosen for value, _, chosen in field.options if value)
                    for field in self.more_fields)  # fmt: skip
 
 
 def request_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> DocsRequest:
-    """The request that the query string of the page describes; the latest record when it says nothing."""
+    """The request in the page's query string; by default the latest record."""
     values = {name: text.strip()[:TEXT_CHARS_MAX] for name, text in given.items()}
     known = [found for name, found in parameters.of("read").items() if name not in NOT_TRIED]
     if not any(name in values for name in ("key", *(found.name for found in known))):
@@ -145,7 +145,7 @@ def request_of(dataset: Dataset, given: Mapping[str, str], *, now: datetime) -> 
 
 
 def token_choices(dataset: Dataset, chosen: str, *, now: datetime) -> tuple[Choice, ...]:
-    """The publishable tokens of the workspace, those that read the dataset first; one of them is chosen."""
+    """The workspace's publishable tokens, those that can read the dataset first; one of them is chosen."""
     kept = dataset.workspace.tokens.kept().oldest_first().with_versions()
     tokens: Iterable[Token] = kept.filter(kind=TokenKind.PUBLISHABLE)[:TOKENS_SHOWN]
     usable = [token for token in tokens if token.value and token.status(now=now) is not Status.DELETED]
@@ -178,7 +178,7 @@ def _field(found: Parameter, value: str, dataset: Dataset) -> Field:
 
 
 def refusals() -> list[tuple[int, str, str]]:
-    """(status, code, title) of everything that a read may be refused with."""
+    """(status, code, title) of every refusal that a read may get."""
     return [(REFUSALS[code][0], code, REFUSALS[code][1]) for code in READ_DATA.codes]
 
 
@@ -188,7 +188,7 @@ def refusals() -> list[tuple[int, str, str]]:
 @require_safe
 @workspace_member
 def dataset_docs(request: MemberRequest, name: str) -> HttpResponseBase:
-    """Sent by its own form: htmx gets the request alone, and the page then asks the API for its answer."""
+    """Its form submits to itself: htmx gets only the request, and the page then calls the API."""
     dataset = load(request, name)
     asked = request_of(dataset, request.GET.dict(), now=database_now())
     context = {

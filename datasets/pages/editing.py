@@ -1,4 +1,4 @@
-"""The pages that change what a dataset is called: its texts, and its id. For admins."""
+"""The pages that rename and describe a dataset: its texts, and its id. For admins."""
 
 from django.contrib import messages
 from django.http import HttpResponseBase

@@ -1,4 +1,4 @@
-"""The pages' "Delete for good": what is in the trash goes at once, and its room is free."""
+"""The pages' "Delete for good": empties the trash at once and frees its room."""
 
 from contextlib import suppress
 
@@ -21,7 +21,7 @@ from datasets.services import editing, trash
 @require_http_methods(["GET", "HEAD", "POST"])
 @workspace_admin
 def dataset_erase(request: MemberRequest, name: str) -> HttpResponseBase:
-    """Asks for the dataset's id: nothing brings it back."""
+    """Asks for the dataset's id, because nothing brings it back."""
     now = database_now()
     dataset = editing.deleted_datasets(request.workspace, now=now).filter(name=name.upper()).first()
     if dataset is None:
@@ -51,7 +51,7 @@ def records_erase(request: MemberRequest, name: str, deletion_id: int) -> HttpRe
 
 
 def tell(request: MemberRequest, outcome: trash.Erased | Refusal, done: str) -> None:
-    """Say what came of it; much is removed in the background, which begins now."""
+    """Report the result; large amounts are removed in the background, starting now."""
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.in_words)
         return

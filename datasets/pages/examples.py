@@ -1,4 +1,4 @@
-"""An example request for a dataset in three languages, with the answer it gives now."""
+"""An example request for a dataset in three languages, with its current answer."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Example:
 
 
 def of_dataset(dataset: Dataset, *, language: str, chosen: str, now: datetime) -> Example:
-    """The last record, with the chosen one of the tokens that read it from anywhere, else the oldest of them.
+    """The last record, read with the chosen token if it reads from anywhere, else with the oldest that does.
 
     `chosen` is a token's public id.
     """
@@ -62,7 +62,7 @@ def of_dataset(dataset: Dataset, *, language: str, chosen: str, now: datetime) -
 def code_of(
     language: str, url: str, token: str, pairs: Sequence[tuple[str, str]] = (("last", "1"),)
 ) -> SafeString:
-    """The request as code, its strings and words marked. `pairs` are its parameters, the token aside."""
+    """The request as code with syntax highlighting. `pairs` are its parameters, without the token."""
     address = f"{url}?{urlencode([*pairs, ('token', token)])}"
     match language:
         case "python":
@@ -95,5 +95,5 @@ def code_of(
 
 
 def is_count(text: str) -> bool:
-    """Whether a parameter is written as a number in code."""
+    """Whether code writes a parameter as a number."""
     return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) < 16

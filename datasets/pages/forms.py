@@ -1,4 +1,4 @@
-"""The forms of the dataset pages. They check what was filled in; services change data."""
+"""The forms of the dataset pages. They check input; services change data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +24,7 @@ DATE_CHOICES = (PropertyType.DATE, PropertyType.INTEGER)  # an integer is a year
 
 
 class Dropdown(forms.Select):
-    """A select with an arrow of the product's look."""
+    """A select with the product's arrow."""
 
     template_name = "datasets/select.html"
 
@@ -35,7 +35,7 @@ class SentFile(forms.FileField):
     def __init__(self, **kwargs: Any) -> None:
         errors = {"required": NO_FILE, "missing": NO_FILE, "invalid": NO_FILE}
         errors["empty"] = "The file is empty. It needs at least one record."
-        # Preserved, so that a mistake elsewhere in the form does not cost the chosen file.
+        # Preserved, so that an error elsewhere in the form does not lose the chosen file.
         widget = forms.FileInput(attrs={"accept": ACCEPTED, "hx-preserve": "true"})
         super().__init__(label="File", max_length=255, error_messages=errors, widget=widget, **kwargs)
 
@@ -50,7 +50,7 @@ class SentFile(forms.FileField):
 
 
 class NamedForm(forms.Form):
-    """A dataset's id, one that is free in the workspace."""
+    """A dataset's id that is free in the workspace."""
 
     name = forms.CharField(
         label="Dataset ID",
@@ -101,9 +101,9 @@ class DefineForm(NamedForm):
 
 
 class IndexForm(forms.Form):
-    """The types of a new dataset's properties, and which are its unique index; starts from what was inferred.
+    """The types of a new dataset's properties, and its unique index; initially the inferred ones.
 
-    The fields of the types are drawn in the table beside the form.
+    The type fields are drawn in the table beside the form.
     """
 
     title = forms.CharField(
@@ -167,7 +167,7 @@ class IndexForm(forms.Form):
         return {name: PropertyType(kind) for name, kind in chosen.items() if kind}
 
     def columns(self) -> list[tuple[str, BoundField, str]]:
-        """Each property: its name, the choice of its type, and its value in the first record."""
+        """Each property: its name, its type field, and its value in the first record."""
         sample = self.upload.sample
         return [(one.name, self[f"type-{at}"], sample.get(one.name, "")) for at, one in self._properties()]
 
@@ -176,13 +176,13 @@ class IndexForm(forms.Form):
 
 
 def choices(schema: Schema, types: Any, absent: str) -> list[tuple[str, str]]:
-    """The properties that can take a role, and what it means to choose none."""
+    """The properties that can take a role, and the label for choosing none."""
     fitting = [found.name for found in schema.properties if found.type in types]
     return [("", absent), *((name, name) for name in fitting)]
 
 
 class AddForm(forms.Form):
-    """More data for a dataset that exists."""
+    """More data for an existing dataset."""
 
     file = SentFile()
     duplicates = forms.ChoiceField(
@@ -195,7 +195,7 @@ class AddForm(forms.Form):
 
 
 class DetailsForm(forms.Form):
-    """What people read about a dataset."""
+    """The texts that describe a dataset to people."""
 
     title = forms.CharField(
         max_length=TEXT_MAX["title"], required=False, help_text="Lists show it below the ID."
@@ -219,7 +219,7 @@ class DetailsForm(forms.Form):
 
 
 class RenameForm(NamedForm):
-    """Another id for a dataset; its own in another case is the one it has."""
+    """A new id for a dataset; its current one in another case counts as unchanged."""
 
     def __init__(self, *args: Any, dataset: Dataset, **kwargs: Any) -> None:
         super().__init__(*args, initial={"name": dataset.name}, **kwargs)
@@ -233,7 +233,7 @@ class RenameForm(NamedForm):
 
 
 class DeleteForm(forms.Form):
-    """The dataset's id, typed again, so that a slip of the hand deletes nothing."""
+    """The dataset's id, typed again, so that a slip deletes nothing."""
 
     name = forms.CharField(
         max_length=63, widget=forms.TextInput(attrs={"autocomplete": "off", "class": "input mono"})

@@ -1,4 +1,4 @@
-"""What the pages show of jobs: their states in words, and how far one is while it runs."""
+"""The job pages: states in words, and the progress of running jobs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from datasets.models import Deletion, IngestJob
 from datasets.selectors import size_words
 from datasets.storage import deletes, job_files
 
-# The badge of each state of a job; the text says it, the colour only helps.
+# The badge of each job state; its text carries the meaning, its colour only helps.
 BADGES = {
     IngestJob.Status.INGESTED: "badge-ok",
     IngestJob.Status.ERROR: "badge-bad",
     IngestJob.Status.CANCELLED: "",
 }
 Status, Kind = IngestJob.Status, IngestJob.Kind
-# The states by which the list is narrowed: word of the URL → (title, states).
+# The states that filter the list: word of the URL → (title, states).
 GROUPS = {
     "running": ("Running", (Status.CREATED, *IngestJob.RUNNING)),
     "complete": ("Complete", (Status.INGESTED,)),
@@ -47,9 +47,9 @@ def jobs_of(workspace: Workspace) -> QuerySet[IngestJob]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The jobs of a list, and what they are narrowed to.
+    """The jobs of a list, and its filters.
 
-    `dataset` is set when `words` is the whole id of one. `tabs`: (group, title, count, whether it is chosen).
+    `dataset` is set when `words` is a complete id. `tabs`: (group, title, count, whether it is chosen).
     """
 
     jobs: QuerySet[IngestJob]
@@ -64,7 +64,7 @@ class Choice:
 
 
 def chosen_jobs(workspace: Workspace, *, words: str, group: str) -> Choice:
-    """Jobs by dataset, a part of its id, and by group of states; what is not known narrows nothing."""
+    """Jobs by dataset, part of its id, and group of states; unknown values filter nothing."""
     found, group = jobs_of(workspace), group if group in GROUPS else ""
     dataset = words if workspace.datasets.kept().filter(name=words).exists() else ""
     if words:
@@ -103,9 +103,9 @@ def with_states(found: Iterable[IngestJob]) -> list[tuple[IngestJob, State]]:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is that has not ended. `percent` is None when that cannot be known.
+    """The progress of a job that has not ended. `percent` is None when it cannot be known.
 
-    `figures`: (name, figure, what stands below it). `said` is what a screen reader hears; it changes seldom.
+    `figures`: (name, figure, caption). `said` is what a screen reader hears; it changes seldom.
     """
 
     percent: int | None
@@ -148,7 +148,7 @@ def _of_file(job: IngestJob) -> list[tuple[str, str, str]]:
 
 
 def _of_records(job: IngestJob) -> list[tuple[str, str, str]]:
-    """One statement changes all the records, so there is no part of them to tell."""
+    """One statement changes all the records, so there is no partial progress to show."""
     if job.kind == Kind.DELETE:
         return []
     deletion = Deletion.objects.filter(pk=deletes.deletion_of(job)).first()
@@ -176,7 +176,7 @@ def job_list(request: MemberRequest) -> HttpResponseBase:
 @require_safe
 @workspace_member
 def job_detail(request: MemberRequest, job_id: str) -> HttpResponseBase:
-    """A job. While it runs the page asks for its progress alone, so that buttons stay where they are."""
+    """A job. While it runs, the page polls only its progress, so that buttons stay in place."""
     job = load_job(request, job_id)
     fragment = "" if not request.htmx else "#job" if job.has_ended else "#progress"
     response = render(request, f"datasets/job.html{fragment}", context_of(job))
@@ -222,7 +222,7 @@ def job_invalid_lines(request: MemberRequest, job_id: str) -> HttpResponseBase:
 
 
 def load_job(request: MemberRequest, job_id: str) -> IngestJob:
-    """The job of a dataset of the workspace that was not deleted."""
+    """The job, if it belongs to a dataset of the workspace that is not deleted."""
     job: IngestJob = get_object_or_404(jobs_of(request.workspace), public_id=job_id)
     return job
 

@@ -1,4 +1,4 @@
-"""How often a dataset was used: successful operations by month and by token, as figures and as bars.
+"""A dataset's use: successful operations by month and by token, as figures and as bars.
 
 operations_of(dataset, now=…) -> Operations | None      None: they could not be counted in time
 """
@@ -41,7 +41,7 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """What one token did this month. `token` is None for one of another workspace, or one that is gone."""
+    """What one token did this month. `token` is None for another workspace's, or one that is gone."""
 
     token: Token | None
     calls: int
@@ -51,7 +51,7 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """The months, oldest first, and this month's tokens, the busiest first. `with_demo`: some are made up."""
+    """The months, oldest first, and this month's tokens, busiest first. `with_demo`: some are made up."""
 
     months: tuple[Month, ...]
     tokens: tuple[TokenRow, ...]
@@ -92,7 +92,7 @@ def operations_of(dataset: Dataset, *, now: datetime) -> Operations | None:
 def _counted(dataset: Dataset, now: datetime) -> Operations:
     begins = months_until(now)
     used = UsageCounter.objects.filter(dataset_id=dataset.pk, outcome="ok")
-    # At most MONTHS × operations rows; tokens_usage_by_minute serves it.
+    # At most MONTHS × operations rows; index: tokens_usage_by_minute.
     lines = list(
         used.filter(minute__gte=begins[0])
         .annotate(month=TruncMonth("minute", tzinfo=UTC))
@@ -113,7 +113,7 @@ def _counted(dataset: Dataset, now: datetime) -> Operations:
         )
         for at in begins
     )
-    # One row for each token, the busiest TOKENS_SHOWN.
+    # One row per token, the busiest TOKENS_SHOWN.
     busiest = list(
         used.filter(minute__gte=begins[-1])
         .values("token_id")
@@ -128,5 +128,5 @@ def _counted(dataset: Dataset, now: datetime) -> Operations:
 
 
 def months_until(now: datetime) -> list[datetime]:
-    """The beginnings of the last MONTHS months, this one the last."""
+    """The starts of the last MONTHS months, ending with this one."""
     return [at for back in range(MONTHS) if (at := add_months(month_of(now), back + 1 - MONTHS))]

@@ -1,10 +1,10 @@
-"""The data browser: a dataset's records page by page, chosen by key, date and condition.
+"""The data browser: a dataset's records page by page, filtered by key, date and condition.
 
-    records_of(dataset, given, now=…) -> Page      `fault` says what is wrong with the choice
+    records_of(dataset, given, now=…) -> Page      `fault` says what is wrong with the filters
     csv_of(dataset, page) -> bytes                 its records with all columns, nothing cut
 
-It asks through the same table of parameters as the API, so both mean the same by a word. What members look
-at here costs no credits and is not metered: no token is involved.
+It uses the same parameter table as the API, so a parameter means the same in both. Browsing costs members
+no credits and is not metered: no token is involved.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ NEWEST, OLDEST = "desc", "asc"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`is_number` is how its cells are aligned."""
+    """`is_number` aligns its cells."""
 
     name: str
     is_number: bool
@@ -58,9 +58,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`rows` are the cells of `columns`, `texts` the records as they are stored.
+    """`rows` are the cells of `columns`, `texts` the records as stored.
 
-    `query` is this page, `next_query` leads on, `first_query` to the start of the choice.
+    `query` is this page, `next_query` the next one, `first_query` the start of the filtered list.
     """
 
     values: Mapping[str, str]
@@ -127,7 +127,7 @@ def csv_of(dataset: Dataset, page: Page) -> bytes:
 
 
 def columns_first(schema: Schema) -> tuple[str, ...]:
-    """The property names, those of the index before the others."""
+    """The property names, the index's first."""
     index = tuple(schema.column_mapping().values())
     return index + tuple(name for name in schema.names if name not in index)
 
@@ -147,7 +147,7 @@ def _cells(text: str, columns: tuple[Column, ...]) -> tuple[Cell, ...]:
 
 
 def _cell(value: object) -> str:
-    """A value as a cell shows it: text as it is, others as JSON, long ones cut; nothing for null."""
+    """A value in a cell: text as it is, others as JSON, long ones cut; empty for null."""
     if value is None:
         return ""
     shown = value if isinstance(value, str) else simplejson.dumps(value, ensure_ascii=False, use_decimal=True)
@@ -168,7 +168,7 @@ def dataset_records(request: MemberRequest, name: str) -> HttpResponseBase:
 @require_safe
 @workspace_member
 def dataset_records_csv(request: MemberRequest, name: str) -> HttpResponseBase:
-    """The records of one page of the browser, as a file; the page says what is wrong with a choice."""
+    """The records of one page of the browser, as a file; the page itself reports wrong filters."""
     dataset = load(request, name)
     found = records_of(dataset, request.GET.dict(), now=database_now())
     if found.fault:

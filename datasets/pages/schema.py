@@ -1,9 +1,9 @@
 """The schema editor: a dataset's properties as rows of a form, and the Schema that the form describes.
 
     rows_of(schema) -> list[Row]                          as it is
-    edited(schema, given) -> (rows, new row, Schema | Refusal)    as it was sent
+    edited(schema, given) -> (rows, new row, Schema | Refusal)    as submitted
 
-Whether stored records allow it is decided by editing.edit_dataset(), which counts those that would break.
+editing.edit_dataset() decides whether stored records allow it, and counts those that would break it.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ DESCRIPTION_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One property of the form; `field` prefixes its inputs. `role` is set for those of the unique index."""
+    """One property of the form; `field` prefixes its inputs. `role` is set for index properties."""
 
     field: str
     name: str
@@ -52,7 +52,7 @@ def rows_of(schema: Schema) -> list[Row]:
 
 
 def edited(schema: Schema, given: Mapping[str, str]) -> tuple[list[Row], Row, Schema | Refusal]:
-    """The rows as they were sent, the row of a new property, and the schema of both."""
+    """The rows as submitted, the row for a new property, and the schema of both."""
     rows = [_sent(row, given) for row in rows_of(schema)]
     added = _sent(Row(NEW, given.get("new-name", "").strip(), TYPES[0], True, ""), given)
     pairs = zip(schema.properties, rows, strict=True)
@@ -72,7 +72,7 @@ def empty_row() -> Row:
 
 
 def _sent(row: Row, given: Mapping[str, str]) -> Row:
-    """The row with what the form says; of an index property only the description can change."""
+    """The row with the form's values; for an index property only the description can change."""
     description = given.get(f"{row.field}-description", row.description).strip()[:DESCRIPTION_MAX]
     if row.role:
         return replace(row, description=description)

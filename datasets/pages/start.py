@@ -1,4 +1,4 @@
-"""steps_of(): how far a workspace is on the way to its first served request. Nothing of it is stored.
+"""steps_of(): how far a workspace is from its first served request. None of it is stored.
 
 steps_of(workspace, now=…) -> Steps
 add_sample(workspace, by=…, now=…) -> IngestJob | Refusal
@@ -36,7 +36,7 @@ NICKNAME = "First token"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a publishable token of the workspace was answered last: the name of a dataset, and how often."""
+    """A publishable token's last answered call: the name of its dataset, and how often."""
 
     dataset: str
     calls: int
@@ -45,7 +45,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """`token` may read `dataset` as it was last saved. `refusal`: the code and title of the last "no"."""
+    """`token` may read `dataset` by its last saved settings. `refusal`: code and title of the last one."""
 
     dataset: Dataset | None
     token: Token | None
@@ -59,14 +59,14 @@ class Steps:
 
     @property
     def number(self) -> int:
-        """Which step is next: 1 a dataset, 2 a token, 3 a call; 4 when all is done."""
+        """The next step: 1 a dataset, 2 a token, 3 a call; 4 when all is done."""
         if self.dataset is None:
             return 1
         return 2 if self.token is None else 4 if self.call else 3
 
 
 def is_new(workspace: Workspace) -> bool:
-    """Whether there is nothing yet that a request could be about, or nobody who could send it."""
+    """Whether there is no dataset to request yet, or no token to request it with."""
     has_token = workspace.tokens.filter(kind="publishable", deleted_at=None).exists()
     return not has_token or not workspace.datasets.kept().exists()
 
@@ -101,7 +101,7 @@ def reads(token: Token, dataset: Dataset, now: datetime) -> bool:
 
 
 def add_sample(workspace: Workspace, *, by: User, now: datetime) -> IngestJob | Refusal:
-    """Make a dataset of the sample file, by the same way as any file."""
+    """Make a dataset from the sample file, in the same way as from any file."""
     with SAMPLE.open("rb") as file:
         upload = uploads.keep(
             workspace=workspace, by=by, name=SAMPLE_NAME, file_name=SAMPLE.name, chunks=iter(file), now=now
@@ -118,7 +118,7 @@ def add_sample(workspace: Workspace, *, by: User, now: datetime) -> IngestJob | 
 
 
 def add_token(workspace: Workspace, *, by: User, now: datetime, address: str = "") -> Token | Refusal:
-    """Make a publishable token that reads every dataset, those to come included."""
+    """Make a publishable token that reads every dataset, including future ones."""
     settings = Settings(all_datasets=frozenset({Action.READ}))
     return lifecycle.create_publishable_token(
         workspace=workspace, by=by, now=now, nickname=NICKNAME, settings=settings, address=address
@@ -132,7 +132,7 @@ def add_token(workspace: Workspace, *, by: User, now: datetime, address: str = "
 @vary_on_headers("HX-Request")
 @workspace_member
 def first_steps(request: MemberRequest) -> HttpResponseBase:
-    """The steps, ticked off by what there is; htmx asks for them again until a call has come."""
+    """The steps, ticked off by what exists; htmx polls them until a call has come."""
     now = database_now()
     steps = steps_of(request.workspace, now=now)
     context = {"steps": steps, "now": now, "api_base": f"{settings.PUBLIC_URL}/v1"}
@@ -142,7 +142,7 @@ def first_steps(request: MemberRequest) -> HttpResponseBase:
 @require_POST
 @workspace_admin
 def start_sample(request: MemberRequest) -> HttpResponseBase:
-    # The lazy object is another class than the row that the job points to.
+    # request.workspace is a lazy proxy, not an instance of the class that the job's foreign key needs.
     job = add_sample(request.membership.workspace, by=request.user, now=database_now())
     if isinstance(job, Refusal):
         messages.error(request, job.detail)

@@ -1,4 +1,4 @@
-"""The pages' part of the trash: what was deleted in the last 24 hours, brought back by an admin."""
+"""The trash pages: what was deleted in the last 24 hours; an admin can restore it."""
 
 from django.contrib import messages
 from django.http import Http404, HttpResponseBase
@@ -19,7 +19,7 @@ from datasets.services import editing, trash
 @require_http_methods(["GET", "HEAD", "POST"])
 @workspace_admin
 def dataset_delete(request: MemberRequest, name: str) -> HttpResponseBase:
-    """Asks for the dataset's id, so that a slip of the hand deletes nothing."""
+    """Asks for the dataset's id, so that a slip deletes nothing."""
     dataset = load(request, name)
     form = DeleteForm(request.POST if request.method == "POST" else None, dataset=dataset)
     if not form.is_valid():
