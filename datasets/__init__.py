@@ -1,4 +1,4 @@
-"""Datasets: records, how they are asked for, stored, taken in and shown.
+"""Datasets: how records are queried, stored, imported and shown.
 
 It may import tokens and apperate; nothing below imports it.
 """

@@ -1,4 +1,4 @@
-"""Datasets and jobs for operators: to look at; a dataset's price is what they set."""
+"""Datasets and jobs in the operators' admin: read-only, except for a dataset's price."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from datasets.models import Dataset, IngestJob
 
 
 class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Nothing is added or removed here: services do that, with their checks."""
+    """Nothing can be added or removed here: services do that, with their checks."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -36,7 +36,7 @@ class DatasetAdmin(ReadOnly):
 
     @transaction.atomic
     def save_model(self, request: HttpRequest, obj: Dataset, form: Any, change: bool) -> None:
-        """Set the price; readers notice by the version."""
+        """Set the price; readers notice the new version."""
         before = Dataset.objects.select_for_update().get(pk=obj.pk)
         if before.credits_per_record == obj.credits_per_record:
             return

@@ -1,4 +1,4 @@
-"""Dataset, its records, what was deleted of them, the jobs that fill it, and how much that is in bytes."""
+"""Dataset, its records and deleted records, the jobs that fill it, and the bytes all this takes."""
 
 import secrets
 from typing import Any
@@ -14,7 +14,7 @@ from datasets.records.schema import Schema, parse_schema
 
 
 class OrderedJSONField(models.JSONField):
-    """JSON kept as written: type json, because jsonb forgets the order of properties."""
+    """JSON stored as written: type json, because jsonb loses the order of properties."""
 
     def db_type(self, connection: Any) -> str:
         return "json"
@@ -29,7 +29,7 @@ class OrderedJSONField(models.JSONField):
 
 class DatasetQuerySet(models.QuerySet["Dataset"]):
     def kept(self) -> "DatasetQuerySet":
-        """All but the deleted ones."""
+        """Datasets that are not deleted."""
         return self.filter(deleted_at=None)
 
 
@@ -54,7 +54,7 @@ class Dataset(models.Model):
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     deleted_at = models.DateTimeField(null=True)
-    # Stamped by a database trigger with the transaction that last wrote the row (snapshots.py polls it).
+    # Set by a database trigger to the transaction that last wrote the row (database/changes.py polls it).
     changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)
 
     objects = DatasetQuerySet.as_manager()
@@ -79,12 +79,12 @@ class Dataset(models.Model):
 
     @staticmethod
     def default_credits_per_record(workspace: Workspace) -> int:
-        """CORE and PREMIUM cost a credit a record unless said otherwise; the others nothing."""
+        """CORE and PREMIUM cost one credit per record by default; other workspaces nothing."""
         return 1 if workspace.name in {CORE, PREMIUM} else 0
 
 
 class Record(models.Model):
-    """One record. A migration makes the table (type json, COLLATE "C"); store.py reads and writes it."""
+    """One record. A migration makes the table (type json, COLLATE "C"); storage/ reads and writes it."""
 
     pk = models.CompositePrimaryKey("dataset_id", "key", "date", "subkey", "shard")
     dataset_id: Any = models.IntegerField()
@@ -104,7 +104,7 @@ class Record(models.Model):
 
 
 class Deletion(models.Model):
-    """One delete of records; they can be put back for 24 hours."""
+    """One delete of records; they can be restored for 24 hours."""
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="deletions")
     deleted_at = models.DateTimeField(default=timezone.now)
@@ -118,9 +118,9 @@ class Deletion(models.Model):
 
 
 class QueryMark(models.Model):
-    """How far a token has read a dataset under one queryId: `since` is the end of the last whole answer.
+    """How far a token has read a dataset under one queryId: `since` is where the last complete answer ended.
 
-    `next_since` is where the next one begins when the answer that is being read, page by page, is whole.
+    `next_since` is where the next one begins once the answer now being paged through is complete.
     """
 
     token_id: Any = models.BigIntegerField()
@@ -144,10 +144,10 @@ def new_job_id() -> str:
 
 
 class IngestJob(models.Model):
-    """What takes longer than a request may: a file on its way in, a large delete, a large restore.
+    """Work that takes longer than a request may: importing a file, a large delete, a large restore.
 
-    `selection` says which records a delete means, or which delete a restore is of. Of these two, `stored`
-    counts the records that were deleted or are back, and `duplicates` those that stayed in the trash.
+    `selection` says which records a delete selects, or which delete is restored. For these two, `stored`
+    counts the records deleted or restored, and `duplicates` those that stayed in the trash.
     """
 
     class Kind(models.TextChoices):
@@ -189,7 +189,7 @@ class IngestJob(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
-    # How far it is, told about every second while it runs; never true of what is stored.
+    # Progress, published about once a second while it runs; says nothing about what is stored.
     rows_done = models.BigIntegerField(default=0)
     bytes_done = models.BigIntegerField(default=0)
     # Each run of the job takes the next number; only the last one may store and end it.
@@ -212,17 +212,17 @@ class IngestJob(models.Model):
 
     @property
     def title(self) -> str:
-        """What it does, in the words of the pages."""
+        """What the job does, in the words of the pages."""
         if self.kind == self.Kind.INGEST:
             return self.file_name or "Sent through the API"
         return f"{self.get_kind_display()} of the records of {(self.selection or {}).get('key', '')}"
 
 
-# --- what a workspace has stored; storage.py reads and writes these -----------------------------------------
+# --- what a workspace has stored; storage/limits.py reads and writes these ----------------------------------
 
 
 class StorageCounter(models.Model):
-    """A part of the bytes that a workspace has stored; all its slots together are what it has.
+    """Part of the bytes that a workspace has stored; the sum of its slots is the total.
 
     A writer adds to the slot of its connection, so that writers do not wait for each other.
     """
@@ -251,7 +251,7 @@ class StorageRecount(models.Model):
 
 
 class StagedFile(models.Model):
-    """A file on disk that the counters hold: of a job that waits, runs or failed, or of an upload."""
+    """A file on disk that the counters include: of a job that waits, runs or failed, or of an upload."""
 
     name = models.CharField(max_length=40, unique=True)  # "job/" or "upload/" and the public id
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
@@ -263,7 +263,7 @@ class StagedFile(models.Model):
 
 
 class StorageReservation(models.Model):
-    """What a running job is about to store: counted beside the counters until its transaction ends."""
+    """What a running job is about to store: added to the counters until its transaction ends."""
 
     job_id: Any = models.BigIntegerField(unique=True)
     run_number = models.PositiveIntegerField()

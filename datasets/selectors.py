@@ -1,4 +1,4 @@
-"""What the dataset pages show: rows of the list, counts, a live example, and a token to try it with."""
+"""Queries for the dataset pages: rows of the list, counts, a live example, and a token to try it with."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
 def size_words(size_bytes: int) -> str:
-    """ "579 B", "138 KB", "1.2 GB": decimal units, as plans and disks are sold."""
+    """ "579 B", "138 KB", "1.2 GB": decimal units, like plans and disks."""
     size, unit = float(size_bytes), 0
     while size >= 999.5 and unit < len(UNITS) - 1:
         size, unit = size / 1000, unit + 1
@@ -81,7 +81,7 @@ def rows_of(datasets: Iterable[Dataset]) -> list[Row]:
 
 
 def sizes(ids: Sequence[int]) -> dict[int, writes.Size] | None:
-    """store.sizes(), or None when counting takes longer than a page may."""
+    """writes.sizes(), or None when counting takes longer than a page may."""
     try:
         with transaction.atomic():
             writes.limit_statement(milliseconds=writes.COUNTING_MILLISECONDS)
@@ -91,7 +91,7 @@ def sizes(ids: Sequence[int]) -> dict[int, writes.Size] | None:
 
 
 def matching(datasets: QuerySet[Dataset], words: str) -> QuerySet[Dataset]:
-    """Narrow a list to datasets whose name or title has every word."""
+    """Filter a list to datasets whose name or title contains every word."""
     for word in words.split()[:5]:
         datasets = datasets.filter(Q(name__icontains=word) | Q(title__icontains=word))
     return datasets
@@ -99,7 +99,7 @@ def matching(datasets: QuerySet[Dataset], words: str) -> QuerySet[Dataset]:
 
 @dataclass(frozen=True, slots=True)
 class ColumnRow:
-    """One property as the table of response attributes shows it; `role` is its part in the index."""
+    """One property in the table of response attributes; `role` is its part in the index."""
 
     name: str
     type: str
@@ -145,7 +145,7 @@ def reads_of(dataset: Dataset, *, now: datetime) -> Reads | None:
 
 
 def metadata_of(dataset: Dataset) -> Metadata:
-    """A dataset as the data plane knows it."""
+    """A dataset's metadata in the data plane's form."""
     return Metadata(
         dataset.pk, dataset.workspace_id, dataset.workspace.name, dataset.name, dataset.schema,
         dataset.credits_per_record, dataset.version, dataset.is_wide,
@@ -166,7 +166,7 @@ TOKENS = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")(?P<colon>\s*:)?|(?P<number>-
 
 
 def pretty(text: str) -> SafeString:
-    """A record as an indented JSON answer, its strings and numbers marked; cut when it is long."""
+    """A record as indented JSON with syntax highlighting; cut when it is long."""
     written = simplejson.dumps([DECODER.decode(text)], indent=2, ensure_ascii=False, use_decimal=True)
     cut = written[:EXAMPLE_CHARS_MAX]
     parts: list[SafeString] = []
@@ -183,7 +183,7 @@ def pretty(text: str) -> SafeString:
 
 
 def open_tokens(dataset: Dataset, *, now: datetime) -> list[Token]:
-    """The publishable tokens of the workspace that read the dataset from anywhere, without a signature."""
+    """The workspace's publishable tokens that read the dataset from anywhere, without a signature."""
     tokens = dataset.workspace.tokens.kept().oldest_first().with_versions()
     publishable = tokens.filter(kind=TokenKind.PUBLISHABLE, disabled_at=None)[:TOKENS_TRIED]
     return [token for token in publishable if reads_freely(token, dataset, now=now)]

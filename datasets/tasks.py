@@ -1,4 +1,4 @@
-"""What the queue can run. Every process imports this module, so a worker knows each task by name."""
+"""The queue's tasks. Every process imports this module, so that a worker knows each task by name."""
 
 from datasets.jobs.queue import check_audit_log, ingest, purge_files, retry_stalled
 

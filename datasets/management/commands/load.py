@@ -1,4 +1,4 @@
-"""Load a file into a dataset from the shell; the dataset is made when it is missing."""
+"""Load a file into a dataset from the shell; a missing dataset is made."""
 
 import argparse
 import csv
@@ -76,7 +76,7 @@ class Command(BaseCommand):
 
 
 def find_workspace(text: str) -> Workspace:
-    """The workspace of that name; CORE and PREMIUM are made when they are missing."""
+    """The workspace of that name; CORE and PREMIUM are made if missing."""
     name = dataset_id(text)
     if isinstance(name, Refusal):
         raise CommandError(f"The workspace {text!r} cannot be: needed {name.needed}.")
