@@ -18,7 +18,7 @@ from datasets.models import IngestJob
 
 TELL_SECONDS = 1.0
 JOIN_SECONDS_MAX = 10.0
-_TELL = """
+_PUBLISH = """
     UPDATE datasets_ingestjob
        SET rows_done = %(rows)s, bytes_done = %(bytes)s, status = %(status)s, last_good_status = %(status)s
      WHERE id = %(id)s AND run_number = %(run)s AND status IN ('VALIDATING', 'PROCESSING')
@@ -41,7 +41,7 @@ class Watch:
         self.is_stopped = False
         self._facts = {"id": job.pk, "run": job.run_number}
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._tell, name=f"watch of {job.public_id}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch of {job.public_id}", daemon=True)
         self._connection: Any = None
 
     def __enter__(self) -> "Watch":
@@ -64,24 +64,24 @@ class Watch:
         if self.is_stopped:
             raise Stopped
 
-    def _tell(self) -> None:
+    def _run(self) -> None:
         """Runs until the end; an unreachable database is retried, and the job itself notices the failure."""
         while not self._done.is_set():
             try:
-                with psycopg.connect(**connection_arguments()) as told:
-                    told.execute("SET lock_timeout = '2s'; SET statement_timeout = '5s'")
+                with psycopg.connect(**connection_arguments()) as connected:
+                    connected.execute("SET lock_timeout = '2s'; SET statement_timeout = '5s'")
                     while not self._done.is_set():
-                        if not self._said(told):
+                        if not self._publish(connected):
                             return
                         self._done.wait(TELL_SECONDS)
             except psycopg.Error as error:
                 logger.warning("progress was not told error=%s", type(error).__name__)
                 self._done.wait(TELL_SECONDS)
 
-    def _said(self, told: "psycopg.Connection[Any]") -> bool:
+    def _publish(self, connected: "psycopg.Connection[Any]") -> bool:
         """Publish the progress; False when the job should stop, after cancelling its statement."""
         facts = {"rows": self.rows, "bytes": self.position.bytes, "status": str(self.phase)}
-        if told.execute(_TELL, self._facts | facts).fetchone() is not None:
+        if connected.execute(_PUBLISH, self._facts | facts).fetchone() is not None:
             return True
         self.is_stopped = True
         if not self._done.is_set():
