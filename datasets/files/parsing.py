@@ -1,4 +1,4 @@
-"""A file of unknown form as records or as checked rows. Pure.
+"""A file of unknown format as records or as checked rows. Pure.
 
     sniff(path) -> Sniffed | Refusal                 what the bytes are, whatever their name says
     open_rows(path, schema, now) -> Iterator[(line_number, Row | InvalidLine)] | Refusal

@@ -1,7 +1,7 @@
 """The bodies and headers of the API as JSON Schema, for the OpenAPI documents. Pure.
 
 SCHEMAS, HEADERS                         included in every document
-record_schemas(schema, inline) -> dict   Record and StoredRecord of one dataset
+record_schemas(schema, inline) -> dict   NewRecord and Record of one dataset
 ref(name) -> dict                        a reference to one of SCHEMAS
 """
 

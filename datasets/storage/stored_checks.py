@@ -1,6 +1,6 @@
 """How many stored records would not fit a schema: counted in the database, within a time limit.
 
-    count_breaking(table, where, values, rules) -> list of counts, or None when time ran out
+    count_breaking(table=…, …, rules=…) -> (records, broken per rule), or None when time ran out
 
 One pass over the records counts all rules. Dates are parsed here, value by value, because dates.py alone
 decides what an ISO 8601 date is.
@@ -53,7 +53,7 @@ def rules_of(found: Property | None, name: str) -> tuple[Rule, ...]:
 def count_breaking(
     *, table: str, column: str, owner: int, rules: Sequence[Rule], seconds: float
 ) -> tuple[int, list[int]] | None:
-    """All records of the owner, and how many break each rule; None: not known in time.
+    """All records of the owner, and how many break each rule; None when time ran out.
 
     `table` is records or deleted_records, `column` the one that says whose they are; both are constants.
     """
