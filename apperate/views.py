@@ -123,7 +123,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """500, or 503 when it is the database that is away."""
+    """500, or 503 when the database is unreachable."""
     request_id = getattr(request, "request_id", "")
     error: Any = sys.exc_info()[1]
     if isinstance(error, UNAVAILABLE):

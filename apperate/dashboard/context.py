@@ -44,7 +44,7 @@ class Section:
 
 
 class Shell:
-    """The frame around a page of one request."""
+    """The page frame for one request."""
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request

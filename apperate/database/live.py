@@ -1,11 +1,11 @@
 """Pools that hand out no connection the server has closed.
 
-    is_alive(connection) -> bool     without a round trip: a closed connection has something to read
+    is_alive(connection) -> bool     without a round trip: the end of a closed connection can be read
     LivePool, LiveAsyncPool          psycopg's pools, which drop what is not alive and take the next
 
 psycopg's own check is a query for each use, and after the second dead connection its pool sleeps for a
-second; when the server ends all connections at once, that refuses requests although it is up again. What
-breaks without a word, such as a network that drops packets, is found by the time limits of the connection.
+second; when the server ends all connections at once, requests would be refused although it is up again.
+Silent failures, such as a network that drops packets, are found by the connection's time limits.
 """
 
 import select

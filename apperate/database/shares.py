@@ -3,8 +3,8 @@
     async with THREADS.place(asker): …      a place, at once or when it is this caller's turn
     await fetch(sql, parameters, about=…)   a SELECT, tried among the quick ones first
 
-One token may hold some of the places at a time, and one workspace a few more; callers over that wait. A free
-place goes to the workspace, and within it to the token, that has used the least time recently. A caller that
+One token may hold some of the places at a time, and one workspace a few more; beyond that, callers wait.
+A free place goes to the workspace, and within it to the token, that has used the least time recently. Who
 waits too long is refused: 429 when its own share is the reason, 503 when others hold all places.
 
 A read first runs on a connection with a time limit of a quarter of a second. A slow one runs again among the

@@ -1,4 +1,4 @@
-"""HTTP around both apps: the data plane's handler, middleware, problem documents, parameters.
+"""HTTP for both apps: the data plane's handler, middleware, problem documents, parameters.
 
 Views and the gate import from here; it knows nothing of tokens, datasets or pages.
 """

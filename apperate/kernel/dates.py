@@ -45,7 +45,7 @@ def parse_date(text: str) -> datetime | None:
 
 
 def has_time(text: str) -> bool:
-    """Whether an ISO text carries a time of day and not a day alone."""
+    """Whether an ISO text includes a time of day, not only a date."""
     return len(text) > DATE_CHARS
 
 

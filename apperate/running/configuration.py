@@ -16,7 +16,7 @@ TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
 def flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """True or False; 1, true, yes, on and 0, false, no, off are understood."""
+    """True or False; 1, true, yes, on and 0, false, no, off are accepted."""
     text = environ.get(name)
     if text is None:
         return default

@@ -34,7 +34,7 @@ class StopAsked(BaseException):
 
 @dataclass(slots=True)
 class Child:
-    """One program to keep running. `starts_again`: even if it was never ready."""
+    """One program to keep running. Once `is_ready`, it is restarted when it ends."""
 
     name: str
     command: Sequence[str | os.PathLike[str]]

@@ -1,4 +1,4 @@
-"""The workspace page: its plan, its sign-in rules, and where its alerts go."""
+"""The workspace page: its plan, its security switches, and where its alerts go."""
 
 from django.conf import settings
 from django.contrib import messages

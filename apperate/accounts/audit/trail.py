@@ -70,7 +70,7 @@ def record_person(
     after: Mapping[str, Any] | None = None,
     address: str = "",
 ) -> None:
-    """Write what concerns a person, such as a sign-in, into the log of each workspace they are in.
+    """Record an event about a person, such as a sign-in, in the log of each of their workspaces.
 
     `of` is the person, or the address that was entered; with no workspace, one row without one is written.
     A known and an unknown address take equally many queries, so the timing of a failed sign-in does not

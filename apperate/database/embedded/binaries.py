@@ -1,5 +1,5 @@
 """Finds this machine's PostgreSQL programs: from a wheel, from PG_BIN_DIR, or the system's."""
-# ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
+# ruff: noqa: S603, S607 - every command is a list built here, and no part of it comes from a request.
 
 import hashlib
 import importlib.util

@@ -5,7 +5,7 @@ a folder of mode 0700, there is no TCP, and the roles have passwords in a key fi
 (access.py). Kernel locks count the users. Whether it runs is decided by its socket, never by a process id
 in a file.
 """
-# ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
+# ruff: noqa: S603, S607 - every command is a list built here, and no part of it comes from a request.
 
 import contextlib
 import fcntl

@@ -5,7 +5,7 @@ even after kill -9. The watcher is the server's parent: it restarts the server w
 and stops it when nobody has held the lock for a moment. If the watcher is killed, the kernel tells the
 server to stop. The watcher keeps the privileges it was started with; only the server drops them.
 """
-# ruff: noqa: S603, S607 - every command is a list made here, and no word of it comes from a request.
+# ruff: noqa: S603, S607 - every command is a list built here, and no part of it comes from a request.
 
 import contextlib
 import ctypes

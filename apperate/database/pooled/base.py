@@ -9,7 +9,7 @@ from apperate.database.live import LivePool
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's own makes psycopg's pool, and no setting names another."""
+    """Django's own backend always makes psycopg's pool; no setting can name another."""
 
     @property
     def pool(self) -> LivePool | None:
