@@ -211,7 +211,7 @@ def outcomes(token: Snapshot, facts: Facts, *, now: datetime) -> tuple[Outcome, 
     answer = check_settings(token, facts, now=now)
     found = {name: check(token, versions, facts, now) for name, check in CHECKS.items()}
     if answer is not None:
-        found[answer.check] = answer  # What only waits is refused as not active yet, by the first check.
+        found[answer.check] = answer  # "Not active yet" replaces the first check's result.
     return tuple(
         Outcome(name, refusal, is_asked=bool(versions) or name == "active") for name, refusal in found.items()
     )

@@ -92,7 +92,7 @@ class ApiRequest(DataRequest):
         self.token: Snapshot | None = None
         self.token_refusal: Refusal | None = None
         self.token_value = ""
-        # The checks: its signature, its rate once counted, and the dataset that usage reports name.
+        # The checks: its signature, its rate once counted, and the dataset that the refusal log may name.
         self.signature: signing.Presented | None = None
         self.rate: Verdict | None = None
         self.asked = 0

@@ -25,7 +25,7 @@ def total(parts: Sequence[Part]) -> int:
 def at_most(parts: Sequence[tuple[Dataset, Question]], *, records_max: int) -> int:
     """The most credits that these queries together may cost, in an answer of at most records_max records."""
     left, most = records_max, 0
-    # The dearest first: it is not known which datasets the records will come from.
+    # The most expensive first: it is not known which datasets the records will come from.
     for dataset, query in sorted(parts, key=lambda part: part[0].credits_per_record, reverse=True):
         records = min(left, query.records_at_most)
         most += max(records, 1 if query.asks_values else 0) * dataset.credits_per_record

@@ -132,7 +132,7 @@ class Buckets:
         self._buckets: OrderedDict[int, Bucket] = OrderedDict()
 
     async def take(self, token_id: int, rate: Rate, *, now: datetime) -> Verdict:
-        """Whether one more request may pass. At most one statement; with large bursts it runs beside."""
+        """Whether one more request may pass. At most one statement; with large bursts it runs in parallel."""
         bucket = self._of(token_id, rate)
         if bucket.empty_until and now < bucket.empty_until:
             return bucket.refuse(now)

@@ -282,7 +282,7 @@ def _rule_host(text: str) -> str | None:
 
 
 def _with_a_labels(text: str) -> str:
-    """Return a name with its non-ASCII labels encoded; raise UnicodeError when one is no IDNA 2008 label."""
+    """Return a name with its non-ASCII labels encoded; raise UnicodeError for an invalid IDNA 2008 label."""
     # Label by label: the library would refuse `_`, and A-labels that browsers accept, in the other labels.
     labels = idna.uts46_remap(text, std3_rules=False, transitional=False).split(".")
     return ".".join(
