@@ -207,7 +207,7 @@ def reads_freely(token: Token, dataset: Dataset, *, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The storage of a workspace in words. Without a limit there is no part of it."""
+    """A workspace's storage in words. Without a limit there is no percentage."""
 
     usage: Usage
 
@@ -221,7 +221,7 @@ class Stored:
 
     @property
     def percent(self) -> int:
-        """How much of the limit is used, rounded down, so that 100 is full."""
+        """The used share of the limit, rounded down, so that 100 means full."""
         return min(self.usage.used * 100 // self.usage.limit, 100) if self.usage.limit else 0
 
     @property
@@ -234,7 +234,7 @@ class Stored:
 
     @property
     def in_words(self) -> str:
-        """As it stands beside the size of one dataset."""
+        """The text shown beside the size of one dataset."""
         if not self.limit:
             return f"{self.used} in all, no limit in your plan"
         return f"{self.used} in all, of {self.limit} in your plan"
