@@ -1,4 +1,4 @@
-"""When the database is away: which errors say so, and how often the log does.
+"""When the database is unreachable: which errors mean that, and how often it is logged.
 
 UNAVAILABLE           what a lost, silent or overloaded database raises
 outage.note(error)    logs the first one with its cause, then one line a minute with their number
@@ -12,8 +12,8 @@ import psycopg
 from django.db import InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout
 
-# psycopg's own and Django's for the same: which one comes depends on the connection that was used. Each of
-# them becomes 503 with Retry-After.
+# psycopg's and Django's names for the same errors: which one is raised depends on the connection that was
+# used. Each of them becomes 503 with Retry-After.
 UNAVAILABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -48,7 +48,7 @@ class Outage:
             )  # fmt: skip
 
     def over(self, *, at: float | None = None) -> None:
-        """Called whenever the database has answered; nothing where it was never away."""
+        """Called whenever the database has answered; does nothing when it was never away."""
         if self._since is None:
             return
         at = time.monotonic() if at is None else at
@@ -60,7 +60,7 @@ outage = Outage()
 
 
 def _cause(error: BaseException) -> str:
-    """Its class, and the first line of what the driver said: that names the address, never a password."""
+    """Its class, and the first line of the driver's message, which names the address, never a password."""
     lines = str(error).splitlines()
     said = lines[0] if lines else "nothing was said"
     return f"error={type(error).__name__} cause={said[:CAUSE_CHARS_MAX]}"

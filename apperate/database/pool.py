@@ -61,7 +61,7 @@ class Pools:
             kwargs=arguments, min_size=1, max_size=kind.connections_max, open=False,
             timeout=WAIT_SECONDS_MAX, reconnect_timeout=1.0, max_idle=60.0, name=kind.name,
         )  # fmt: skip
-        # Waiting here keeps the first caller from making the pool grow because it finds no connection.
+        # Waiting here keeps the pool from growing just because no connection is open yet.
         await pool.open(wait=True, timeout=WAIT_SECONDS_MAX)
         if self._pools.setdefault(place, pool) is not pool:  # Another task was first.
             await pool.close()
