@@ -73,7 +73,7 @@ def test_its_links_lead_to_pages_and_parts_that_exist(guide: Guide, as_owner: Cl
 
 @each
 def test_its_requests_are_ones_that_the_api_takes(guide: Guide) -> None:
-    commands = re.findall(r"<pre[^>]*>(curl .*?)</pre>", text_of(guide), flags=re.DOTALL)
+    commands = re.findall(r"<pre[^>]*>\n?(curl .*?)</pre>", text_of(guide), flags=re.DOTALL)
     assert bool(commands) == (guide.slug in {"get-started", "older-clients"})
     for command in map(html.unescape, commands):
         method = (re.findall(r"-X ([A-Z]+)", command) or ["GET"])[0]
