@@ -41,8 +41,8 @@ def test_the_page_tells_the_plan_what_is_used_of_it_and_the_delay(
 
     page = as_owner.get(reverse(PAGE))
 
-    assert shows(page, "<dd>Business</dd><dd>5,000 requests a second per token</dd>")
-    assert shows(page, "<dd>3</dd><dd>of 10,000, the secret one included</dd>")
+    assert shows(page, "<dd>Business</dd> <dd>5,000 requests a second per token</dd>")
+    assert shows(page, "<dd>3</dd> <dd>of 10,000, the secret one included</dd>")
     assert shows(page, "used, no limit in your plan")
     assert shows(page, "2 minutes")
     Workspace.objects.update(plan="launch")

@@ -87,7 +87,7 @@ def test_an_event_says_who_what_when_from_where_and_what_changed(
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page.content.decode()))
     assert "Saved settings" in text
     assert "Customer &lt;XYZ&gt;" in text
-    assert "owner@example.comfrom 192.0.2.7" in text
+    assert "owner@example.com from 192.0.2.7" in text
     assert "Core credit limit: before no limit → after 5 credits a month" in text
     assert "Allowed domains: a.test, b.test" in text
     assert "Same" not in text
