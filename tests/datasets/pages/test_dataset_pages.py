@@ -434,7 +434,7 @@ def test_the_overview_shows_a_live_example_and_a_token_that_runs_it(
 
     shown = page(as_owner.get(reverse("datasets:detail", args=["prices"])))
 
-    assert "<dd>7</dd><dd>from 1 token</dd>" in shown
+    assert "<dd>7</dd> <dd>from 1 token</dd>" in shown
     assert '<span class="s">&quot;AAPL&quot;</span>' in shown and '<span class="n">1.5</span>' in shown
     assert f'href="/v1/data/ACME/PRICES?last=1&amp;token={token.test_value}"' in shown
     assert '<span class="badge badge-blue">key</span>' in shown

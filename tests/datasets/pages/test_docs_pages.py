@@ -69,7 +69,7 @@ def test_the_page_lists_attributes_parameters_and_refusals(as_owner: Client, pri
 
     for name, role in (("Ticker", "key"), ("Market", "subkey"), ("Day", "date")):
         assert f'<span class="mono">{name}</span> <span class="badge badge-blue">{role}</span>' in page
-    assert '<span class="mono">Close</span></th>' in page
+    assert '<span class="mono">Close</span> </th>' in page
     assert "The symbol" in page
     for name in parameters.of("read"):
         assert f'<tr id="parameter-{name}">' in page
@@ -118,7 +118,7 @@ def test_another_token_can_be_chosen_and_is_said_to_be_doubtful(as_owner: Client
     page = shown(as_owner, f"token={bound.public_id}")
 
     assert bound.value in page and site.value not in page
-    assert "(may be refused)</option>" in page
+    assert "(may be refused) </option>" in page
 
 
 def test_a_secret_token_is_never_on_the_page(as_owner: Client, prices: Dataset) -> None:
