@@ -36,6 +36,9 @@ check: dev  ## everything that is checked without running tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --cache-dir .import_linter_cache
+	@# Characters, not bytes: a quotation mark has three of those.
+	@if LC_ALL=C.UTF-8 grep -rnE --include='*.html' '.{141}' templates; then \
+	echo "Lines of templates have at most 140 characters." >&2; exit 1; fi
 	find templates -name '*.html' -print0 | xargs -0 -r $(BIN)/djade --target-version 5.2 --check
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	@# As it is served in production: https, a real key, and no warning left.
