@@ -4,14 +4,16 @@
     Room().take(bytes) -> Refusal | None          the same for long writes: checked once per STEP_BYTES
 
 The reserve is for what must go on when nothing more is stored: sorting, usage, the audit log, sessions. The
-disks checked are that of the data directory (the embedded database, the files of jobs) and that of temporary
-files. The disk of an external database cannot be seen from here: its own error says when it is full.
+disks checked are that of the data directory (the embedded database, the files of jobs), that of its
+write-ahead log where it has its own, and that of temporary files. The disk of an external database cannot
+be seen from here: its own error says when it is full.
 """
 
 import logging
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +59,22 @@ def shortage(*, wants_bytes: int = 0) -> Refusal | None:
     )
 
 
+def folders() -> list[Path]:
+    """What is written to: the data directory, parts of the database on other disks, temporary files."""
+    data = Path(settings.DATA_DIR)
+    elsewhere = [data / "db" / "pg" / name for name in ("pg_wal", "base")]
+    with suppress(OSError):  # Not there, or not ours to look into.
+        device = data.stat().st_dev
+        elsewhere = [place for place in elsewhere if place.stat().st_dev != device]
+        return [data, *elsewhere, Path(tempfile.gettempdir())]
+    return [data, Path(tempfile.gettempdir())]
+
+
 def disks() -> list[Disk]:
-    """The disks that are written to: the data directory's, and that of temporary files."""
+    """The disk of each folder, as of the last half second."""
     now = time.monotonic()
     found = []
-    for folder in (Path(settings.DATA_DIR), Path(tempfile.gettempdir())):
+    for folder in folders():
         asked_at, disk = _seen.get(folder, (now - ASKED_AGAIN_SECONDS, None))
         if disk is None or now - asked_at >= ASKED_AGAIN_SECONDS:
             disk = look(folder)

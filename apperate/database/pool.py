@@ -108,12 +108,21 @@ async def fetch_all(
     answered, while the connection is given up in the background.
     """
     task = asyncio.create_task(_fetch_all(sql, parameters, repeat=repeat, of=of))
-    done, _ = await asyncio.wait({task}, timeout=of.answer_seconds_max)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=of.answer_seconds_max)
+    except asyncio.CancelledError:
+        _abandon(task)
+        raise
     if done:
         return task.result()
-    task.add_done_callback(lambda late: late.cancelled() or late.exception())  # Nobody awaits it any more.
-    task.cancel()
+    _abandon(task)
     raise PoolTimeout(f"no answer within {of.answer_seconds_max} s")
+
+
+def _abandon(task: asyncio.Task[Any]) -> None:
+    """Nobody awaits it any more: end it, and let its exception be nobody's."""
+    task.add_done_callback(lambda late: late.cancelled() or late.exception())
+    task.cancel()
 
 
 async def _all_rows(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

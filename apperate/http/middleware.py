@@ -12,7 +12,9 @@ from django.conf import settings
 from django.contrib.messages import get_messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
+from psycopg_pool import PoolTimeout
 
+from apperate.database import disk
 from apperate.database.outage import UNAVAILABLE, outage
 from apperate.database.shares import Busy
 from apperate.http.problems import internal_error, problem_response
@@ -71,7 +73,8 @@ def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
     elif refusal.code == "unavailable" and not isinstance(error, Busy):
         outage.note(error)
         if request.method not in SAFE_METHODS:
-            refusal = replace(refusal, detail=UNKNOWN_OUTCOME)
+            has_begun = not isinstance(error.__cause__ or error, PoolTimeout)
+            refusal = replace(refusal, detail=UNKNOWN_OUTCOME) if has_begun else disk.shortage() or refusal
     else:
         logger.warning("%s request_id=%s error=%s", refusal.code, request_id, type(error).__name__)
     return problem_response(refusal, request)

@@ -55,5 +55,10 @@ def logging_configuration(mask: Callable[[str], str]) -> dict[str, Any]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
-        "loggers": {"apperate": {"level": "INFO"}, "django.request": {"level": "ERROR"}},
+        "loggers": {
+            "apperate": {"level": "INFO"},
+            "django.request": {"level": "ERROR"},
+            # Each try to connect is a line of it; database/outage.py says the same once a minute.
+            "psycopg.pool": {"level": "ERROR"},
+        },
     }

@@ -11,15 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 TICK_SECONDS = 0.1
 STOP_SECONDS_MAX = 20
 RESTART_SECONDS = 0.5
-# A child that ends this often within the window has a fault that a restart does not cure.
-DEATHS_MAX, DEATHS_WINDOW_SECONDS = 5, 60
+# A child that ends again and again is started after a growing pause, and never given up: the database may be
+# away for an hour.
+RESTART_SECONDS_MAX = 30.0
+STABLE_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -42,11 +43,13 @@ class Child:
     directory: str | os.PathLike[str]
     process: subprocess.Popen[bytes] | None = None
     is_ready: bool = False
+    started_at: float = 0.0
     restart_at: float = 0.0
-    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_MAX))
+    pause_seconds: float = RESTART_SECONDS
 
     def start(self) -> None:
         supervisor = os.getpid()
+        self.started_at = time.monotonic()
 
         def prepare() -> None:
             die_with_parent()
@@ -110,9 +113,9 @@ def stop_signals() -> Iterator[None]:
 def watch(
     children: Sequence[Child], *, say: Callable[[str], object], each_second: Callable[[], None]
 ) -> None:
-    """Keep the children running until StopAsked. Raises ChildFailed for one that keeps failing.
+    """Keep the children running until StopAsked. Raises ChildFailed for one that was never ready.
 
-    A child that was ready is restarted; one that never was has a fault that should be seen at once.
+    A child that was ready is started again, however often it ends.
     """
     next_second = 0.0
     while True:
@@ -131,11 +134,11 @@ def watch(
             child.signal_group(signal.SIGKILL)
             if not child.is_ready:
                 raise ChildFailed(child.how_it_ended())
-            child.deaths.append(now)
-            if len(child.deaths) == DEATHS_MAX and now - child.deaths[0] < DEATHS_WINDOW_SECONDS:
-                raise ChildFailed(f"{child.how_it_ended()}, {DEATHS_MAX} times within a minute")
-            say(f"{child.how_it_ended()}; it is started again.")
-            child.restart_at = now + RESTART_SECONDS
+            is_stable = now - child.started_at >= STABLE_SECONDS
+            child.pause_seconds = RESTART_SECONDS if is_stable else child.pause_seconds
+            say(f"{child.how_it_ended()}; it is started again in {child.pause_seconds:g} s.")
+            child.restart_at = now + child.pause_seconds
+            child.pause_seconds = min(2 * child.pause_seconds, RESTART_SECONDS_MAX)
         time.sleep(TICK_SECONDS)
 
 

@@ -17,10 +17,11 @@ from django.utils.http import http_date
 from apperate.accounts.addresses import client_address
 from apperate.accounts.audit import trail
 from apperate.accounts.idempotency import HEADER, Claim, key_of
-from apperate.database import shares
+from apperate.database import disk, shares
 from apperate.database.changes import Stale, changes
 from apperate.database.shares import Asker, Busy
 from apperate.http import delivery
+from apperate.http.middleware import SAFE_METHODS
 from apperate.http.problems import problem_response
 from apperate.kernel.refusals import Refusal, unavailable
 from tokens.gate import access, payment, signed_requests
@@ -250,6 +251,8 @@ def count(
 
 def refuse(request: ApiRequest, call: Call | None, refusal: Refusal, action: Action) -> HttpResponse:
     """Count a refusal under its code when the token is known, and send it."""
+    if refusal.code == "unavailable" and request.method not in SAFE_METHODS:
+        refusal = disk.shortage() or refusal  # That is why the database is away, and nothing was done yet.
     token = request.token
     now: datetime | None = None
     # A query that ran is owed for: why it has no answer depends on the data, except for our own errors.

@@ -21,7 +21,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 TICK_SECONDS = 0.1
+# A server that never ran for so long has a fault to be seen at once. One that did is started again for ever,
+# with a growing pause: a full disk may have room again.
+RAN_SECONDS = 5
 FAILED_STARTS_MAX = 8
+PAUSE_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 60
 LOG_BYTES_MAX = 10_000_000
 PR_SET_PDEATHSIG = 1
@@ -61,8 +65,9 @@ class Watcher:
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, self._end)
         signal.signal(signal.SIGUSR1, self._hurry)
-        failed_starts = 0
+        failed_starts, has_run = 0, False
         free_since: float | None = None
+        ended_at: float | None = None
         self._clear_previous()
         started_at = self._start()
         while not self.ending:
@@ -77,14 +82,17 @@ class Watcher:
             else:
                 free_since, self.hurrying = None, False
             if self.server is not None and self.server.poll() is not None:
-                # Backends of a killed server need a moment to notice, so the first tries may fail.
-                ran_seconds = time.monotonic() - started_at
-                failed_starts = 0 if ran_seconds > 5 else failed_starts + 1
-                if failed_starts > FAILED_STARTS_MAX:
-                    sys.exit(1)
-                time.sleep(TICK_SECONDS * min(failed_starts, 5))
-                self._clear_previous()
-                started_at = self._start()
+                if ended_at is None:
+                    ended_at = time.monotonic()
+                    # Backends of a killed server need a moment to notice, so the first tries may fail.
+                    failed_starts = 0 if ended_at - started_at > RAN_SECONDS else failed_starts + 1
+                    has_run = has_run or not failed_starts
+                    if failed_starts > FAILED_STARTS_MAX and not has_run:
+                        sys.exit(1)
+                if time.monotonic() - ended_at >= pause_of(failed_starts):
+                    ended_at = None
+                    self._clear_previous()
+                    started_at = self._start()
         self._stop()
 
     def _end(self, _signal: int, _frame: FrameType | None) -> None:
@@ -169,6 +177,13 @@ class Watcher:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)
                 time.sleep(TICK_SECONDS)
+
+
+def pause_of(failed_starts: int) -> float:
+    """How many seconds to wait before a server is started again."""
+    if failed_starts <= 5:
+        return TICK_SECONDS * failed_starts
+    return min(TICK_SECONDS * 5 * 2 ** (failed_starts - 5), PAUSE_SECONDS_MAX)
 
 
 def open_plain(path: Path) -> int:

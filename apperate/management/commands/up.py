@@ -8,7 +8,8 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connections
 
+from apperate.database import disk
 from apperate.database.embedded import launcher
 from apperate.running import supervisor
 from apperate.running.configuration import URL_FILE, flag, integer
@@ -30,6 +32,7 @@ READY_SECONDS_MAX = 60
 JOBS_AT_ONCE = 2
 POLL_SECONDS = 0.5
 JOB_STOP_SECONDS = 10
+KEEP_SECONDS, KEEP_SECONDS_MAX = 1.0, 30.0
 
 
 class Command(BaseCommand):
@@ -76,7 +79,7 @@ class Command(BaseCommand):
                 children, lambda: answers(address, port), seconds_max=READY_SECONDS_MAX
             )
             self.greet()
-            supervisor.watch(children, say=self.stderr.write, each_second=keep_database)
+            supervisor.watch(children, say=self.stderr.write, each_second=DatabaseKeeper(self.stderr.write))
         except ChildFailed as failed:
             raise CommandError(f"{failed}; everything else was stopped.") from None
 
@@ -234,7 +237,27 @@ def answers(address: str, port: int) -> bool:
     return True
 
 
-def keep_database() -> None:
-    """Bring the embedded server back if even its watcher was killed."""
-    if settings.DATABASES["default"]["ENGINE"] == "apperate.database.embedded":
-        launcher.keep(settings.DATA_DIR / "db")
+class DatabaseKeeper:
+    """Brings the embedded server back if even its watcher was killed, and says when a disk is full.
+
+    Called each second. What cannot be started is tried again after a growing pause, for ever.
+    """
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.say = say
+        self.pause_seconds = KEEP_SECONDS
+        self.next_at = 0.0
+
+    def __call__(self) -> None:
+        disk.shortage()  # Logs it, once a minute.
+        if settings.DATABASES["default"]["ENGINE"] != "apperate.database.embedded":
+            return
+        if time.monotonic() < self.next_at:
+            return
+        try:
+            launcher.keep(settings.DATA_DIR / "db")
+            self.pause_seconds = KEEP_SECONDS
+        except (ImproperlyConfigured, OperationalError, OSError) as error:
+            self.say(f"{' '.join(str(error).split())} It is tried again in {self.pause_seconds:g} s.")
+            self.next_at = time.monotonic() + self.pause_seconds
+            self.pause_seconds = min(2 * self.pause_seconds, KEEP_SECONDS_MAX)

@@ -50,11 +50,11 @@ class OnSmallDisk(Demo):
 
 
 @contextmanager
-def small_disk() -> Iterator[Path]:
-    """A file system of SIZE_MB in memory; root mounts it, or whoever may become root without a word."""
+def small_disk(size_mb: int = SIZE_MB) -> Iterator[Path]:
+    """A file system of its own in memory; root mounts it, or whoever may become root without a word."""
     folder = Path(tempfile.mkdtemp(prefix="apperate-disk-"))
     become = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    options = f"size={SIZE_MB}m,mode=755,uid={os.geteuid()}"
+    options = f"size={size_mb}m,mode=755,uid={os.geteuid()}"
     mounted = subprocess.run(
         [*become, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
         capture_output=True, text=True, check=False,
@@ -80,6 +80,31 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[OnSmallDisk]:
             yield installation
         finally:
             installation.end()
+
+
+@pytest.fixture
+def with_small_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[OnSmallDisk]:
+    """The write-ahead log has a small disk of its own, and nothing is kept back on it."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    with small_disk(size_mb=200) as folder, tempfile.TemporaryDirectory() as home:
+        installation = WithoutReserve(Path(home) / "data")
+        try:
+            installation.start()
+            installation.stop()
+            log = installation.home / "db" / "pg" / "pg_wal"
+            subprocess.run(["cp", "-a", log, folder / "pg_wal"], check=True)
+            folder.chmod(0o755)
+            shutil.rmtree(log)
+            log.symlink_to(folder / "pg_wal")
+            installation.start()
+            yield installation
+        finally:
+            installation.end()
+
+
+class WithoutReserve(OnSmallDisk):
+    def environment(self, **changes: str) -> dict[str, str]:
+        return super().environment(**({"APPERATE_DISK_RESERVE_MB": "0"} | changes))
 
 
 def left_mb(place: Path) -> float:
@@ -130,3 +155,38 @@ def test_a_nearly_full_disk_stops_writes_alone_and_nothing_needs_a_restart(runni
     assert status == 200 and {one["symbol"] for one in records} == {"A", "SMALL"}
     assert (running.pids("apperate.running.server"), running.pids("procrastinate worker")) == processes
     assert "Traceback" not in running.said()
+
+
+@pytest.mark.server
+def test_a_full_disk_of_the_log_ends_nothing_for_good(with_small_log: OnSmallDisk) -> None:
+    """The server of the database cannot write its log and stops; when there is room again, all goes on."""
+    running = with_small_log
+    record = json.dumps([{"ticker": f"T{n}", "date": "2024-01-02", "x": "x" * 900} for n in range(2_000)])
+    document = {
+        "datasetId": "SMALL",
+        "schema": {"properties": {name: {"type": "string"} for name in ("ticker", "date", "x")}},
+        "columnMapping": {"key": "ticker"},
+    }
+    assert running.ask("POST", "datasets/DEMO", json.dumps({"dataset": document}).encode())[0] == 200
+    assert running.ask("POST", "record/DEMO/SMALL", record.encode())[0] == 200
+    supervisor = running.process
+    filler = (running.home / "db" / "pg" / "pg_wal").resolve().parent / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, int((left_mb(filler.parent) - 1) * 1e6))
+
+    def has_stopped() -> bool:
+        return running.ask("POST", "record/DEMO/SMALL", record.encode(), "overwrite=true")[0] != 200
+
+    until(has_stopped, seconds=120)
+    # Longer than the tries that a server which never ran is given.
+    server_log = running.home / "db" / "server.log"
+    until(lambda: server_log.read_text(errors="replace").count("No space left on device") > 9, seconds=120)
+    status, problem = running.ask("POST", "record/DEMO/SMALL", record.encode(), "overwrite=true")
+    assert (status, problem["code"]) in {(503, "unavailable"), (507, "storage-full")}, problem
+    assert supervisor is not None and supervisor.poll() is None, running.said()
+
+    filler.unlink()
+
+    until(lambda: running.ask("POST", "record/DEMO/SMALL", record.encode(), "overwrite=true")[0] == 200, 60)
+    assert len(running.ask("GET", "data/DEMO/SMALL/T1")[1]) == 1
+    assert running.process is supervisor and supervisor.poll() is None

@@ -272,17 +272,43 @@ def test_a_server_that_never_answers_is_a_failure() -> None:
     assert not silent.is_running()
 
 
-def test_a_child_that_keeps_ending_is_a_failure_after_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "RESTART_SECONDS", 0)
+def test_a_child_that_keeps_ending_is_started_again_after_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "RESTART_SECONDS_MAX", 0.04)
     failing = child("raise SystemExit(3)")
+    failing.pause_seconds = 0.01
     failing.start()
     failing.is_ready = True
     said: list[str] = []
 
-    with pytest.raises(ChildFailed, match="5 times within a minute"):
-        supervisor.watch([failing], say=said.append, each_second=lambda: None)
+    def say(line: str) -> None:
+        said.append(line)
+        if len(said) == 8:
+            raise supervisor.StopAsked
 
-    assert said == ["The child ended with exit code 3; it is started again."] * 4
+    with pytest.raises(supervisor.StopAsked):
+        supervisor.watch([failing], say=say, each_second=lambda: None)
+
+    pauses = ["0.01", "0.02", *["0.04"] * 6]
+    assert said == [
+        f"The child ended with exit code 3; it is started again in {pause} s." for pause in pauses
+    ]
+
+
+def test_a_child_that_ran_for_a_minute_is_started_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STABLE_SECONDS", 0.0)
+    ended = child("raise SystemExit(3)")
+    ended.pause_seconds = 30.0
+    ended.start()
+    ended.is_ready = True
+
+    def say(line: str) -> None:
+        assert line.endswith("it is started again in 0.5 s.")
+        raise supervisor.StopAsked
+
+    with pytest.raises(supervisor.StopAsked):
+        supervisor.watch([ended], say=say, each_second=lambda: None)
 
 
 def test_stop_ends_what_the_child_started_too() -> None:
