@@ -28,6 +28,9 @@ from apperate.kernel.refusals import Refusal
 TARGET_BYTES_MAX = 16_384
 HEADER_BYTES_MAX = 32_768
 BODY_IN_MEMORY_MAX = 1_000_000
+# What of a body is read after a refusal: the largest body of records, and a little.
+DRAIN_BYTES_MAX = 16_000_000
+DRAIN_SECONDS_MAX = 5.0
 PART_BYTES = 256 * 1024
 PART_SECONDS_MAX = 30.0
 # Repeating one of these is ambiguous.
@@ -120,6 +123,29 @@ class DataRequest(ASGIRequest):
         self._held = held
         return None
 
+    async def drain(self) -> bool:
+        """Read the rest of an announced body and drop it, within limits; whether all of it has arrived.
+
+        A client that is still sending when the connection is closed sees a broken pipe and not the answer.
+        """
+        declared = self.headers.get("Content-Length", "0")
+        announces = declared != "0" or "Transfer-Encoding" in self.headers
+        # Whoever waits for "100 Continue" has sent nothing yet.
+        if self._has_ended or not announces or "Expect" in self.headers:
+            return True
+        if declared.isdigit() and int(declared) > DRAIN_BYTES_MAX:
+            return False
+        total = 0
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS_MAX):
+                async for part in self.chunks():
+                    total += len(part)
+                    if total > DRAIN_BYTES_MAX:
+                        return False
+        except (TimeoutError, ConnectionAbortedError):
+            return False
+        return True
+
     def let_go(self) -> None:
         """Drop the stored body and its file."""
         if self._held is not None:
@@ -202,6 +228,8 @@ class DataPlaneHandler(ASGIHandler):
             response = failure_response(request, error)
         finally:
             request.let_go()
+        if response.status_code >= 400 and not await request.drain():
+            response.headers["Connection"] = "close"
         await respond(request, finished(request, response), send)
 
 

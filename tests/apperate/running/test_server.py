@@ -333,3 +333,26 @@ def test_a_worker_that_is_killed_comes_back(demo: Demo) -> None:
             return False
 
     until(answers, seconds=10)
+
+
+@pytest.mark.parametrize("megabytes", [0.2, 2, 9])
+def test_a_refusal_before_the_body_is_read_reaches_whoever_still_sends(demo: Demo, megabytes: float) -> None:
+    """Its client would see a broken pipe, and send the body again."""
+    for _ in range(5):
+        with closing(http.client.HTTPConnection("127.0.0.1", demo.port, timeout=20)) as connection:
+            token = "pk_" + "0" * 40
+            connection.request("POST", f"/v1/record/DEMO/CARS?token={token}", b" " * int(megabytes * 1e6))
+            answer = connection.getresponse()
+            problem = json.loads(answer.read())
+            assert (answer.status, problem["code"]) == (403, "token-invalid")
+
+
+def test_a_body_that_never_ends_gets_its_refusal_all_the_same(demo: Demo) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", demo.port, timeout=20)) as connection:
+        connection.putrequest("POST", f"/v1/record/DEMO/CARS?token=pk_{'0' * 40}")
+        connection.putheader("Content-Length", "5000000")
+        connection.endheaders(b" " * 1000)
+        answer = connection.getresponse()
+
+        assert 401 <= answer.status <= 403
+        assert answer.headers["Connection"] == "close"
