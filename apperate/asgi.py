@@ -24,6 +24,7 @@ from django.template.loader import render_to_string  # noqa: E402
 from apperate.database import shares  # noqa: E402
 from apperate.database.changes import changes  # noqa: E402
 from apperate.database.pool import pools  # noqa: E402
+from apperate.http import health  # noqa: E402
 from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.http.problems import is_api_path  # noqa: E402
 from tokens.gate.calls import ApiRequest  # noqa: E402
@@ -39,7 +40,6 @@ SWITCH_SECONDS = 0.001
 # Allocations, net of frees, that trigger a collection; the default of 700 would trigger far too many.
 GARBAGE_THRESHOLD = 50_000
 # Health checks do not wait behind pages.
-ALWAYS_ANSWERED = {"/livez", "/readyz"}
 
 
 class DataPlane(DataPlaneHandler):
@@ -53,7 +53,7 @@ class Dashboard(ASGIHandler):
     """Django's handler for pages. A worker renders only a few at a time, so that the API keeps running."""
 
     async def get_response_async(self, request: Any) -> HttpResponseBase:
-        if request.path_info in ALWAYS_ANSWERED:
+        if request.path_info in health.ANSWERS:
             return await super().get_response_async(request)
         try:
             async with shares.PAGES.place(shares.NOBODY):

@@ -10,6 +10,8 @@ from django.db import transaction
 from django.urls import URLPattern, URLResolver, include, path
 
 from apperate import views
+from apperate.accounts.decorators import public
+from apperate.http import health
 
 # allauth's pages that change an account: each in one transaction with its audit row.
 WHOLE = (
@@ -28,8 +30,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("docs/", views.docs, name="docs"),
     path("docs/errors/", views.docs_errors, name="docs_errors"),
     path("docs/<slug:slug>/", views.docs_guide, name="docs_guide"),
-    path("livez", views.livez, name="livez"),
-    path("readyz", views.readyz, name="readyz"),
+    path("livez", public(health.livez), name="livez"),
+    path("readyz", public(health.readyz), name="readyz"),
     path("", include("apperate.accounts.urls")),
     path("team/", include("apperate.team.urls")),
     path("tokens/", include("tokens.urls")),

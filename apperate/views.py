@@ -1,4 +1,4 @@
-"""Pages that belong to no app: home, theme, documentation, health, errors."""
+"""Pages that belong to no app: home, theme, documentation, errors."""
 
 import logging
 import sys
@@ -6,12 +6,11 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from apperate.accounts.decorators import public
 from apperate.dashboard.context import THEMES
@@ -88,31 +87,6 @@ def docs_errors(request: HttpRequest) -> HttpResponse:
     """Every refusal of the API; a refusal's `docs` member links here."""
     refusals = [(code, status, title) for code, (status, title) in REFUSALS.items()]
     return render(request, "docs/errors.html", {"refusals": refusals})
-
-
-@public
-@require_GET
-def livez(request: HttpRequest) -> HttpResponse:
-    """The process answers; nothing else is checked."""
-    return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
-
-
-@public
-@require_GET
-def readyz(request: HttpRequest) -> HttpResponse:
-    """The database answers too."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except UNAVAILABLE as error:
-        outage.note(error)
-        return HttpResponse(
-            "The database does not answer.\n",
-            status=503,
-            content_type="text/plain; charset=utf-8",
-            headers={"Retry-After": "2"},
-        )
-    return HttpResponse("ok\n", content_type="text/plain; charset=utf-8")
 
 
 # --- errors: these two use no page frame, because the database may be what failed -------------------

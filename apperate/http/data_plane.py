@@ -21,7 +21,7 @@ from django.http import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from apperate.database import disk
-from apperate.http.middleware import failure_response, new_request_id
+from apperate.http.middleware import failure_response, request_id_of
 from apperate.http.problems import API_PREFIXES, problem_response
 from apperate.kernel.refusals import Refusal
 
@@ -54,7 +54,7 @@ class DataRequest(ASGIRequest):
 
     def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         super().__init__(scope, io.BytesIO())
-        self.request_id = new_request_id()
+        self.request_id = request_id_of(self.headers)
         self._receive = receive
         self._has_ended = False
         # Idempotency and signature checks need the hash; other requests skip the work.

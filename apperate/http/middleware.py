@@ -2,8 +2,9 @@
 
 import errno
 import logging
+import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ AsyncGetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 # SQLSTATEs of a database that is unreachable, starting, stopping, overloaded, timed out or wants a retry.
 AWAY = ("08", "57P", "53300", "55P03", "40P01", "40001", "57014", "25P03")
 DISK_FULL = "53100"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 UNKNOWN_OUTCOME = (
     "The database stopped answering, so this may or may not have been done. Look before you send it again, "
@@ -33,8 +35,10 @@ UNKNOWN_OUTCOME = (
 logger = logging.getLogger("apperate.requests")
 
 
-def new_request_id() -> str:
-    return secrets.token_hex(8)
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """The id that a proxy of ours gave the request, else a new one: its log and ours then agree."""
+    given = headers.get("X-Request-Id", "") if settings.TRUSTED_PROXIES else ""
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 class RequestId:
@@ -44,7 +48,7 @@ class RequestId:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.request_id = new_request_id()  # type: ignore[attr-defined]
+        request.request_id = request_id_of(request.headers)  # type: ignore[attr-defined]
         response = self.get_response(request)
         response.headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         return response

@@ -62,6 +62,7 @@ class Command(BaseCommand):
         try:
             host, port = listening_values()
             refuse_open_http(host)
+            refuse_unseen_https()
             address = free_address(host, port)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=2) from None
@@ -146,6 +147,16 @@ def refuse_open_http(host: str) -> None:
         raise ImproperlyConfigured(
             f"HOST={host} is open to the network and APPERATE_PUBLIC_URL is not https: tokens would travel "
             "in clear. Set APPERATE_PUBLIC_URL=https://…, or APPERATE_ALLOW_HTTP=1 if the network is trusted."
+        )
+
+
+def refuse_unseen_https() -> None:
+    """Behind a proxy that is not trusted every request would look like http, and be redirected for ever."""
+    if settings.SERVES_HTTPS and not settings.TRUSTED_PROXIES:
+        raise ImproperlyConfigured(
+            "APPERATE_PUBLIC_URL is https, and APPERATE_TRUSTED_PROXIES is 0: Apperate could not see that a "
+            "request came by https. Set it to how many proxies stand in front, such as 1; they must set "
+            "X-Forwarded-Proto."
         )
 
 

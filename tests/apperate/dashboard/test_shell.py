@@ -11,11 +11,11 @@ from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, path, reverse
 from django.utils.html import escape
 
-from apperate import views
 from apperate.accounts.models import User, Workspace
 from apperate.dashboard import charts
 from apperate.dashboard.context import Shell
 from apperate.dashboard.forms import Switch
+from apperate.http import health
 from apperate.kernel.refusals import REFUSALS
 from apperate.templatetags import ui
 from apperate.urls import urlpatterns as project_urlpatterns
@@ -165,7 +165,7 @@ def test_readiness_asks_the_database(client: Client, monkeypatch: pytest.MonkeyP
         def cursor(self) -> None:
             raise psycopg.OperationalError("connection refused")
 
-    monkeypatch.setattr(views, "connection", Away())
+    monkeypatch.setattr(health, "connection", Away())
     away = client.get("/readyz")
     assert (ready.status_code, away.status_code, away.headers["Retry-After"]) == (200, 503, "2")
 
