@@ -28,15 +28,21 @@ def livez(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """The database answers too."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except UNAVAILABLE as error:
-        outage.note(error)
-        answer = said("The database does not answer.", status=503)
-        answer.headers["Retry-After"] = "2"
-        return answer
+    """The database answers too; when it has just ended the connection, it is asked on another one."""
+    for is_last in (False, True):
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            break
+        except UNAVAILABLE as error:
+            connection.close()
+            if is_last:
+                outage.note(error)
+                answer = said("The database does not answer.", status=503)
+                answer.headers["Retry-After"] = "2"
+                # By outage, once a minute and not for each probe.
+                answer._has_been_logged = True  # type: ignore[attr-defined]
+                return answer
     return said("ok")
 
 

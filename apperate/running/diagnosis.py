@@ -25,7 +25,7 @@ from apperate.accounts.audit import chain
 from apperate.accounts.models import Workspace
 from apperate.accounts.plans import PLANS
 from apperate.accounts.sign_in.mail import can_send
-from apperate.database import disk
+from apperate.database import disk, grants
 from apperate.database.clock import database_now
 from apperate.kernel import keyring
 from apperate.kernel.hosts import is_loopback
@@ -43,8 +43,6 @@ NAMED_MAX = 5
 UNLIMITED = [plan.name for plan in PLANS.values() if plan.storage_bytes_max is None]
 # Files of the data directory that must be private to their owner.
 PRIVATE_FILES = (keyring.KEY_FILE, "session.key", "demo.json", "db.key")
-# What the serving role does all day; `records` represents every table that migrations made.
-NEEDED = (("INSERT", "records"), ("DELETE", "records"), ("UPDATE", "tokens_token"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +191,21 @@ def tables() -> Finding:
 def database_role() -> Finding:
     """Does the serving role have the rights it needs, and no more?"""
     with connection.cursor() as cursor:
-        checks = [f"has_table_privilege('{table}', '{right}')" for right, table in NEEDED]
         cursor.execute(
-            f"SELECT current_user, has_database_privilege(current_database(), 'TEMP'), "  # noqa: S608
-            f"pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'records'::regclass), 'USAGE'), "
-            f"{', '.join(checks)}"
+            "SELECT current_user, has_database_privilege(current_database(), 'TEMP'), "
+            "pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'records'::regclass), 'USAGE')"
         )
-        role, may_make_temporary, owns, *rights = cursor.fetchone()
-    missing = [f"{right} on {table}" for (right, table), has in zip(NEEDED, rights, strict=True) if not has]
+        role, may_make_temporary, owns = cursor.fetchone()
+    missing = grants.missing(role)
     missing += [] if may_make_temporary else ["TEMP on the database"]
     if missing:
-        return Finding(FAIL, "Database role", f"{role} lacks {', '.join(missing)}.", "Grant it.")
+        more = f" and {len(missing) - NAMED_MAX:,} rights more" if len(missing) > NAMED_MAX else ""
+        return Finding(
+            FAIL,
+            "Database role",
+            f"{role} lacks {', '.join(missing[:NAMED_MAX])}{more}.",
+            "Run `manage.py grants --apply` with DATABASE_OWNER_URL set.",
+        )
     if owns and os.environ.get("APPERATE_DATABASE_ROLE") != "owner":
         return Finding(
             WARN,

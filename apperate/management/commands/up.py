@@ -87,6 +87,8 @@ class Command(BaseCommand):
     def prepare(self) -> None:
         """Bring tables, static files and the demo up to this version; quick when they already are."""
         call_command("migrate", interactive=False, verbosity=0)
+        if os.environ.get("DATABASE_OWNER_URL"):
+            call_command("grants", apply=True, verbosity=0)
         call_command("createcachetable", verbosity=0)
         collect_static()
         close_folders()

@@ -165,6 +165,9 @@ def test_readiness_asks_the_database(client: Client, monkeypatch: pytest.MonkeyP
         def cursor(self) -> None:
             raise psycopg.OperationalError("connection refused")
 
+        def close(self) -> None:
+            """Nothing is open."""
+
     monkeypatch.setattr(health, "connection", Away())
     away = client.get("/readyz")
     assert (ready.status_code, away.status_code, away.headers["Retry-After"]) == (200, 503, "2")
