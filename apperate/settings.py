@@ -134,7 +134,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "apperate.http.static_files.ModuleManifestStaticFilesStorage"
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG
