@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .clients
+LINT := .lint
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
@@ -31,7 +32,7 @@ coverage: dev chromium clients  ## run every test and show what they cover, by m
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \
 	$(BIN)/coverage report || true; exit $$status
 
-check: dev  ## everything that is checked without running tests
+check: dev $(LINT)/installed  ## everything that is checked without running tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -40,6 +41,7 @@ check: dev  ## everything that is checked without running tests
 	@if LC_ALL=C.UTF-8 grep -rnE --include='*.html' '.{141}' templates; then \
 	echo "Lines of templates have at most 140 characters." >&2; exit 1; fi
 	find templates -name '*.html' -print0 | xargs -0 -r $(BIN)/djade --target-version 5.2 --check
+	$(BIOME) check --config-path=.ci/lint/biome.jsonc --error-on-warnings static tests
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	@# As it is served in production: https, a real key, and no warning left.
 	APPERATE_PUBLIC_URL=https://data.example.com APPERATE_ALLOWED_HOSTS=data.example.com APPERATE_DEBUG=0 \
@@ -48,13 +50,14 @@ check: dev  ## everything that is checked without running tests
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
+NPM_LOCK = npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
 lock: dev node  ## pin the requirements again, with hashes (UPGRADE=--upgrade for newer releases)
 	$(UV_COMPILE) pyproject.toml $(UPGRADE) --output-file requirements.txt
 	$(UV_COMPILE) pyproject.toml $(UPGRADE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 	cd tests/clients && ../../$(UV_COMPILE) build.in $(UPGRADE) --output-file build.txt
 	cd tests/clients && ../../$(UV_COMPILE) pyproject.toml $(UPGRADE) --output-file requirements.txt
-	cd tests/clients && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
-	$(BIN)/python tests/clients/trim_npm_lock.py tests/clients/package-lock.json
+	for folder in tests/clients .ci/lint; do (cd $$folder && $(NPM_LOCK)); \
+	$(BIN)/python tests/clients/trim_npm_lock.py $$folder/package-lock.json; done
 
 packages: dev  ## write the bill of materials of requirements.txt, and what is known against its packages
 	@$(BIN)/python docs/packages.py
@@ -66,7 +69,7 @@ recording: dev chromium  ## record docs/pictures/token-created.gif again: a toke
 	@$(BIN)/python docs/recording.py
 
 clean:  ## remove what can be made again; the data in var/ stays
-	rm -rf $(VENV) $(CLIENTS) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(LINT) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find apperate benchmarks datasets tests tokens -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clients: $(CLIENTS)/installed  ## install the clients of the older service, for the tests
@@ -96,6 +99,7 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 
 # Both package managers compare what they fetch with the hashes; npm runs no scripts of packages. Node takes the
 # build for browsers as a module only under a name with .mjs; it is a copy.
+NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 CLIENT_LISTS := $(addprefix tests/clients/,build.txt requirements.txt package.json package-lock.json)
 CLIENT_PIP := $(CLIENTS)/python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 $(CLIENTS)/installed: $(CLIENT_LISTS) | $(BIN)/python node
@@ -103,16 +107,24 @@ $(CLIENTS)/installed: $(CLIENT_LISTS) | $(BIN)/python node
 	$(BIN)/python -m venv $(CLIENTS)/python; $(CLIENT_PIP) -r tests/clients/build.txt; \
 	$(CLIENT_PIP) --no-build-isolation -r tests/clients/requirements.txt; \
 	cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS); \
-	(cd $(CLIENTS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error); \
+	(cd $(CLIENTS) && $(NPM_CI)); \
 	cp $(CLIENTS)/node_modules/@apperate/iexjs/dist/esm/iexjs.js $(CLIENTS)/iexjs.mjs; }
 	@cat $(CLIENT_LISTS) > $@
+
+# Its own folder, because the clients come with much that `make check` does not need.
+LINT_LISTS := $(addprefix .ci/lint/,package.json package-lock.json)
+BIOME := $(LINT)/node_modules/@biomejs/biome/bin/biome
+$(LINT)/installed: $(LINT_LISTS) | node
+	@cat $(LINT_LISTS) | cmp -s - $@ || { echo "Installing the linter of styles and scripts (once) …"; rm -rf $(LINT); \
+	mkdir $(LINT); cp $(LINT_LISTS) $(LINT); (cd $(LINT) && $(NPM_CI)); }
+	@cat $(LINT_LISTS) > $@
 
 APT_INSTALL = if [ "$$(id -u)" = 0 ]; then become=; else become=sudo; fi; \
 	$$become apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$become apt-get install -y -qq
 node:
 	@command -v node >/dev/null && command -v npm >/dev/null && exit 0; \
-	command -v apt-get >/dev/null || { echo "The tests of the old clients need Node and npm: install them and try again." >&2; exit 1; }; \
-	echo "Installing Node for the tests of the old clients …"; $(APT_INSTALL) --no-install-recommends nodejs npm >/dev/null
+	command -v apt-get >/dev/null || { echo "The linter of styles and scripts, and the tests of the old clients, need Node and npm: install them and try again." >&2; exit 1; }; \
+	echo "Installing Node …"; $(APT_INSTALL) --no-install-recommends nodejs npm >/dev/null
 
 chromium:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \

@@ -15,15 +15,17 @@
   const isPlace = title !== own && title !== "Only admins can do this";
   if (isPlace && links.length && sections.length && !sections.includes(location.pathname)) {
     const path = document.querySelector("main .crumbs");
-    if (!path?.querySelector("a[href]") || !path.querySelector("[aria-current=page]")) found.push("no breadcrumbs");
+    if (!path?.querySelector("a[href]") || !path.querySelector("[aria-current=page]"))
+      found.push("no breadcrumbs");
   }
   for (const time of document.querySelectorAll("time"))
-    if (isNaN(Date.parse(time.dateTime)) || !time.title) found.push(`time: ${time.outerHTML}`);
+    if (Number.isNaN(Date.parse(time.dateTime)) || !time.title) found.push(`time: ${time.outerHTML}`);
   const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let text = words.nextNode(); text; text = words.nextNode())
-    if (DATE.test(text.data) && !text.parentElement.closest(AS_DATA)) found.push(`not in <time>: ${text.data.trim()}`);
+    if (DATE.test(text.data) && !text.parentElement.closest(AS_DATA))
+      found.push(`not in <time>: ${text.data.trim()}`);
   for (const one of document.querySelectorAll("[tabindex='0']"))
     if (!one.ariaLabel && !one.getAttribute("aria-labelledby") && !one.textContent.trim())
       found.push(`nameless: ${one.outerHTML.slice(0, 120)}`);
   return found;
-}
+};
