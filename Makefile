@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What is compiled once need not be compiled by each of the many processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help run test quick coverage check lock packages pictures recording clean clients dev chromium node
+.PHONY: help run test quick coverage check format lock packages pictures recording clean clients dev chromium node
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -47,6 +47,11 @@ check: dev $(LINT)/installed  ## everything that is checked without running test
 	APPERATE_PUBLIC_URL=https://data.example.com APPERATE_ALLOWED_HOSTS=data.example.com APPERATE_DEBUG=0 \
 	APPERATE_SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))')" \
 	$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: dev $(LINT)/installed  ## format Python, templates, styles and scripts
+	$(BIN)/ruff format .
+	find templates -name '*.html' -print0 | xargs -0 -r $(BIN)/djade --target-version 5.2
+	$(BIOME) check --config-path=.ci/lint/biome.jsonc --write static tests
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
