@@ -134,7 +134,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "apperate.http.static_files.ModuleManifestStaticFilesStorage"
+        else "apperate.http.static_files.CollectedStaticFiles"
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG

@@ -14,10 +14,10 @@ from django.test import Client
 
 from apperate import settings as of_product
 from apperate.accounts.models import Workspace
+from apperate.http.static_files import JOINED, STYLES
 from tests.support.factories import DatasetFactory
 
 STATIC = Path(of_product.BASE_DIR) / "static"
-HEAD = Path(of_product.BASE_DIR) / "templates" / "ui" / "head.html"
 LINKED = re.compile(r"""(?:href|src)="(/static/[^"#]+)""")
 NAMED = re.compile(r"""(?:from|import) "(\./[^"]+)"|url\("([^"]+)"\)""")
 HASHED = re.compile(r"\.[0-9a-f]{12}(?=\.\w+$)")
@@ -57,13 +57,18 @@ def plain(address: str) -> str:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("collected")
-def test_every_style_and_script_is_served_under_a_hashed_name(workspace: Workspace, as_owner: Client) -> None:
+def test_every_style_and_script_is_served_under_a_hashed_name(
+    workspace: Workspace, as_owner: Client, settings: LazySettings
+) -> None:
     DatasetFactory(workspace=workspace, name="CARS")
     ours = {f"{kind}/{path.name}" for kind in ("css", "js") for path in (STATIC / kind).iterdir()}
 
     asked = {plain(address) for address, _ in asked_for(as_owner, "/datasets/CARS/docs/")}
 
-    assert ours - asked == set(), "no page asks for these"
+    joined = (settings.STATIC_ROOT / JOINED).read_text()
+    styles = {f"css/{path.name}": path.read_text() for path in (STATIC / "css").iterdir()}
+    assert ours - asked == styles.keys() == set(STYLES), "no page asks for these"
+    assert joined == "\n".join(styles[name] for name in STYLES)
     assert {"vendor/public-sans.woff2", "vendor/jetbrains-mono.woff2", "vendor/icons.svg"} <= asked
 
 
@@ -77,7 +82,14 @@ def test_the_first_page_has_little_to_load(client: Client) -> None:
 
 def test_the_layers_are_put_in_order_before_any_is_filled() -> None:
     """A layer takes its place where it is first named, whatever the order of the files after that."""
-    styles = re.findall(r"'(css/\w+\.css)'", HEAD.read_text())
+    assert STYLES[0] == "css/theme.css" and "@layer tokens, base," in (STATIC / STYLES[0]).read_text()
+    assert len(STYLES) == len(set(STYLES))
 
-    assert styles[0] == "css/theme.css" and "@layer tokens, base," in (STATIC / styles[0]).read_text()
-    assert len(styles) == len(set(styles))
+
+@pytest.mark.django_db
+def test_while_working_each_style_sheet_is_linked_as_it_is(client: Client) -> None:
+    page = client.get("/account/login/").content.decode()
+
+    assert [name for name in LINKED.findall(page) if name.endswith(".css")] == [
+        f"/static/{name}" for name in STYLES
+    ]
