@@ -2,7 +2,7 @@
 
 /v1/… goes to the data plane, an all-async chain; everything else to the dashboard, Django's own
 handler with the full middleware. Background work starts with the worker and ends with it.
-Source: architecture.md, Server.
+Source: docs/decisions/0001-server.md.
 """
 
 import asyncio

@@ -6,7 +6,7 @@
 The key's row is written in the transaction of the change it stands for: both exist or neither does, even
 when the process or the server dies in between. Of two concurrent requests the second waits at the row's
 unique index, for at most half a second. Only successful answers are stored, for 24 hours.
-Source: http-api.md, Tokens API (last paragraph).
+Source: docs/api.md, Tokens.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What each plan allows. A plan is a setting of the workspace, not billing. Source: product.md, Plans."""
+"""What each plan allows. A plan is a setting of the workspace, not billing. Source: docs/api.md."""
 
 from dataclasses import dataclass
 

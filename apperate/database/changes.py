@@ -3,7 +3,7 @@
 Caches on the hot path register a table and receive the ids of its changed rows. A row carries the
 transaction that last wrote it (`changed_xid`, set by a trigger). A poll asks for rows written by
 transactions at or after the oldest one that was still running at the previous poll, so a change
-whose transaction commits late is never missed. Source: architecture.md, Snapshots.
+whose transaction commits late is never missed. Source: docs/decisions/0004-how-workers-learn-of-changes.md.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 A connection that the server has closed is not handed out (live.py). When one dies during a statement, a read
 is repeated once, a write never. What keeps the worker itself running (changes, usage, leases) waits for no
-request, and the checks on a request wait for nobody else's query. Source: architecture.md, The data path.
+request, and the checks on a request wait for nobody else's query. Source: docs/decisions/0014-fair-shares.md.
 """
 
 import asyncio

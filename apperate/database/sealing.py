@@ -9,7 +9,7 @@ Each is bound to its row; a second factor only to its purpose, because allauth d
     keys()                                        the installation's key ring, read once per process
 
 A secret under a key that this process does not know makes it read the ring once more, so a running worker
-notices a change of keys. Source: product.md, Tokens (at rest).
+notices a change of keys. Source: docs/operating.md.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 It keeps the raw, undecoded path (so that an escaped slash in a key stays escaped), drops header names
 with an underscore, refuses repeated credential headers, limits the sizes of target and headers, and
-leaves the body unread until a view asks for it, after the checks. Source: architecture.md, Server.
+leaves the body unread until a view asks for it, after the checks. Source: docs/decisions/0001-server.md.
 """
 
 import asyncio

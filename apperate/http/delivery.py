@@ -5,7 +5,7 @@
     encoding_for(accept_encoding) -> str            "zstd", "gzip" or "" (as it is)
     compressed(body, encoding) -> bytes
 
-Source: http-api.md, Reading records; RFC 9110, 8.8.3 and 12.5.3.
+Source: docs/query-parameters.md; RFC 9110, 8.8.3 and 12.5.3.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""Refusal → application/problem+json, the one error shape of the API. Source: RFC 9457, http-api.md."""
+"""Refusal → application/problem+json, the one error shape of the API. Source: RFC 9457, docs/api.md."""
 
 from typing import Any
 

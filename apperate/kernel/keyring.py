@@ -1,7 +1,7 @@
 """Secrets at rest: short texts encrypted with AES-256-GCM, each bound to its row. No Django here.
 
 The key ring comes from APPERATE_SECRET_KEYS or from a key file beside the data, never from the
-database. The first key encrypts, any key decrypts. Source: product.md, Tokens (at rest).
+database. The first key encrypts, any key decrypts. Source: docs/operating.md.
 """
 
 import base64

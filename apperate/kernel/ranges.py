@@ -1,7 +1,7 @@
 """Time spans: what `on`, `from`, `to` and `range` mean, as half-open [start, end) in UTC. Pure.
 
 A day or a year as a bound is taken whole: `to=2020-01-31` ends before 2020-02-01. A moment as a bound
-is included to the microsecond. Weeks run Sunday to Saturday. Source: http-api.md, Reading records.
+is included to the microsecond. Weeks run Sunday to Saturday. Source: docs/query-parameters.md.
 """
 
 import re

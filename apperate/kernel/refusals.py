@@ -1,7 +1,7 @@
 """Refusal: the one value that says "no", and the table of every code. Pure: no Django here.
 
 Rules return a Refusal; they do not raise it, and they do not know HTTP. problems.py turns one into
-application/problem+json; the pages show the same words. Source: http-api.md, Refusals.
+application/problem+json; the pages show the same words. Source: docs/errors.md.
 """
 
 from collections.abc import Mapping

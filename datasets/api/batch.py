@@ -2,7 +2,7 @@
 
 Every dataset passes every check before the first is read, so one that is not granted refuses all. The
 parameters select within each pair of a dataset and a key. When reading fails halfway, the answer ends with
-{"_system_error": …} in place of the missing records. Source: http-api.md, Reading records.
+{"_system_error": …} in place of the missing records. Source: docs/query-parameters.md.
 """
 
 import time

@@ -5,7 +5,7 @@
 
 The standard library's parser is used because it continues after a bad line, accepts mixed line ends, and
 knows the line each row begins on. Blank lines are skipped. An unclosed quote costs the lines up to the
-field limit, and the report says so. Source: security.md, S41.
+field limit, and the report says so. Source: docs/security-checks.md, S41.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""The schema inferred from data: types, date, key and subkey by the rules of product.md. Pure.
+"""The schema inferred from data: types, date, key and subkey by fixed rules. Pure.
 
     infer_file(path) -> Schema | Refusal                    CSV, JSON or JSON lines, read in full
     infer_records(records) -> Schema | Refusal              parsed JSON records

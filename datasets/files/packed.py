@@ -4,7 +4,7 @@
     grows_too_much(came_out, packed_bytes) -> bool      the limit that every compressed format shares
 
 Bombs are detected by what comes out, never by what a header promises. What is inside is not unpacked a
-second time. Raises OSError when the disk is full. Source: security.md, S36.
+second time. Raises OSError when the disk is full. Source: docs/security-checks.md, S36.
 """
 
 import zlib

@@ -14,7 +14,7 @@
 
 Keywords may have any case. A comparison with a property that is null or absent is false, so `ne` is true
 for it: `ne` is exactly "not eq". Values are typed by the schema; they are bound to the statement as
-parameters, never part of its text. Source: http-api.md, Reading records.
+parameters, never part of its text. Source: docs/query-parameters.md.
 """
 
 import re

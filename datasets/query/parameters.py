@@ -8,7 +8,7 @@
 
 apperate.http.parameters says how values are read. The Tokens API's are in the table too, so that the docs
 and the OpenAPI document are generated from, or compared with, this table. Pure.
-Source: http-api.md, Reading records and Endpoints.
+Source: docs/query-parameters.md.
 """
 
 import re

@@ -4,7 +4,7 @@
 
 parameters.py has the names and what each accepts; this module combines them.
 Dates narrow each other: `range` and `from` together mean their overlap. A limit above 5,000 is accepted
-but returns 5,000 records. Source: http-api.md, Reading records.
+but returns 5,000 records. Source: docs/query-parameters.md.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@
 The record is stored as sent: its own order of names, numbers as written, absent properties absent.
 Without a key property the key is generated: the first 32 hex characters of SHA-256 over the record's
 canonical JSON (names sorted, nulls left out, no white space), so the same record has the same key.
-Without a date property the date is the UTC day of `now`. Source: product.md, Datasets.
+Without a date property the date is the UTC day of `now`. Source: docs/api.md.
 """
 
 import hashlib

@@ -119,7 +119,7 @@ def parse_schema(schema_json: object, column_mapping: object = None) -> Schema |
     """The Schema that a JSON Schema object and its column mapping describe, or what is wrong with them.
 
     It uses `properties`, `required`, and each property's `type`, `format` and `description`; other JSON
-    Schema keywords are ignored. Index properties are required. Source: http-api.md, Dataset body.
+    Schema keywords are ignored. Index properties are required. Source: docs/api.md, Changing a dataset.
     """
     if not isinstance(schema_json, Mapping) or not isinstance(schema_json.get("properties"), Mapping):
         needed = 'an object like {"type": "object", "properties": {"name": {"type": "string"}}}'

@@ -4,7 +4,7 @@
     SYSTEM                          the one property that includeSystemRecordProperties adds
     added(texts, systems, …)        the texts with these properties at the end
 
-Dates are milliseconds since 1970. Source: http-api.md, Reading records.
+Dates are milliseconds since 1970. Source: docs/query-parameters.md.
 """
 
 from collections.abc import Sequence

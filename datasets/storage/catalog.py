@@ -2,7 +2,7 @@
 
 Unknown names are never cached, so a dataset made on one worker is found on another at once. Cached
 metadata serves only reads: the read statement returns the metadata's version too, and a read made
-with an old version is repeated. Source: architecture.md, Datasets.
+with an old version is repeated. Source: docs/decisions/0006-one-table-for-all-records.md.
 """
 
 import json

@@ -6,7 +6,7 @@
 Every record is returned at least once: the next answer begins ten seconds before this request, and before any
 job then running, because what a transaction writes becomes visible only later. An answer of several pages
 advances the mark once its last page was read. Forgotten after a day without use.
-Source: http-api.md, Reading records.
+Source: docs/query-parameters.md.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,8 @@
     read_sync(dataset, query) -> Found       the same on Django's connection, for pages
 
 A page of an answer ends at its limit, at query.records_max records or at ANSWER_CHARACTERS_MAX characters;
-then Found.next is the record with which the next one begins. Source: architecture.md, Storage.
+then Found.next is the record with which the next one begins.
+Source: docs/decisions/0006-one-table-for-all-records.md.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """The SQL for changing records: write, delete, copy in. Reading them is in reads.py.
 
 Writes run inside the caller's transaction, under a share lock on the dataset's row: writers run in
-parallel, but exclude dropping and editing the dataset. Source: architecture.md, Storage.
+parallel, but exclude dropping and editing the dataset.
+Source: docs/decisions/0006-one-table-for-all-records.md.
 """
 
 from collections import Counter

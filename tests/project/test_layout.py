@@ -79,3 +79,28 @@ def test_every_function_on_the_ways_is_where_it_is_said_to_be() -> None:
     ]
 
     assert len(pairs) > 30 and missing == []
+
+
+def test_every_document_that_a_module_names_is_there() -> None:
+    named = {
+        (str(path), name)
+        for path in modules()
+        for name in re.findall(r"[\w/.-]*\b[\w-]+\.md\b", (ROOT / path).read_text(encoding="utf-8"))
+    }
+
+    assert len(named) > 40
+    assert {(path, name) for path, name in named if not (ROOT / name).is_file()} == set()
+
+
+def test_every_module_that_a_docstring_names_is_there() -> None:
+    """By its path, or by its bare name where one folder has it."""
+    files = {path.name for path in python_of(*APPS, "tests", "benchmarks")} | {"manage.py"}
+    named = {
+        (str(path), name)
+        for path in modules()
+        for name in re.findall(
+            r"\b(\w+\.py)\b", ast.get_docstring(ast.parse((ROOT / path).read_text())) or ""
+        )
+    }
+
+    assert {(path, name) for path, name in named if name not in files} == set()

@@ -4,7 +4,7 @@
     skip_alerts(tokens, now=…)   create them without messages
 
 A task checks the month's credit windows every half minute; requests do none of this work. An alert's row
-and its queue entries are made in one transaction. Source: product.md, Credits.
+and its queue entries are made in one transaction. Source: docs/decisions/0005-credits.md.
 """
 
 import logging

@@ -5,7 +5,7 @@
 
 The name is resolved once, each of its addresses is checked, and the connection is made to one of those, so
 changing the name's answer in between (DNS rebinding) achieves nothing. Redirects are not followed, only the
-head of the answer is read, and the whole exchange has a time limit. Source: security.md, S43.
+head of the answer is read, and the whole exchange has a time limit. Source: docs/security-checks.md, S43.
 """
 
 import asyncio

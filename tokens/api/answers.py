@@ -1,7 +1,7 @@
 """The Tokens API without its HTTP layer: what each operation answers for the caller's workspace.
 
 Each function runs in a thread, takes the workspace and a parsed JSON body, and returns a document or a
-Refusal. Another workspace's token and a missing one get the same refusal. Source: http-api.md, Tokens API.
+Refusal. Another workspace's token and a missing one get the same refusal. Source: docs/api.md, Tokens.
 """
 
 from collections.abc import Callable, Mapping

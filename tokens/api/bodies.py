@@ -3,7 +3,7 @@
     parse(document, fields, …) -> Changes | Refusal
 
 Unknown fields, read-only ones, and those with a wrong value are all named at once.
-Settings are merged field by field into the last saved ones. Source: http-api.md, Tokens API.
+Settings are merged field by field into the last saved ones. Source: docs/api.md, Tokens.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""A token as the Tokens API shows it: the Token object and its parts. Source: http-api.md, Tokens API.
+"""A token as the Tokens API shows it: the Token object and its parts. Source: docs/api.md, Tokens.
 
 token_document(token, names, now=…) -> dict     a token from selectors.of_workspace()
 own_document(token, names, now=…) -> dict       what GET /v1/token shows the token's holder

@@ -1,4 +1,4 @@
-"""Every parameter of the Tokens API's query strings. Pure. Source: http-api.md, Tokens API."""
+"""Every parameter of the Tokens API's query strings. Pure. Source: docs/api.md, Tokens."""
 
 from apperate.http.parameters import (
     A_FLAG,

@@ -2,7 +2,7 @@
 
 While a change is pending, each check applies to both versions of the settings, and both must pass.
 Nothing here knows HTTP. A check that raises never passes: the caller's error path refuses.
-Source: product.md, The checks on a request, and Activation.
+Source: docs/architecture.md.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,6 +1,6 @@
 """Outgoing answers: JSON, the link to the next page, ETag, compression, CORS, cost headers.
 
-Source: http-api.md, Answers.
+Source: docs/api.md, Answers.
 """
 
 import asyncio

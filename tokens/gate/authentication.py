@@ -1,7 +1,7 @@
 """TokenAuthentication: finds the token of an API request, and adds what every API answer carries.
 
 It sets request.token to the Snapshot, or request.token_refusal to the reason there is none.
-Sessions are ignored: a cookie never authorises the API. Source: http-api.md, Token and CORS.
+Sessions are ignored: a cookie never authorises the API. Source: docs/api.md.
 """
 
 import json

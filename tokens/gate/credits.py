@@ -1,7 +1,7 @@
 """charge(): takes CORE credits from a token's monthly window, exactly, across all workers.
 
 A request is paid from the lease this worker holds (leases.py), in full or not at all. Without a limit,
-spending is only metered (meter.py adds it to the window). Source: product.md, Credits.
+spending is only metered (meter.py adds it to the window). Source: docs/decisions/0005-credits.md.
 """
 
 import time

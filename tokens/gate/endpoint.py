@@ -3,7 +3,7 @@
 Before: method, token, names, the checks of tokens.gate.access. After: settle, meter, headers. The view in
 between returns an Answer or a Refusal and knows nothing of these steps. Only this module turns a Refusal of
 the data plane into HTTP. What a caller may ask for depends on the path: data_endpoint() decides for datasets,
-token_endpoint() for tokens. Source: product.md, The checks on a request.
+token_endpoint() for tokens. Source: docs/architecture.md.
 """
 
 import hashlib

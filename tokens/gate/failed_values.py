@@ -4,7 +4,7 @@
 
 One bucket per address, which only failures draw from: valid values pass whatever else their address
 sends, so a neighbour can lock nobody out. Each worker has its share of the limit per address. In memory
-only, the least recently seen dropped first. Source: security.md, S29 and S31.
+only, the least recently seen dropped first. Source: docs/security-checks.md, S29 and S31.
 """
 
 import ipaddress

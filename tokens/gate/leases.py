@@ -6,7 +6,7 @@
 A lease is committed before it is spent, so neither crashes nor races between workers can exceed a limit. It
 holds at most 1/64 of what is left, about a second of the token's use, unless the request at hand costs more.
 Leftovers go back after a second; a killed worker's lease stays charged.
-Source: architecture.md, Credits.
+Source: docs/decisions/0005-credits.md.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ An answer is paid for after its query, when its records are known. A query about
 paid for in advance: `where=close gt 100` reveals something even when no record matches, when the answer is
 cut, and when it does not fit in what is left. So it costs at least one record, and a limited token may run
 it only when its maximum cost is left; the difference goes back.
-Source: product.md, Credits: nothing free may differ between two states of priced data.
+Source: docs/decisions/0005-credits.md: nothing free may differ between two states of priced data.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ last(token) -> list[TokenRefusal]
 purge(now=…) -> int
 
 Bounded: in kinds per second for a worker, and in rows per code for a token; a row is deleted 30 days after
-its last refusal. Only the site of a page is stored. Source: product.md, The checks on a request.
+its last refusal. Only the site of a page is stored. Source: docs/architecture.md.
 """
 
 import logging

@@ -5,7 +5,7 @@
     purge(now=…) -> int                           deletes signatures whose date is no longer accepted
 
 Tokens that need no signature pay nothing for this, and the bodies of their requests stay unread.
-Source: http-api.md, Signing; security.md S25.
+Source: docs/api.md, Signed requests; docs/security-checks.md S25.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 A hit costs no query. apperate.database.changes reports which tokens and workspaces were written; their
 entries are dropped, so disabling, deleting and narrowing reach every worker within a second. Widening is
-not urgent: a revision carries its start time. Source: architecture.md, State on the hot path.
+not urgent: a revision carries its start time. Source: docs/decisions/0004-how-workers-learn-of-changes.md.
 """
 
 import json

@@ -6,7 +6,7 @@ A token's row holds its bucket's level. A worker pays from a slice it has drawn;
 pass a few requests ahead of a draw, which then runs beside the request. Slices and requests passed ahead
 are each at most 1/40 of the burst over all workers, so in any t seconds at most 1.05 × (burst + rate × t)
 pass, however requests are spread over the workers. A new worker starts with nothing drawn.
-Time is passed in: the database's, as in every check. Source: product.md, Throttle.
+Time is passed in: the database's, as in every check. Source: docs/decisions/0009-throttle.md.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """seen(): the sites that used a token in the last 7 days, and whether its saved rules allow each.
 
 Sites of answered calls and of calls refused because of their site, from refusal_log.py, which stores a
-limited number of the newest per token. Source: product.md, Allowed Domain(s).
+limited number of the newest per token. Source: docs/security-checks.md.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Allowed Domain(s): parses a token's rules, and decides whether a page matches one. Pure: no Django here.
 
 A rule is `[http://|https://]host[:port][/path][*]`; rules are separated by white space, and no rules
-means any domain. Source: security.md, Domain rules.
+means any domain. Source: docs/security-checks.md.
 """
 
 from collections.abc import Sequence

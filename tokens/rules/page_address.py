@@ -1,7 +1,7 @@
 """The address of a page: a Referer or Origin parsed as strictly as browsers write it. Pure: no Django here.
 
 Parsed by hand on purpose: general URL parsers repair their input, and disagree with browsers about the
-host of what they repaired. Anything that no browser would send is refused. Source: security.md,
+host of what they repaired. Anything that no browser would send is refused. Source: docs/security-checks.md,
 Domain rules.
 """
 

@@ -1,6 +1,6 @@
 """What a token may do: Action, Settings (one version, frozen) and Snapshot (the token for one request).
 
-Pure rules: no Django, no database. Source: product.md, Permissions and Activation.
+Pure rules: no Django, no database. Source: docs/decisions/0003-activation.md.
 """
 
 from collections.abc import Mapping

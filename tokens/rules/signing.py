@@ -1,7 +1,7 @@
 """IEX-HMAC-SHA256: signs a request, and checks whether a signature belongs to one. Pure: no Django here.
 
 The signature covers the request as sent: the raw target with its escapes and the order of its
-parameters, the Host header, the date and the bytes of the body. Source: http-api.md, Signing.
+parameters, the Host header, the date and the bytes of the body. Source: docs/api.md, Signed requests.
 """
 
 import hashlib

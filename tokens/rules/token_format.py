@@ -2,7 +2,7 @@
 
 A value is `pk_` or `sk_`, 32 lower-case hex characters from a CSPRNG, then 8 hex characters of
 CRC-32 over everything before them, so that a typo is refused without a query.
-Source: product.md, Tokens.
+Source: docs/api.md, Tokens.
 """
 
 import hashlib

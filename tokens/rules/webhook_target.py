@@ -5,7 +5,7 @@
 
 Only addresses of the public internet are allowed, so that nobody reaches an internal network through this
 server (SSRF). IPv6 is refused outside global unicast; special-purpose networks are refused by list.
-Source: security.md, S43.
+Source: docs/security-checks.md, S43.
 """
 
 import ipaddress

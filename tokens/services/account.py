@@ -7,7 +7,7 @@
 CORE spending comes from the token's credit window, the row that enforces its limit and that the pages show;
 only its distribution over days and datasets comes from the usage counters, which may miss a second's calls
 after a crash. "Messages" is the older word for credits. Secret tokens are masked.
-Source: http-api.md, Endpoints; product.md, Credits.
+Source: docs/api.md; docs/decisions/0005-credits.md.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Every change to a token: atomic, audited in its transaction, and seen by workers within a second.
 
 Workers learn of a change from the token row (a trigger stamps it), so a change to a token's revisions
-or values writes that row too. Rules answer with a Refusal. Source: product.md, Activation.
+or values writes that row too. Rules answer with a Refusal. Source: docs/decisions/0003-activation.md.
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """reencrypt(): re-encrypts every stored secret with the key ring's first key; all keys still decrypt.
 
 Small transactions, one locked row at a time: requests continue meanwhile, and an interrupted run is simply
-run again. Source: product.md, Tokens (at rest); security.md S02.
+run again. Source: docs/operating.md; docs/security-checks.md S02.
 """
 
 from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@
     old_value_ends_at(token, now=…) -> datetime | None
 
 Id, nickname, settings, history and limit are kept. A second rotation ends the first overlap.
-Source: product.md, Tokens.
+Source: docs/api.md, Tokens.
 """
 
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@
     curl(trial, …) -> str                                      the same request as a shell command
 
 The checks are those of access.py. Nothing is written, charged or counted against the rate, and the
-result contains no secret. Source: product.md, Refusals explain themselves.
+result contains no secret. Source: docs/decisions/0007-refusals-are-values.md.
 """
 
 import shlex

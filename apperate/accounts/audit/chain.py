@@ -7,7 +7,7 @@
 
 The database does the sealing (migration 0008); this module implements the rule on its own, so that tampering
 with the database's functions shows too. A table owner who recomputes a whole chain is caught only by
-comparing its last digest with an exported one. Source: security.md, S54.
+comparing its last digest with an exported one. Source: docs/security-checks.md, S54.
 """
 
 import hashlib

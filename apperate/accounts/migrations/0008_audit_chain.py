@@ -1,7 +1,7 @@
 """Each audit event is sealed with the one before it: what is changed or removed afterwards no longer fits.
 
 A trigger seals at the end of the transaction, so that writers of a workspace wait for each other only
-while they commit. Source: security.md, S54; docs/decisions/0011-audit-chain.md.
+while they commit. Source: docs/security-checks.md, S54; docs/decisions/0011-audit-chain.md.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """How long a session lasts: until two weeks without use, and at most a month after the sign-in.
 
 Django counts a session's age from when it was last written, so it is written once an hour while in use.
-Requests that an open page makes by itself do not count as use. Source: security.md, S47.
+Requests that an open page makes by itself do not count as use. Source: docs/security-checks.md, S47.
 """
 
 from collections.abc import Callable

@@ -139,7 +139,7 @@ def listening_values() -> tuple[str, int]:
 
 
 def refuse_open_http(host: str) -> None:
-    """Tokens must not cross a network in clear text by accident. Source: security.md, Checks."""
+    """Tokens must not cross a network in clear text by accident. Source: docs/security-checks.md."""
     try:
         is_local = ipaddress.ip_address(host).is_loopback
     except ValueError:
