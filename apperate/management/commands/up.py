@@ -24,6 +24,7 @@ from django.db import OperationalError, connections
 
 from apperate.database import disk
 from apperate.database.embedded import launcher
+from apperate.kernel import keyring
 from apperate.running import supervisor
 from apperate.running.configuration import URL_FILE, flag, integer
 from apperate.running.supervisor import Child, ChildFailed
@@ -89,6 +90,7 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         if os.environ.get("DATABASE_OWNER_URL"):
             call_command("grants", apply=True, verbosity=0)
+        refuse_lost_keys()
         call_command("createcachetable", verbosity=0)
         collect_static()
         close_folders()
@@ -113,6 +115,21 @@ class Command(BaseCommand):
         elif settings.DEMO_ENABLED and "DATABASE_URL" not in os.environ:
             self.stdout.write(f"Sign in as {first}; `manage.py demo --json` prints the password.")
         self.stdout.write("Ctrl-C stops it.")
+
+
+def refuse_lost_keys() -> None:
+    """A new key, made without a word, would be noticed only when a secret of a year ago is needed."""
+    from tokens.models import Secret
+
+    path = Path(settings.DATA_DIR) / keyring.KEY_FILE
+    if os.environ.get(keyring.KEYS_VARIABLE, "").strip() or path.exists():
+        return
+    if Secret.objects.filter(ciphertext__isnull=False).exists():
+        raise ImproperlyConfigured(
+            f"{path} is gone, and the database holds secrets that only its keys decrypt. Put it back from a "
+            f"backup, or set {keyring.KEYS_VARIABLE}. To give these secrets up, make a new key with "
+            "`manage.py reencrypt --new-key`, and start again."
+        )
 
 
 def close_folders() -> None:

@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 
+from apperate.accounts.models import Workspace
+from apperate.kernel import keyring
 from apperate.management.commands import up
 from apperate.running import supervisor
 from apperate.running.server import DEATHS_MAX, RespawnTimes
 from apperate.running.supervisor import Child, ChildFailed
+from tests.support.factories import TokenFactory
 from tests.support.installation import ROOT, Demo, Installation, free_port, started, until
+from tokens.models import Secret
+from tokens.rules.token_format import TokenKind
 
 pytestmark = pytest.mark.slow("each starts `manage.py up`: 2 to 10 s")
 
@@ -343,3 +349,24 @@ def test_one_wish_to_stop_may_arrive_as_two_signals() -> None:
         signal.raise_signal(signal.SIGINT)
 
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+@pytest.mark.django_db
+def test_a_lost_key_file_is_no_reason_to_make_a_new_one_in_silence(
+    settings: LazySettings, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.DATA_DIR = tmp_path
+    monkeypatch.delenv(keyring.KEYS_VARIABLE, raising=False)
+    up.refuse_lost_keys()  # Nothing was encrypted yet.
+
+    token = TokenFactory(workspace=workspace, kind=TokenKind.SECRET)
+    Secret.objects.filter(token=token).update(clear=None, ciphertext=b"sealed")
+    with pytest.raises(ImproperlyConfigured, match="is gone, and the database holds secrets"):
+        up.refuse_lost_keys()
+    assert list(tmp_path.iterdir()) == []
+
+    monkeypatch.setenv(keyring.KEYS_VARIABLE, keyring.new_key())
+    up.refuse_lost_keys()
+    monkeypatch.delenv(keyring.KEYS_VARIABLE)
+    (tmp_path / keyring.KEY_FILE).write_text(keyring.new_key())
+    up.refuse_lost_keys()
