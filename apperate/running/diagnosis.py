@@ -7,6 +7,7 @@ do. No finding contains a password, a key or a token.
 """
 
 import os
+import smtplib
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import get_connection
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import InterfaceError
-from django.http.request import split_domain_port
+from django.http.request import split_domain_port, validate_host
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
 from apperate.accounts.audit import chain
@@ -29,6 +31,7 @@ from apperate.database import disk, grants
 from apperate.database.clock import database_now
 from apperate.kernel import keyring
 from apperate.kernel.hosts import is_loopback
+from apperate.running import structure
 from datasets.selectors import NEARLY_PERCENT, stored_by
 from tokens.models import Secret
 from tokens.usage import rollup
@@ -39,6 +42,7 @@ CLOCK_SECONDS_MAX = 5
 HEARTBEAT_SECONDS_MAX = 30
 WAITING_SECONDS_MAX = 60
 SECRETS_TRIED = 1_000
+MAIL_SECONDS_MAX = 3
 NAMED_MAX = 5
 UNLIMITED = [plan.name for plan in PLANS.values() if plan.storage_bytes_max is None]
 # Files of the data directory that must be private to their owner.
@@ -123,13 +127,20 @@ def disk_space() -> Finding:
 
 
 def public_address() -> Finding:
-    """Do people and programs connect over https?"""
+    """Do people and programs connect over https, and does the dashboard answer to its own name?"""
+    subject = "Public address"
     host = split_domain_port(settings.PUBLIC_URL.partition("://")[2])[0].strip("[]")
+    if not validate_host(host, settings.ALLOWED_HOSTS):
+        detail = f"Pages refuse {host}: it is not among APPERATE_ALLOWED_HOSTS."
+        return Finding(FAIL, subject, detail, f"Add {host} to APPERATE_ALLOWED_HOSTS.")
+    if settings.SERVES_HTTPS and not settings.TRUSTED_PROXIES:
+        detail = "It is https, and no proxy is trusted to say so: every page is redirected to itself."
+        return Finding(FAIL, subject, detail, "Set APPERATE_TRUSTED_PROXIES to the number of proxies.")
     if settings.SERVES_HTTPS or is_loopback(host):
-        return Finding(OK, "Public address", settings.PUBLIC_URL)
+        return Finding(OK, subject, settings.PUBLIC_URL)
     return Finding(
         WARN,
-        "Public address",
+        subject,
         f"{settings.PUBLIC_URL} is plain http: tokens and passwords cross the network in clear.",
         "Serve it over https and set APPERATE_PUBLIC_URL=https://….",
     )
@@ -145,6 +156,13 @@ def mail() -> Finding:
         return Finding(
             WARN, "E-mail", "Messages are printed, not sent.", "Set EMAIL_URL to send invitations and alerts."
         )
+    try:
+        server = get_connection(timeout=MAIL_SECONDS_MAX)
+        server.open()
+        server.close()
+    except (OSError, smtplib.SMTPException) as error:
+        detail = f"The mail server cannot be reached: {first_line(error)}."
+        return Finding(FAIL, "E-mail", detail, "Look at EMAIL_URL, and at the server that it names.")
     return Finding(OK, "E-mail", "Messages are sent.")
 
 
@@ -185,6 +203,11 @@ def tables() -> Finding:
         return Finding(
             FAIL, "Tables", f"{len(waiting)} migrations are not applied: {names}.", "Run `manage.py migrate`."
         )
+    missing = structure.missing_parts()
+    if missing:
+        more = f" and {len(missing) - NAMED_MAX:,} more" if len(missing) > NAMED_MAX else ""
+        detail = f"Gone from the database: {', '.join(missing[:NAMED_MAX])}{more}."
+        return Finding(FAIL, "Tables", detail, "Restore a backup, or make them again as the migrations do.")
     return Finding(OK, "Tables", "Every migration is applied.")
 
 

@@ -24,6 +24,7 @@ from apperate.kernel import keyring
 from apperate.running import diagnosis
 from apperate.running.diagnosis import Finding
 from tests.support.factories import DatasetFactory, TokenFactory
+from tests.support.installation import free_port
 from tokens.rules.token_format import TokenKind
 from tokens.services import lifecycle
 
@@ -165,7 +166,7 @@ def test_a_disk_that_is_nearly_full(settings: LazySettings) -> None:
     ],
 )
 def test_plain_http_to_a_network(settings: LazySettings, url: str, https: bool, expected: str) -> None:
-    settings.PUBLIC_URL, settings.SERVES_HTTPS = url, https
+    settings.PUBLIC_URL, settings.SERVES_HTTPS, settings.TRUSTED_PROXIES = url, https, 1
 
     level(diagnosis.public_address(), expected, url)
 
@@ -306,3 +307,51 @@ def test_a_job_that_waits_too_long(empty_queue: None) -> None:
 @pytest.mark.parametrize("error", [OperationalError("first\nsecond"), OperationalError()])
 def test_an_error_is_said_in_one_line(error: Any) -> None:
     assert diagnosis.first_line(error) in {"first", "OperationalError"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DROP INDEX tokens_usage_by_minute", "index tokens_usage_by_minute of tokens_usagecounter"),
+        (
+            "ALTER TABLE tokens_usagecounter DROP CONSTRAINT tokens_usage_once",
+            "constraint tokens_usage_once of tokens_usagecounter",
+        ),
+        ("DROP TRIGGER stamp_change ON tokens_token", "trigger stamp_change of tokens_token"),
+        ("ALTER TABLE datasets_dataset DISABLE TRIGGER stamp_change", "stamp_change of datasets_dataset"),
+    ],
+)
+def test_what_was_dropped_from_the_database_is_named(statement: str, said: str) -> None:
+    level(diagnosis.tables(), "ok", "Every migration is applied")
+
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+    level(diagnosis.tables(), "fail", said)
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "proxies", "expected", "said"),
+    [
+        ("https://data.example.com", ["data.example.com"], 1, "ok", "https://data.example.com"),
+        ("https://data.example.com", [".example.com"], 1, "ok", "https://data.example.com"),
+        ("https://data.example.com", ["other.example.com"], 1, "fail", "Pages refuse data.example.com"),
+        ("https://data.example.com", ["*"], 0, "fail", "redirected to itself"),
+        ("http://127.0.0.1:8000", ["data.example.com"], 0, "fail", "Pages refuse 127.0.0.1"),
+    ],
+)
+def test_an_address_that_pages_do_not_answer_to_is_named(
+    settings: LazySettings, url: str, hosts: list[str], proxies: int, expected: str, said: str
+) -> None:
+    settings.PUBLIC_URL, settings.ALLOWED_HOSTS, settings.TRUSTED_PROXIES = url, hosts, proxies
+    settings.SERVES_HTTPS = url.startswith("https")
+
+    level(diagnosis.public_address(), expected, said)
+
+
+def test_a_mail_server_that_is_away_is_named(settings: LazySettings) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+
+    level(diagnosis.mail(), "fail", "The mail server cannot be reached")
