@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import django
@@ -24,7 +25,7 @@ from django.template.loader import render_to_string  # noqa: E402
 from apperate.database import shares  # noqa: E402
 from apperate.database.changes import changes  # noqa: E402
 from apperate.database.pool import pools  # noqa: E402
-from apperate.http import health  # noqa: E402
+from apperate.http import exhaustion, health  # noqa: E402
 from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.http.problems import is_api_path  # noqa: E402
 from tokens.gate.calls import ApiRequest  # noqa: E402
@@ -52,6 +53,15 @@ data_plane = DataPlane()
 class Dashboard(ASGIHandler):
     """Django's handler for pages. A worker renders only a few at a time, so that the API keeps running."""
 
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except RuntimeError as error:
+            if not exhaustion.note(error):
+                raise
+            with suppress(Exception):  # The answer may have begun.
+                await respond_unavailable(send)
+
     async def get_response_async(self, request: Any) -> HttpResponseBase:
         if request.path_info in health.ANSWERS:
             return await super().get_response_async(request)
@@ -62,6 +72,13 @@ class Dashboard(ASGIHandler):
             response = HttpResponse(render_to_string("503.html"), status=503)
             response.headers["Retry-After"] = "2"
             return response
+
+
+async def respond_unavailable(send: Any) -> None:
+    """503 by what needs no thread and no memory worth the name."""
+    headers = [(b"retry-after", b"2"), (b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"The server is overloaded.\n"})
 
 
 dashboard = Dashboard()

@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 from apperate.database import disk
 from apperate.database.outage import UNAVAILABLE, outage
 from apperate.database.shares import Busy
+from apperate.http import exhaustion
 from apperate.http.problems import internal_error, problem_response
 from apperate.kernel.refusals import Refusal, storage_full, unavailable
 
@@ -58,6 +59,8 @@ def failure_refusal(error: Exception) -> Refusal:
     """What an otherwise unhandled exception is to the caller: database away, disk full, or internal error."""
     if isinstance(error, Busy):
         return error.refusal
+    if exhaustion.note(error):
+        return unavailable()
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return storage_full()
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
