@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A start takes some seconds; on a busy machine with a new database many times as long.
 START_SECONDS_MAX = 240
+STARTED = "Ctrl-C stops it."
 
 
 def until(holds: Callable[[], object], seconds: float = 30, said: Callable[[], str] = str) -> None:
@@ -72,12 +73,13 @@ class Installation:
         environment = self.environment()
         if self.copies and not (self.begins_new or self.home.exists() or "DATABASE_URL" in environment):
             subprocess.run(["cp", "-a", started_before(environment["APPERATE_DEMO"]), self.home], check=True)
+        before = self.said().count(STARTED) if self.log.exists() else 0  # by an earlier start
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "up"], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
         until(
-            lambda: self.process.poll() is not None or "Ctrl-C stops it." in self.said(),
+            lambda: self.process.poll() is not None or self.said().count(STARTED) > before,
             seconds=START_SECONDS_MAX, said=self.said,
         )  # fmt: skip
         assert self.process.poll() is None, self.said()
