@@ -1,16 +1,13 @@
 """Start everything: the database, the server and the background work, until Ctrl-C."""
 
-import errno
-import fcntl
 import hashlib
 import http.client
 import ipaddress
 import os
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from django.db import OperationalError, connections
 from apperate.database import disk
 from apperate.database.embedded import launcher
 from apperate.kernel import keyring
-from apperate.running import supervisor
+from apperate.running import listening, supervisor
 from apperate.running.configuration import URL_FILE, flag, integer
 from apperate.running.supervisor import Child, ChildFailed
 
@@ -64,15 +61,19 @@ class Command(BaseCommand):
             host, port = listening_values()
             refuse_open_http(host)
             refuse_unseen_https()
-            address = free_address(host, port)
+            held = listening.hold(host, port)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=2) from None
-        try:
-            with one_at_a_time():
+        with held.socket, ExitStack() as stack:
+            try:
+                stack.enter_context(listening.the_only_one(settings.DATA_DIR, settings.PUBLIC_URL))
                 self.prepare()
-        except (ImproperlyConfigured, OperationalError) as error:
-            raise CommandError(" ".join(str(error).split()), returncode=1) from None
-        connections.close_all()
+            except (ImproperlyConfigured, OperationalError) as error:
+                raise CommandError(" ".join(str(error).split()), returncode=1) from None
+            connections.close_all()
+            self.serve(children, held.address, port)
+
+    def serve(self, children: list[Child], address: str, port: int) -> None:
         try:
             for child in programs(address, port, settings.WORKERS):
                 children.append(child)
@@ -177,38 +178,6 @@ def refuse_unseen_https() -> None:
             "request came by https. Set it to how many proxies stand in front, such as 1; they must set "
             "X-Forwarded-Proto."
         )
-
-
-def free_address(host: str, port: int) -> str:
-    """The numeric address to listen on. Raises ImproperlyConfigured when the port is taken.
-
-    The server lets its workers share the port, so it would also share it with a second installation.
-    """
-    try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError):
-        raise ImproperlyConfigured(f"HOST={host!r} is not an address or name of this machine.") from None
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(where)
-        except OSError as error:
-            reasons = {
-                errno.EADDRINUSE: f"PORT={port} is in use on {host}: stop the other program, or set PORT.",
-                errno.EACCES: f"PORT={port} may be opened by root only: set PORT to 1024 or higher.",
-            }
-            default = f"HOST={host} cannot be listened on: {error.strerror}."
-            raise ImproperlyConfigured(reasons.get(error.errno or 0, default)) from None
-    return str(where[0])
-
-
-@contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Only one process may prepare this data directory at a time; others wait."""
-    settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
-    with open(settings.DATA_DIR / ".up.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def collect_static() -> None:

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from apperate.accounts.models import Workspace
 from apperate.kernel import keyring
 from apperate.management.commands import up
-from apperate.running import supervisor
+from apperate.running import listening, supervisor
 from apperate.running.server import DEATHS_MAX, RespawnTimes
 from apperate.running.supervisor import Child, ChildFailed
 from tests.support.factories import TokenFactory
@@ -123,6 +124,36 @@ def test_a_second_up_on_the_same_port_is_refused(running: Installation) -> None:
     assert done.returncode == 2
     assert f"PORT={running.port} is in use on 127.0.0.1" in done.stderr
     assert running.status() is not None
+
+
+@pytest.mark.server
+def test_a_second_up_on_the_same_data_is_refused_and_says_who_runs(running: Installation) -> None:
+    note = running.home / up.URL_FILE
+    written = note.read_text()
+
+    done = running.run(PORT=str(free_port()))
+
+    assert done.returncode == 1
+    assert f"already (process {running.process.pid}, http://127.0.0.1:{running.port})" in done.stderr
+    assert (note.read_text(), running.status()) == (written, 200)
+
+
+def test_of_many_who_start_at_the_same_moment_one_has_the_port() -> None:
+    """The address is not let go between the look at it and the server that takes it."""
+    port = free_port()
+    held = []
+    for _ in range(5):
+        try:
+            held.append(listening.hold("127.0.0.1", port))
+        except ImproperlyConfigured as error:
+            assert f"PORT={port} is in use on 127.0.0.1" in str(error)
+    with held[0].socket, socket.socket() as server:
+        assert len(held) == 1
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", port))  # As the server's workers do.
+        server.listen()
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
 
 
 # --- it ends ------------------------------------------------------------------------------------
@@ -249,7 +280,7 @@ def test_open_http_is_allowed_when_the_operator_says_so(monkeypatch: pytest.Monk
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="cannot be listened on"):
-        up.free_address("192.0.2.1", 8000)
+        listening.hold("192.0.2.1", 8000)
 
 
 # --- the parts ----------------------------------------------------------------------------------
