@@ -1,5 +1,6 @@
 """Reading several datasets at once: GET /v1/data/WS/A,B/K1,K2: A's records for K1 and K2, then B's.
 
+read() is the view of every read; a single name goes on to reading.py.
 Every dataset passes every check before the first is read, so one that is not granted refuses all. The
 parameters select within each pair of a dataset and a key. When reading fails halfway, the answer ends with
 {"_system_error": …} in place of the missing records. Source: docs/query-parameters.md.
