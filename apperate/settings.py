@@ -32,6 +32,7 @@ UPLOAD_BYTES_MAX = integer(
 RECORD_BODY_BYTES_MAX = 10_000_000
 DISK_RESERVE_MB = integer(os.environ, "APPERATE_DISK_RESERVE_MB", default=1024, low=0, high=10_000_000)
 DISK_RESERVE_IS_SET = bool(os.environ.get("APPERATE_DISK_RESERVE_MB"))  # else it is less on a small disk
+SLOW_REQUEST_MS = integer(os.environ, "APPERATE_SLOW_REQUEST_MS", default=2_000, low=0, high=3_600_000)
 ADMIN_ENABLED = flag(os.environ, "APPERATE_ADMIN", default=True)
 
 # --- Django -----------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ leaves the body unread until a view asks for it, after the checks. Source: docs/
 import asyncio
 import hashlib
 import io
+import logging
 import re
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -32,6 +34,7 @@ BODY_IN_MEMORY_MAX = 1_000_000
 DRAIN_BYTES_MAX = 16_000_000
 DRAIN_SECONDS_MAX = 5.0
 PART_BYTES = 256 * 1024
+PATH_CHARS_LOGGED = 300
 PART_SECONDS_MAX = 30.0
 # Repeating one of these is ambiguous.
 ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-date", b"content-length"}
@@ -43,6 +46,7 @@ EXPOSED = (
 )
 
 Headers = list[tuple[bytes, bytes]]
+logger = logging.getLogger("apperate.requests")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
@@ -214,6 +218,7 @@ class DataPlaneHandler(ASGIHandler):
         self._middleware_chain = handler
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        begun = time.monotonic()
         request = self.request_class(data_scope(scope), receive)
         request.urlconf = settings.DATA_PLANE_URLCONF
         try:
@@ -228,9 +233,21 @@ class DataPlaneHandler(ASGIHandler):
             response = failure_response(request, error)
         finally:
             request.let_go()
+        log_if_slow(request, response, seconds=time.monotonic() - begun)
         if response.status_code >= 400 and not await request.drain():
             response.headers["Connection"] = "close"
         await respond(request, finished(request, response), send)
+
+
+def log_if_slow(request: DataRequest, response: HttpResponseBase, *, seconds: float) -> None:
+    """One line for what took long to answer, its body included; without the query, which may hold a token."""
+    if settings.SLOW_REQUEST_MS and seconds * 1_000 >= settings.SLOW_REQUEST_MS:
+        path = request.raw_target.partition(b"?")[0].decode("latin-1")
+        logger.warning(
+            "slow request milliseconds=%d status=%d method=%s path=%s request_id=%s",
+            seconds * 1_000, response.status_code, request.method, path[:PATH_CHARS_LOGGED],
+            request.request_id,
+        )  # fmt: skip
 
 
 def finished(request: DataRequest, response: HttpResponseBase) -> HttpResponseBase:
