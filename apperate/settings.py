@@ -125,6 +125,8 @@ CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "apperate_cache",
+        # Django's 300 would let somebody push out the limits of sign-in, which are kept here, by filling it.
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
     }
 }
 STATIC_URL = "/static/"
