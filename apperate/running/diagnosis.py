@@ -17,7 +17,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import get_connection
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import InterfaceError
 from django.http.request import split_domain_port, validate_host
@@ -195,6 +195,18 @@ def database() -> Finding:
     return Finding(OK, "Database", f"PostgreSQL {version} answers.")
 
 
+def replica() -> Finding:
+    """Does the database for reading answer, where one is named?"""
+    if "replica" not in settings.DATABASES:
+        return Finding(OK, "Replica", "None is named; the database answers reads too.")
+    try:
+        with connections["replica"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except (DatabaseError, InterfaceError) as error:
+        return Finding(FAIL, "Replica", first_line(error), "Start it, or correct DATABASE_REPLICA_URL.")
+    return Finding(OK, "Replica", "It answers.")
+
+
 def tables() -> Finding:
     executor = MigrationExecutor(connection)
     waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -362,6 +374,7 @@ WITHOUT_DATABASE: tuple[Callable[[], Finding], ...] = (
     static_files,
 )
 ON_DATABASE: tuple[Callable[[], Finding], ...] = (
+    replica,
     tables,
     database_role,
     audit_log,

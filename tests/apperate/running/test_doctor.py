@@ -355,3 +355,23 @@ def test_a_mail_server_that_is_away_is_named(settings: LazySettings) -> None:
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
 
     level(diagnosis.mail(), "fail", "The mail server cannot be reached")
+
+
+def test_a_replica_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    level(diagnosis.replica(), "ok", "None is named")
+
+    url = f"postgresql://reader:secret@127.0.0.1:{free_port()}/apperate"
+    environment = os.environ | {
+        "APPERATE_DATA_DIR": str(tmp_path / "data"),
+        "DATABASE_REPLICA_URL": url,
+        "DJANGO_SETTINGS_MODULE": "apperate.settings",
+    }
+    program = (
+        "import django; django.setup(); from apperate.running import diagnosis; print(diagnosis.replica())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert "level='fail'" in done.stdout and "DATABASE_REPLICA_URL" in done.stdout
+    assert "secret" not in done.stdout + done.stderr
