@@ -15,7 +15,7 @@ from apperate.database.outage import UNAVAILABLE, outage
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
-def said(text: str, *, status: int = 200) -> HttpResponse:
+def plain(text: str, *, status: int = 200) -> HttpResponse:
     headers = {"X-Content-Type-Options": "nosniff"}
     return HttpResponse(f"{text}\n", status=status, headers=headers, content_type="text/plain; charset=utf-8")
 
@@ -23,7 +23,7 @@ def said(text: str, *, status: int = 200) -> HttpResponse:
 @require_safe
 def livez(request: HttpRequest) -> HttpResponse:
     """The process answers; nothing else is checked."""
-    return said("ok")
+    return plain("ok")
 
 
 @require_safe
@@ -38,12 +38,12 @@ def readyz(request: HttpRequest) -> HttpResponse:
             connection.close()
             if is_last:
                 outage.note(error)
-                answer = said("The database does not answer.", status=503)
+                answer = plain("The database does not answer.", status=503)
                 answer.headers["Retry-After"] = "2"
                 # By outage, once a minute and not for each probe.
                 answer._has_been_logged = True  # type: ignore[attr-defined]
                 return answer
-    return said("ok")
+    return plain("ok")
 
 
 ANSWERS: dict[str, GetResponse] = {"/livez": livez, "/readyz": readyz}

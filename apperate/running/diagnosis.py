@@ -75,13 +75,13 @@ def guarded(check: Callable[[], Finding]) -> Finding:
     except (DatabaseError, InterfaceError) as error:
         return Finding(
             FAIL,
-            said(check),
+            subject_of(check),
             first_line(error),
             "Run `manage.py migrate` with the role that owns the tables.",
         )
 
 
-def said(check: Callable[[], Finding]) -> str:
+def subject_of(check: Callable[[], Finding]) -> str:
     return check.__name__.replace("_", " ").capitalize()
 
 

@@ -79,7 +79,7 @@ def page_of(workspace: Workspace, filters: Mapping[str, Any]) -> Page:
         )
         for event in shown
     ]
-    return Page(lines, said_place(shown[-1]) if len(found) > len(shown) else "")
+    return Page(lines, place_of(shown[-1]) if len(found) > len(shown) else "")
 
 
 def last_seal(workspace: Workspace) -> Seal | None:
@@ -114,13 +114,13 @@ def below(found: QuerySet[AuditEvent], place: Place | None) -> QuerySet[AuditEve
     return found.filter(at__lte=at).filter(Q(at__lt=at) | Q(pk__lt=pk))
 
 
-def said_place(event: AuditEvent) -> str:
+def place_of(event: AuditEvent) -> str:
     """An event's place in the list, as written in the next page's address."""
     return f"{(event.at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)}-{event.pk}"
 
 
 def read_place(text: str) -> Place | None:
-    """The place that said_place() wrote; None for anything else."""
+    """The place that place_of() wrote; None for anything else."""
     micros, _, pk = text.partition("-")
     if not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in (micros, pk)):
         return None

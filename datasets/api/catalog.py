@@ -22,7 +22,7 @@ from datasets.query import parameters
 from datasets.records.schema import dataset_id
 from datasets.services import creating, editing
 from tokens.gate.access import Allowed
-from tokens.gate.answers import pairs, said
+from tokens.gate.answers import json_answer, pairs
 from tokens.gate.calls import OUTDATED, Answer, ApiRequest, Outdated
 from tokens.gate.endpoint import answered, claim_of, first_checks
 from tokens.rules.permissions import CORE, PREMIUM, Action, Snapshot, Target, allows, secret_allows
@@ -38,7 +38,7 @@ async def create_dataset(call: Call) -> Answer | Refusal:
     if isinstance(document, Refusal):
         return document
     created = await in_thread(once)(claim_of(call), lambda: _create(call, document), now=call.now)
-    return created if isinstance(created, Refusal) else said(created)
+    return created if isinstance(created, Refusal) else json_answer(created)
 
 
 def _create(call: Call, document: Any) -> Document | Refusal:
@@ -103,7 +103,7 @@ def owned_dataset(change: Callable[..., Any], message: str) -> Callable[..., Any
                 }
 
             changed = await in_thread(once)(claim_of(call), work, now=call.now)
-            return changed if isinstance(changed, Refusal) else said(changed, is_free=True)
+            return changed if isinstance(changed, Refusal) else json_answer(changed, is_free=True)
 
         return await answered(request, Action.WRITE, admitted, view)
 

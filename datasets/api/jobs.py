@@ -29,7 +29,7 @@ from datasets.services import writing
 from datasets.storage import job_files, limits
 from tokens.gate import access
 from tokens.gate.access import Allowed
-from tokens.gate.answers import pairs, said
+from tokens.gate.answers import json_answer, pairs
 from tokens.gate.calls import Answer, ApiRequest
 from tokens.gate.endpoint import answered, claim_of, facts_of, first_checks
 from tokens.rules.permissions import Action, Target
@@ -77,7 +77,7 @@ async def _ingested(call: Call, file: Any, options: writing.IngestOptions) -> An
         return job
     if options.waits and (answer := await job_documents.wait_for(job)):
         return answer
-    return said(
+    return json_answer(
         job_documents.created_document(job, workspace=call.target.workspace, dataset=call.target.name)
     )
 
@@ -194,7 +194,7 @@ async def cancel_job(call: Call, job_id: str) -> Answer | Refusal:
     if isinstance(cancelled, Refusal):
         return cancelled
     message = f"Job {cancelled.public_id} is being cancelled"
-    return said(
+    return json_answer(
         {"success": True, "message": message, "jobId": cancelled.public_id, "status": cancelled.status}
     )
 

@@ -17,7 +17,7 @@ from datasets.openapi.operation import DELETE, PUBLIC, SECRET, WRITE, Operation
 from datasets.openapi.operations import OPERATIONS
 from tokens.api import answers, documents
 from tokens.api.bodies import Wrong, moment, refusal_of
-from tokens.api.endpoints import body_of, said, token_endpoint, workspace_of
+from tokens.api.endpoints import body_of, free_json_answer, token_endpoint, workspace_of
 from tokens.gate.calls import Answer, ApiRequest, Call
 from tokens.rules.permissions import CORE, Action
 from tokens.rules.vocabulary import Signature
@@ -179,7 +179,7 @@ async def test_token(call: Call, token_id: str) -> Answer | Refusal:
         }
 
     document = await in_thread(work)()
-    return document if isinstance(document, Refusal) else said(document)
+    return document if isinstance(document, Refusal) else free_json_answer(document)
 
 
 def result_document(result: Result, request: ApiRequest) -> dict[str, Any]:

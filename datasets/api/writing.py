@@ -21,7 +21,7 @@ from datasets.records.schema import dataset_id
 from datasets.services import creating, writing
 from datasets.storage import catalog
 from tokens.gate.access import Allowed
-from tokens.gate.answers import pairs, said
+from tokens.gate.answers import json_answer, pairs
 from tokens.gate.calls import OUTDATED, Answer, ApiRequest, Outdated, Part
 from tokens.gate.endpoint import answered, claim_of
 from tokens.rules.permissions import Action, Target
@@ -101,7 +101,7 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
     if isinstance(document, Refusal):
         return document
     parts = (Part(dataset, sum(counts)),) if dataset else ()
-    return said(document, parts=parts, is_free=True)
+    return json_answer(document, parts=parts, is_free=True)
 
 
 async def _in_turn(write: Callable[[], Document | Refusal]) -> Document | Refusal:
@@ -136,6 +136,8 @@ async def delete_data(
     if isinstance(done, Refusal):
         return done
     if isinstance(done, int):
-        return said({"success": True, "message": f"deleted {done} records"}, records=done, is_free=True)
+        return json_answer(
+            {"success": True, "message": f"deleted {done} records"}, records=done, is_free=True
+        )
     created = job_documents.created_document(done, workspace=call.target.workspace, dataset=call.target.name)
-    return said(created, is_free=True)
+    return json_answer(created, is_free=True)

@@ -55,7 +55,7 @@ def token_endpoint(view: View, *, needs_secret: bool = True) -> Callable[..., Aw
     return endpoint
 
 
-def said(document: Any, headers: dict[str, str] | None = None) -> Answer:
+def free_json_answer(document: Any, headers: dict[str, str] | None = None) -> Answer:
     text = simplejson.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Answer(text, JSON, is_free=True, headers=headers or {})
 
@@ -97,7 +97,7 @@ async def _changed(
 
 async def _read_own(call: Call) -> Answer | Refusal:
     """GET /v1/token: who am I."""
-    return said(await in_thread(answers.own)(call.token.token_id, now=call.now))
+    return free_json_answer(await in_thread(answers.own)(call.token.token_id, now=call.now))
 
 
 read_own = token_endpoint(_read_own, needs_secret=False)
@@ -122,14 +122,14 @@ async def read_tokens(call: Call) -> Answer | Refusal:
     if isinstance(page, Refusal):
         return page
     found, cursor = page
-    return said(found, paging_headers(call, cursor) if cursor else None)
+    return free_json_answer(found, paging_headers(call, cursor) if cursor else None)
 
 
 @token_endpoint
 async def read_token(call: Call, token_id: str) -> Answer | Refusal:
     """GET /v1/tokens/ID."""
     document = await in_thread(lambda: answers.read(workspace_of(call), token_id, now=call.now))()
-    return document if isinstance(document, Refusal) else said(document)
+    return document if isinstance(document, Refusal) else free_json_answer(document)
 
 
 @token_endpoint
@@ -137,7 +137,7 @@ async def create_token(call: Call) -> Answer | Refusal:
     """POST /v1/tokens."""
     body = await body_of(call)
     document = body if isinstance(body, Refusal) else await _changed(call, answers.create, body)
-    return document if isinstance(document, Refusal) else said(document)
+    return document if isinstance(document, Refusal) else free_json_answer(document)
 
 
 @token_endpoint
@@ -145,14 +145,14 @@ async def edit_token(call: Call, token_id: str) -> Answer | Refusal:
     """PATCH /v1/tokens/ID."""
     body = await body_of(call)
     document = body if isinstance(body, Refusal) else await _changed(call, answers.edit, token_id, body)
-    return document if isinstance(document, Refusal) else said(document)
+    return document if isinstance(document, Refusal) else free_json_answer(document)
 
 
 @token_endpoint
 async def delete_token(call: Call, token_id: str) -> Answer | Refusal:
     """DELETE /v1/tokens/ID."""
     document = await _changed(call, answers.delete, token_id)
-    return document if isinstance(document, Refusal) else said(document)
+    return document if isinstance(document, Refusal) else free_json_answer(document)
 
 
 @token_endpoint
@@ -162,14 +162,14 @@ async def rotate_token(call: Call, token_id: str) -> Answer | Refusal:
     if isinstance(body, Refusal):
         return body
     document = await _changed(call, answers.rotate, token_id, body, holds_secret=True)
-    return document if isinstance(document, Refusal) else said(document, NO_STORE)
+    return document if isinstance(document, Refusal) else free_json_answer(document, NO_STORE)
 
 
 @token_endpoint
 async def read_refusals(call: Call, token_id: str) -> Answer | Refusal:
     """GET /v1/tokens/ID/refusals."""
     found = await in_thread(lambda: answers.last_refusals(workspace_of(call), token_id, now=call.now))()
-    return found if isinstance(found, Refusal) else said(found)
+    return found if isinstance(found, Refusal) else free_json_answer(found)
 
 
 @token_endpoint
@@ -192,7 +192,7 @@ async def read_usage(call: Call, token_id: str) -> Answer | Refusal:
         )
 
     document = await in_thread(work)()
-    return document if isinstance(document, Refusal) else said(document)
+    return document if isinstance(document, Refusal) else free_json_answer(document)
 
 
 def at_once(what: str) -> Callable[..., Awaitable[HttpResponseBase]]:
@@ -203,6 +203,6 @@ def at_once(what: str) -> Callable[..., Awaitable[HttpResponseBase]]:
         if isinstance(body, Refusal):
             return body
         document = await _changed(call, answers.do, token_id, what, body)
-        return document if isinstance(document, Refusal) else said(document)
+        return document if isinstance(document, Refusal) else free_json_answer(document)
 
     return token_endpoint(view)

@@ -26,7 +26,7 @@ FILE_PART_BYTES = 256 * 1024
 LINK_CHARS_MAX = 8_000
 
 
-def said(document: dict[str, Any], **facts: Any) -> Answer:
+def json_answer(document: dict[str, Any], **facts: Any) -> Answer:
     """An Answer with a JSON document."""
     return Answer(simplejson.dumps(document).encode(), JSON, **facts)
 
