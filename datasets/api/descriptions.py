@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, transaction
 
 from apperate.kernel.dates import milliseconds
 from datasets.models import Dataset
@@ -72,15 +72,8 @@ def _counted(datasets: Sequence[Dataset], owner_id: int | None) -> Mapping[int, 
     """
     ids = [one.pk for one in datasets if one.credits_per_record == 0 or one.workspace_id == owner_id]
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
+        with transaction.atomic():
             writes.limit_statement(milliseconds=writes.COUNTING_MILLISECONDS)
-            cursor.execute(
-                """SELECT dataset_id, sum(n)::bigint, count(*), max(date), max(updated)
-                     FROM (SELECT dataset_id, key, count(*) AS n, max(date) AS date, max(updated) AS updated
-                             FROM records WHERE dataset_id = ANY(%s) GROUP BY dataset_id, key) AS by_key
-                    GROUP BY dataset_id""",
-                [ids],
-            )
-            return dict.fromkeys(ids, EMPTY) | {row[0]: row[1:] for row in cursor.fetchall()}
+            return dict.fromkeys(ids, EMPTY) | writes.extents(ids)
     except OperationalError:
         return {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from apperate.accounts.audit import trail
@@ -157,11 +157,8 @@ def _misfits(dataset: Metadata, deletion: Deletion, now: datetime) -> tuple[int,
     """How many of a delete's records the current schema does not accept, and why not the first."""
     checker = RecordChecker(dataset.schema, now=now)
     count, reason = 0, ""
-    with connection.chunked_cursor() as cursor:
-        cursor.execute("SELECT data::text FROM deleted_records WHERE deletion_id = %s", [deletion.pk])
-        while rows := cursor.fetchmany(1_000):
-            for (text,) in rows:
-                checked = checker.check(DECODER.decode(text))
-                if not isinstance(checked, Row):
-                    count, reason = count + 1, reason or checked[0]
+    for text in writes.deleted_texts(deletion.pk):
+        checked = checker.check(DECODER.decode(text))
+        if not isinstance(checked, Row):
+            count, reason = count + 1, reason or checked[0]
     return count, reason

@@ -298,6 +298,15 @@ def forget_deletion(deletion_id: int) -> int:
     return _count([_changed(FORGET, "-", id=deletion_id)])[0]
 
 
+def deleted_texts(deletion_id: int) -> Iterator[str]:
+    """The JSON text of each record that a delete moved to the trash, read in batches."""
+    with connection.chunked_cursor() as cursor:
+        cursor.execute("SELECT data::text FROM deleted_records WHERE deletion_id = %s", [deletion_id])
+        while rows := cursor.fetchmany(1_000):
+            for (text,) in rows:
+                yield text
+
+
 def put_back(deletion_id: int, *, now: datetime) -> tuple[int, int]:
     """Move what is in the trash of a delete back to the records; returns how many are back and how many not.
 
@@ -364,3 +373,18 @@ def sizes(dataset_ids: Sequence[int]) -> dict[int, Size]:
         return {
             dataset_id: Size(records, int(total), at) for dataset_id, records, total, at in cursor.fetchall()
         }
+
+
+def extents(
+    dataset_ids: Sequence[int],
+) -> dict[int, tuple[int | None, int | None, datetime | None, datetime | None]]:
+    """Records, distinct keys, latest date and last change of each dataset that has records. Counts rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT dataset_id, sum(n)::bigint, count(*), max(date), max(updated)
+                 FROM (SELECT dataset_id, key, count(*) AS n, max(date) AS date, max(updated) AS updated
+                         FROM records WHERE dataset_id = ANY(%s) GROUP BY dataset_id, key) AS by_key
+                GROUP BY dataset_id""",
+            [list(dataset_ids)],
+        )
+        return {row[0]: row[1:] for row in cursor.fetchall()}

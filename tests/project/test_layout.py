@@ -104,3 +104,11 @@ def test_every_module_that_a_docstring_names_is_there() -> None:
     }
 
     assert {(path, name) for path, name in named if name not in files} == set()
+
+
+def test_the_sql_on_records_stands_in_one_folder() -> None:
+    statement = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN|COPY)\s+(?:deleted_)?records\b")
+    found = {str(path) for path in modules() if statement.search((ROOT / path).read_text(encoding="utf-8"))}
+
+    assert len(found) >= 3
+    assert {path for path in found if not path.startswith("datasets/storage/")} == set()
