@@ -62,7 +62,6 @@ class Background:
                 failing = False
             except UNAVAILABLE as error:
                 outage.note(error)
-                failing = True
             except Exception:
                 if self.logs_each or not failing:
                     self.logger.exception(self.fault)

@@ -42,12 +42,12 @@ class Disk:
         return not self.reserve_bytes or self.free_bytes - wants_bytes >= self.reserve_bytes
 
 
-_seen: dict[Path, tuple[float, Disk]] = {}
+_seen: tuple[float, list[Disk]] | None = None
 _logged_at = -LOGGED_AGAIN_SECONDS
 
 
 def shortage(*, wants_bytes: int = 0) -> Refusal | None:
-    """Why nothing more may be written, if so. No query, and at most two system calls per second."""
+    """Why nothing more may be written, if so. No query, and the system is asked at most twice a second."""
     if settings.DISK_RESERVE_MB == 0:
         return None
     full = next((disk for disk in disks() if not disk.has_room(wants_bytes)), None)
@@ -72,15 +72,11 @@ def folders() -> list[Path]:
 
 def disks() -> list[Disk]:
     """The disk of each folder, as of the last half second."""
+    global _seen
     now = time.monotonic()
-    found = []
-    for folder in folders():
-        asked_at, disk = _seen.get(folder, (now - ASKED_AGAIN_SECONDS, None))
-        if disk is None or now - asked_at >= ASKED_AGAIN_SECONDS:
-            disk = look(folder)
-            _seen[folder] = (now, disk)
-        found.append(disk)
-    return found
+    if _seen is None or now - _seen[0] >= ASKED_AGAIN_SECONDS:
+        _seen = now, [look(folder) for folder in folders()]
+    return _seen[1]
 
 
 def look(folder: Path) -> Disk:
@@ -96,7 +92,8 @@ def look(folder: Path) -> Disk:
 
 def forget() -> None:
     """Ask the system again next time."""
-    _seen.clear()
+    global _seen
+    _seen = None
 
 
 def _log(disk: Disk, wants_bytes: int) -> None:

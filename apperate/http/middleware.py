@@ -77,7 +77,7 @@ def failure_response(request: HttpRequest, error: Exception) -> HttpResponse:
     refusal = failure_refusal(error)
     if refusal.status == 500:
         logger.error("request failed request_id=%s", request_id, exc_info=error)
-    elif refusal.code == "unavailable" and not isinstance(error, Busy):
+    elif refusal.code == "unavailable" and not isinstance(error, Busy | RuntimeError):  # It is the database.
         outage.note(error)
         if request.method not in SAFE_METHODS:
             has_begun = not isinstance(error.__cause__ or error, PoolTimeout)

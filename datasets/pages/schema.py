@@ -39,7 +39,7 @@ class Row:
     is_removed: bool = False
 
     @property
-    def options(self) -> list[tuple[str, bool]]:
+    def types(self) -> list[tuple[str, bool]]:
         return [(name, name == self.type) for name in TYPES]
 
 
