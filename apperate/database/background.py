@@ -16,7 +16,8 @@ from apperate.database.outage import UNAVAILABLE, outage
 class Background:
     """One repeated function. It survives any exception; of consecutive ones the first is logged, or each.
 
-    outage.py logs an unreachable database, once for all background work.
+    outage.py logs an unreachable database, once for all background work. `pause` may end early, when there is
+    something to do.
     """
 
     def __init__(
@@ -28,9 +29,11 @@ class Background:
         fault: str,
         logger: logging.Logger,
         logs_each: bool = False,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name, self.fault, self.logger, self.logs_each = name, fault, logger, logs_each
-        self._work, self._every_seconds = work, every_seconds
+        self.every_seconds = every_seconds
+        self._work, self._pause = work, pause
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -56,7 +59,7 @@ class Background:
     async def _run(self) -> None:
         failing = False
         while True:
-            await asyncio.sleep(self._every_seconds)
+            await self._pause(self.every_seconds)
             try:
                 await self._work()
                 failing = False

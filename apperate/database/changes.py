@@ -3,7 +3,9 @@
 Caches on the hot path register a table and receive the ids of its changed rows. A row carries the
 transaction that last wrote it (`changed_xid`, set by a trigger). A poll asks for rows written by
 transactions at or after the oldest one that was still running at the previous poll, so a change
-whose transaction commits late is never missed. Source: docs/decisions/0004-how-workers-learn-of-changes.md.
+whose transaction commits late is never missed. After each poll the worker says how far it has looked, and
+an announced change makes it look at once (propagation.py).
+Source: docs/decisions/0004-how-workers-learn-of-changes.md, docs/decisions/0026-taken-over.md.
 """
 
 import asyncio
@@ -14,9 +16,10 @@ from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
-from apperate.database import pool
 from apperate.database.background import Background
+from apperate.database.follower import Follower
 from apperate.database.outage import UNAVAILABLE, outage
+from apperate.database.propagation import TICK
 
 POLL_SECONDS = 0.5
 STALE_SECONDS_MAX = 5.0
@@ -35,17 +38,27 @@ class Changes:
         self._clears: list[Callable[[], None]] = []
         self._xmin: int | None = None
         self._clock: tuple[datetime, float] | None = None  # (database time, monotonic seconds then)
+        self._polls = 0
+        self._follower = Follower(changed=self._clear)
         # Requests are refused once the clock is stale.
         self._work = Background(
-            "changes", self._poll_in_time, every_seconds=POLL_SECONDS, logger=logger,
-            fault="asking the database for changes failed; still trying",
+            "changes", self._poll_in_time, every_seconds=POLL_SECONDS, pause=self._follower.wait,
+            fault="asking the database for changes failed; still trying", logger=logger,
         )  # fmt: skip
-        self.generation = 0
 
     def listen(self, table: str, evict: Callable[[Iterable[int]], None], clear: Callable[[], None]) -> None:
         """Call evict(ids) when rows of `table` changed, and clear() when anything may have."""
         self._listeners[table] = evict
         self._clears.append(clear)
+
+    @property
+    def generation(self) -> object:
+        """The same before and after a load if no poll ended meanwhile: only then may a cache keep it.
+
+        While the session of the polls is lost it equals nothing: nobody who changes something waits for a
+        worker without one.
+        """
+        return self._polls if self._follower.is_following else object()
 
     def now(self) -> datetime:
         """The database's time, never ahead of it. Raises Stale after 5 s without an answer."""
@@ -69,23 +82,24 @@ class Changes:
         statement = sql.SQL(", ").join(
             [
                 sql.SQL("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, clock_timestamp()"),
+                sql.SQL(TICK),
                 *columns,
             ]
         )
         # The first poll has nothing to compare with: an id above all others fetches the clock alone.
-        rows = await pool.fetch_all(statement, {"xmin": 2**62 if first else self._xmin}, of=pool.BACKGROUND)
-        xmin, at, *changed = rows[0]
+        row = await self._follower.fetch(statement, {"xmin": 2**62 if first else self._xmin})
+        xmin, at, tick, *changed = row
         # Another cluster answers now, or the clock was set back: what had taken effect, and only caches still
         # remember as such, is pending again.
         if (self._xmin is not None and xmin < self._xmin) or (self._clock and at < self._clock[0]):
-            for clear in self._clears:
-                clear()
+            self._clear()
         for evict, ids in zip(self._listeners.values(), changed, strict=True):
             if ids:
                 evict(ids)
         self._xmin = xmin
         self._clock = (at.astimezone(UTC), time.monotonic())
-        self.generation += 1
+        self._polls += 1
+        await self._follower.confirm(tick)
         outage.over()
 
     async def ensure_started(self) -> None:
@@ -107,7 +121,11 @@ class Changes:
     def forget(self) -> None:
         """Drop the caches and the clock, as at the start of the process."""
         self._xmin = self._clock = None
-        self.generation += 1
+        self._follower.end()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._polls += 1
         for clear in self._clears:
             clear()
 

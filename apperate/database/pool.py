@@ -36,7 +36,7 @@ class Kind:
         return self.statement_seconds_max + (0.5 if self.statement_seconds_max > 1 else 1.75)
 
 
-BACKGROUND = Kind("background", 4)  # one for each task that runs beside the requests
+BACKGROUND = Kind("background", 3)  # usage, leases, refusals: one for each task that runs beside the requests
 CHECKS = Kind("checks", 6)  # who is calling, what they may do, what they have left
 QUICK = Kind("quick", 10, statement_seconds_max=0.25)
 SLOW = Kind("slow", 2)
@@ -54,11 +54,8 @@ class Pools:
         place = asyncio.get_running_loop(), kind
         if (pool := self._pools.get(place)) is not None:
             return pool
-        arguments = connection_arguments()
-        limit = f"-c statement_timeout={int(kind.statement_seconds_max * 1_000)}"
-        arguments["options"] = f"{arguments.get('options', '')} {limit}"
         pool = LiveAsyncPool(
-            kwargs=arguments, min_size=1, max_size=kind.connections_max, open=False,
+            kwargs=arguments_of(kind), min_size=1, max_size=kind.connections_max, open=False,
             timeout=WAIT_SECONDS_MAX, reconnect_timeout=1.0, max_idle=60.0, name=kind.name,
         )  # fmt: skip
         # Waiting here keeps the pool from growing just because no connection is open yet.
@@ -97,6 +94,13 @@ def connection_arguments() -> dict[str, Any]:
     ):
         arguments.pop(name, None)
     return {**arguments, "autocommit": True, "prepare_threshold": None}
+
+
+def arguments_of(kind: Kind) -> dict[str, Any]:
+    """connection_arguments(), with the time limit of this kind's statements."""
+    arguments = connection_arguments()
+    limit = f"-c statement_timeout={int(kind.statement_seconds_max * 1_000)}"
+    return {**arguments, "options": f"{arguments.get('options', '')} {limit}"}
 
 
 async def fetch_all(

@@ -42,7 +42,7 @@ ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-
 EXPOSED = (
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, iexcloud-credits-used, "
     "iexcloud-premium-credits-used, iexcloud-messages-used, iexcloud-premium-messages-used, "
-    "Apperate-Credits-Remaining, Apperate-Next-Cursor, ETag, Link"
+    "Apperate-Credits-Remaining, Apperate-Next-Cursor, Apperate-Unconfirmed-Workers, ETag, Link"
 )
 
 Headers = list[tuple[bytes, bytes]]

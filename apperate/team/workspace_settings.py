@@ -10,6 +10,7 @@ from django.db import transaction
 from apperate.accounts.audit import trail
 from apperate.accounts.decorators import has_second_factor
 from apperate.accounts.models import User, Workspace
+from apperate.database import propagation
 from apperate.kernel.refusals import Refusal
 
 
@@ -25,7 +26,7 @@ class Security:
 def save_security(
     *, workspace: Workspace, security: Security, by: User, now: datetime, address: str = ""
 ) -> list[str] | Refusal:
-    """Save the switches and return the names of those that changed. Workers follow within a second.
+    """Save the switches and return the names of those that changed. Returns once workers follow it.
 
     A person without a second factor cannot require one: that would lock them out too.
     """
@@ -50,6 +51,7 @@ def save_fields(
     if not before:
         return
     workspace.save(update_fields=list(before))
+    propagation.announce_on_commit()
     trail.record(
         "workspace.changed",
         workspace=workspace,

@@ -7,6 +7,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
+from apperate.dashboard.toasts import changed
 from apperate.kernel.dates import seconds_in_words
 from apperate.kernel.keyring import UnreadableSecret
 from apperate.kernel.refusals import Refusal
@@ -69,7 +70,7 @@ def security_save(request: MemberRequest) -> HttpResponse:
     if isinstance(outcome, Refusal):
         form.add_error("requires_second_factor", outcome.detail)
         return page(request, security=form, status=422)
-    messages.success(request, "Saved. It holds within a second." if outcome else "Nothing had changed")
+    changed(request, "Saved. It holds from now on." if outcome else "Nothing had changed")
     return redirect("team:workspace")
 
 

@@ -240,6 +240,10 @@ HEADERS: Mapping[str, Json] = {
     "Content-Disposition": _header("The name of the file, of exports and logs.", TEXT, always=False),
     "ETag": _header("Send it back in If-None-Match: an unchanged answer is 304, free.", TEXT, always=False),
     "Apperate-Next-Cursor": _header("The value of `cursor` for the next page.", TEXT, always=False),
+    "Apperate-Unconfirmed-Workers": _header(
+        "How many server processes do not follow this change yet; within 5 seconds they do, or refuse.",
+        COUNT, always=False,
+    ),
     "Link": _header('`<…>; rel="next"`: the address of the next page.', TEXT, always=False),
     "Retry-After": _header(
         "Seconds until it is worth asking again.", COUNT | {"minimum": 1}, always=False

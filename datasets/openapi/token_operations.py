@@ -10,11 +10,13 @@ JSON = "application/json"
 TOKENS = "Tokens"
 TOKEN: dict[str, Any] = {JSON: ref("Token")}
 MISSING = ("not-found",)
+FOLLOWED = ("Apperate-Unconfirmed-Workers",)
 
 AT_ONCE = Operation(
     "POST", "/tokens/{tokenId}/apply-now", "applyTokenNow", "Put what is pending in force", TOKENS, SECRET,
     TOKEN,
-    "Takes effect within a second.", body={JSON: ref("Nothing")}, body_required=False, more_codes=MISSING,
+    "Takes effect before it is answered.", body={JSON: ref("Nothing")}, body_required=False,
+    headers=FOLLOWED, more_codes=MISSING,
 )  # fmt: skip
 TOKEN_OPERATIONS = (
     Operation(
@@ -37,11 +39,12 @@ TOKEN_OPERATIONS = (
     Operation(
         "PATCH", "/tokens/{tokenId}", "editToken", "Change a token", TOKENS, SECRET, TOKEN,
         "Settings are merged field by field and take effect after the activation delay; the rest at once.",
-        body={JSON: ref("TokenChanges")}, more_codes=(*MISSING, "plan-required"),
+        body={JSON: ref("TokenChanges")}, headers=FOLLOWED, more_codes=(*MISSING, "plan-required"),
     ),
     Operation(
         "DELETE", "/tokens/{tokenId}", "deleteToken", "Delete a token", TOKENS, SECRET,
-        {JSON: ref("Success")}, "To the trash, from where it comes back for 30 days.", more_codes=MISSING,
+        {JSON: ref("Success")}, "To the trash, from where it comes back for 30 days.",
+        headers=FOLLOWED, more_codes=MISSING,
     ),
     AT_ONCE,
     replace(AT_ONCE, path="/tokens/{tokenId}/undo", name="undoTokenChange", summary="Drop what is pending"),

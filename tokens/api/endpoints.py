@@ -15,6 +15,7 @@ from django.http import HttpResponseBase
 from apperate.accounts.addresses import client_address
 from apperate.accounts.idempotency import once
 from apperate.accounts.models import Workspace
+from apperate.database import propagation
 from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.http.parameters import values as read_values
@@ -32,6 +33,7 @@ from tokens.usage.series import usage_series
 
 BODY_BYTES_MAX = 1_000_000
 NO_STORE = {"Cache-Control": "no-store"}
+UNCONFIRMED = "Apperate-Unconfirmed-Workers"
 View = Callable[..., Awaitable[Answer | Refusal]]
 
 
@@ -74,8 +76,11 @@ async def body_of(call: Call) -> Any | Refusal:
 
 async def _changed(
     call: Call, work: Callable[..., Any], *arguments: Any, holds_secret: bool = False
-) -> Any | Refusal:
-    """The answer to a change; a repeated POST with a key gets its first answer again."""
+) -> Answer | Refusal:
+    """The answer to a change, once every worker has taken it over; a header says how many have not in time.
+
+    A repeated POST with a key gets its first answer again.
+    """
     now: datetime = call.now
     address = client_address(call.request)
 
@@ -86,11 +91,16 @@ async def _changed(
         is_kept = claim and not holds_secret and not isinstance(document, Refusal)
         return answers.without_value(document) if is_kept else document
 
-    def answer() -> Any:
+    def answer() -> Answer | Refusal:
         document = once(claim, change, now=now, holds_secret=holds_secret)
-        if not claim or holds_secret or isinstance(document, Refusal):
+        if isinstance(document, Refusal):
             return document
-        return answers.with_value(workspace_of(call), document, now=now)
+        headers = NO_STORE if holds_secret else {}
+        if count := propagation.take_unconfirmed():
+            headers = headers | {UNCONFIRMED: str(count)}
+        if claim and not holds_secret:
+            document = answers.with_value(workspace_of(call), document, now=now)
+        return free_json_answer(document, headers)
 
     return await in_thread(answer)()
 
@@ -136,23 +146,20 @@ async def read_token(call: Call, token_id: str) -> Answer | Refusal:
 async def create_token(call: Call) -> Answer | Refusal:
     """POST /v1/tokens."""
     body = await body_of(call)
-    document = body if isinstance(body, Refusal) else await _changed(call, answers.create, body)
-    return document if isinstance(document, Refusal) else free_json_answer(document)
+    return body if isinstance(body, Refusal) else await _changed(call, answers.create, body)
 
 
 @token_endpoint
 async def edit_token(call: Call, token_id: str) -> Answer | Refusal:
     """PATCH /v1/tokens/ID."""
     body = await body_of(call)
-    document = body if isinstance(body, Refusal) else await _changed(call, answers.edit, token_id, body)
-    return document if isinstance(document, Refusal) else free_json_answer(document)
+    return body if isinstance(body, Refusal) else await _changed(call, answers.edit, token_id, body)
 
 
 @token_endpoint
 async def delete_token(call: Call, token_id: str) -> Answer | Refusal:
     """DELETE /v1/tokens/ID."""
-    document = await _changed(call, answers.delete, token_id)
-    return document if isinstance(document, Refusal) else free_json_answer(document)
+    return await _changed(call, answers.delete, token_id)
 
 
 @token_endpoint
@@ -161,8 +168,7 @@ async def rotate_token(call: Call, token_id: str) -> Answer | Refusal:
     body = await body_of(call)
     if isinstance(body, Refusal):
         return body
-    document = await _changed(call, answers.rotate, token_id, body, holds_secret=True)
-    return document if isinstance(document, Refusal) else free_json_answer(document, NO_STORE)
+    return await _changed(call, answers.rotate, token_id, body, holds_secret=True)
 
 
 @token_endpoint
@@ -202,7 +208,6 @@ def at_once(what: str) -> Callable[..., Awaitable[HttpResponseBase]]:
         body = await body_of(call)
         if isinstance(body, Refusal):
             return body
-        document = await _changed(call, answers.do, token_id, what, body)
-        return document if isinstance(document, Refusal) else free_json_answer(document)
+        return await _changed(call, answers.do, token_id, what, body)
 
     return token_endpoint(view)

@@ -20,6 +20,7 @@ from django_htmx.http import push_url, reswap, retarget
 from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.dashboard.redirects import go_to
+from apperate.dashboard.toasts import changed
 from apperate.database.clock import database_now
 from apperate.kernel.keyring import UnreadableSecret
 from apperate.kernel.refusals import Refusal
@@ -115,7 +116,7 @@ def save_form(request: MemberRequest, token: Token, *, now: datetime) -> tuple[T
         form.add_error(None, outcome.detail)
         form.rebase()
         return form, True
-    messages.success(request, contexts.saved_message(outcome, form, now=now))
+    changed(request, contexts.saved_message(outcome, form, now=now))
     return form, False
 
 
@@ -207,9 +208,7 @@ def token_delete(request: MemberRequest, public_id: str) -> HttpResponseBase:
         messages.error(request, outcome.detail)
     else:
         name = token.name
-        messages.success(
-            request, f"{name} is in the trash. It can be restored for {lifecycle.TRASH_DAYS} days."
-        )
+        changed(request, f"{name} is in the trash. It can be restored for {lifecycle.TRASH_DAYS} days.")
     return redirect("tokens:list")
 
 
@@ -254,7 +253,7 @@ def done_at_once(
     if isinstance(outcome, Refusal):
         messages.error(request, outcome.detail)
     else:
-        messages.success(request, message.format(token.name))
+        changed(request, message.format(token.name))
     if request.htmx:
         row = selectors.row(load(request, public_id, now=now), now=now)
         return render(request, "tokens/_row.html", {"row": row, "now": now, "is_focused": True})

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from apperate.accounts.addresses import client_address
 from apperate.accounts.decorators import MemberRequest, workspace_admin
 from apperate.dashboard.forms import Choices
+from apperate.dashboard.toasts import changed
 from apperate.database.clock import database_now
 from apperate.kernel.keyring import UnreadableSecret
 from apperate.kernel.refusals import Refusal
@@ -82,7 +83,7 @@ def token_rotate(request: MemberRequest, public_id: str) -> HttpResponseBase:
         messages.error(request, outcome.detail)
     else:
         words = OVERLAPS[form.cleaned_data["overlap"]]
-        messages.success(request, f"The token has a new value. The old one stops working {words}.")
+        changed(request, f"The token has a new value. The old one stops working {words}.")
     return redirect("tokens:edit", public_id=public_id)
 
 

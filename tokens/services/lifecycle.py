@@ -1,4 +1,4 @@
-"""Every change to a token: atomic, audited in its transaction, and seen by workers within a second.
+"""Every change to a token: atomic, audited in its transaction, and seen by workers before it is answered.
 
 Workers learn of a change from the token row (a trigger stamps it), so a change to a token's revisions
 or values writes that row too. Rules answer with a Refusal. Source: docs/decisions/0003-activation.md.

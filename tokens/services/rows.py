@@ -9,7 +9,7 @@ from typing import Any
 
 from apperate.accounts.audit.trail import record
 from apperate.accounts.models import User, Workspace
-from apperate.database import sealing
+from apperate.database import propagation, sealing
 from tokens.models import Revision, Secret, SigningSecret, Token
 from tokens.rules import signing, token_format
 from tokens.rules.permissions import Settings
@@ -37,6 +37,7 @@ def lock_workspace(workspace: Workspace) -> None:
 def touch(token: Token) -> None:
     """Write the token's row though nothing in it changed: a trigger stamps it, and changes.py finds it."""
     token.save(update_fields=["nickname"])
+    propagation.announce_on_commit()
 
 
 def set_field(
@@ -49,6 +50,8 @@ def set_field(
         return token
     setattr(token, name, value)
     token.save(update_fields=[name])
+    if name != "nickname":  # No worker decides by it.
+        propagation.announce_on_commit()
     audit(
         action,
         token,

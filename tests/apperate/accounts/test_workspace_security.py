@@ -73,7 +73,7 @@ def test_a_secret_token_from_a_browser_follows_the_switch(
         return api.request("GET", "/v1/token", headers=from_page).status
 
     assert status() == 403
-    assert shows(save(as_owner, refuses=False), "Saved. It holds within a second.")
+    assert shows(save(as_owner, refuses=False), "Saved. It holds from now on.")
     assert status() == 200
     save(as_owner, refuses=True)
     assert status() == 403

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def no_polls_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test polls by hand, so that what it sees was that poll's doing."""
-    monkeypatch.setattr("apperate.database.changes.POLL_SECONDS", 3600)
+    monkeypatch.setattr(changes._work, "every_seconds", 3600)
     monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", 3600)
 
 

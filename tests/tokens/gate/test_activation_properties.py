@@ -131,6 +131,7 @@ class World:
     elapsed: float = 0.0
     ahead_seconds: float = 0.0  # how far a worker may be that has not polled since the clock was set back
     history: list[Known] = field(default_factory=list)
+    workers: list["Worker"] = field(default_factory=list)
 
     def set_clock(self) -> None:
         with connection.cursor() as cursor:
@@ -144,6 +145,7 @@ class Worker:
         self.run, self.world = run, world
         self.cache, self.changes = snapshots.SnapshotCache(), Changes()
         self.changes.listen("tokens_token", self.cache.evict_tokens, self.cache.clear)
+        world.workers.append(self)
         self.poll()
 
     def poll(self) -> None:
@@ -174,18 +176,22 @@ def world(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     options = f"{arguments.get('options', '')} -c search_path=steps,public,pg_catalog"
     monkeypatch.setattr(pool, "connection_arguments", lambda: {**arguments, "options": options})
     monkeypatch.setattr("apperate.database.changes.time", SimpleNamespace(monotonic=lambda: world.elapsed))
+    # These workers poll when the sequence says so: nobody is to wait for them.
+    monkeypatch.setattr("apperate.database.propagation.CONFIRM_SECONDS_MAX", 0)
     yield world
     with connection.cursor() as cursor:
         cursor.execute("DROP SCHEMA steps CASCADE")
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
+def run(world: World) -> Iterator[Run]:
     """Wait for a coroutine on the workers' event loop, which has a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     yield (run := lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(timeout=60))
+    for worker in world.workers:
+        run(worker.changes.stop())
     run(pool.pools.close())
     loop.call_soon_threadsafe(loop.stop)
     thread.join(timeout=5)

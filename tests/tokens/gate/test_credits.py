@@ -32,7 +32,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been seen, and leases end when a test says so."""
     spent.clear()
     monkeypatch.setattr(lease_rules, "TICK_SECONDS", 3600)
-    monkeypatch.setattr(leases._work, "_every_seconds", 3600)  # It was made when the module was.
+    monkeypatch.setattr(leases._work, "every_seconds", 3600)  # It was made when the module was.
 
 
 def used(token: Token) -> int:

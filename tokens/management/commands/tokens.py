@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from apperate.accounts.audit import trail
 from apperate.accounts.models import Workspace
+from apperate.database import propagation
 from apperate.database.clock import database_now
 from apperate.kernel.refusals import Refusal
 from tokens import selectors
@@ -76,6 +77,7 @@ class Command(BaseCommand):
         for token in found:
             service(token=token, by=None, now=database_now())
             self.stdout.write(f"{token.public_id} {token.name}: {what}d")
+            self.say_unconfirmed()
 
     def rotate(self, public_id: str, overlap_seconds: int) -> None:
         token = token_of(public_id)
@@ -84,6 +86,11 @@ class Command(BaseCommand):
             raise CommandError(outcome.detail)
         self.stdout.write(outcome.value)
         self.stderr.write(f"{token.public_id} {token.name}: the old value ends {OVERLAPS[overlap_seconds]}.")
+        self.say_unconfirmed()
+
+    def say_unconfirmed(self) -> None:
+        if count := propagation.take_unconfirmed():
+            self.stderr.write(propagation.unconfirmed_words(count))
 
 
 def token_of(public_id: str) -> Token:
