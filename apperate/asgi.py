@@ -32,6 +32,7 @@ from tokens.gate.calls import ApiRequest  # noqa: E402
 from tokens.gate.failed_values import failed_values  # noqa: E402
 from tokens.gate.leases import leases  # noqa: E402
 from tokens.gate.meter import meter  # noqa: E402
+from tokens.gate.recovery import recovery  # noqa: E402
 from tokens.gate.refusal_log import refusals  # noqa: E402
 from tokens.gate.throttling import buckets  # noqa: E402
 
@@ -125,6 +126,7 @@ async def startup() -> None:
     await changes.ensure_started()
     buckets.clear()
     failed_values.clear()
+    await recovery.ensure_started()
     await leases.ensure_started()
     await meter.ensure_started()
     await refusals.ensure_started()
@@ -134,5 +136,6 @@ async def shutdown() -> None:
     await leases.stop()
     await meter.stop()
     await refusals.stop()
+    await recovery.stop()
     await changes.stop()
     await pools.close()

@@ -5,7 +5,7 @@
 
 A lease is committed before it is spent, so neither crashes nor races between workers can exceed a limit. It
 holds at most 1/64 of what is left, about a second of the token's use, unless the request at hand costs more.
-Leftovers go back after a second; a killed worker's lease stays charged.
+Leftovers go back after a second. Those of a worker that was killed are found in its journal (recovery.py).
 Source: docs/decisions/0005-credits.md.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 from apperate.database import pool
 from apperate.database.background import Background
+from tokens.gate.journal import journal
 
 SHARE = 64  # a lease is at most this fraction of what is left
 AHEAD = 20  # and pays for at least this many requests like the current one, if that fraction allows
@@ -109,7 +110,7 @@ class Leases:
         """Take all of `cost`; None, and nothing taken, if it does not fit. At most one draw."""
         lease = self._leases.setdefault((token_id, month), Lease())
         if lease.held >= cost and limit >= lease.limit:
-            return lease.spend(cost)
+            return self._spend((token_id, month), lease, cost)
         lease.callers += 1
         try:
             async with lease.turn:
@@ -118,9 +119,14 @@ class Leases:
                     lease.limit = limit
                 if lease.held < cost and not await self._draw((token_id, month), lease, cost, limit):
                     return None
-                return lease.spend(cost)
+                return self._spend((token_id, month), lease, cost)
         finally:
             lease.callers -= 1
+
+    def _spend(self, key: Key, lease: Lease, cost: int) -> Taken:
+        taken = lease.spend(cost)
+        journal.hold(*key, lease.held)
+        return taken
 
     async def _draw(self, key: Key, lease: Lease, cost: int, limit: int) -> bool:
         """Draw what `cost` is short of, and some in advance. False when the row has too little left."""
@@ -139,13 +145,16 @@ class Leases:
             return False
         lease.used, taken = rows[0]
         lease.held += taken
+        journal.hold(*key, lease.held)
         lease.limit, lease.drawn_at, lease.spent = limit, at, 0
         return True
 
     def give_back(self, token_id: int, month: date, cost: int) -> None:
         """Hold again the cost of an answer that could not be sent."""
         # A lease that was not drawn can be spent under no limit: it only goes back.
-        self._leases.setdefault((token_id, month), Lease(limit=2**63)).held += cost
+        lease = self._leases.setdefault((token_id, month), Lease(limit=2**63))
+        lease.held += cost
+        journal.hold(token_id, month, lease.held)
 
     async def tidy(self, *, at: float) -> None:
         """Return what is left of leases a second old; forget those that went unused."""
@@ -162,16 +171,16 @@ class Leases:
     async def _return(self, leases: dict[Key, Lease]) -> None:
         """Return everything these leases hold. None of it can be spent from here on."""
         unspent = {key: lease for key, lease in leases.items() if lease.held}
+        for key in unspent:  # Whoever is killed from here on has given them back or lost them, never both.
+            journal.hold(*key, 0)
         if unspent:
-            credits = [lease.held for lease in unspent.values()]
-            tokens, months = [token_id for token_id, _ in unspent], [month for _, month in unspent]
-            self._unsent.append((uuid.uuid4(), {"tokens": tokens, "months": months, "credits": credits}))
+            self._unsent.append((uuid.uuid4(), returned({key: lease.held for key, lease in unspent.items()})))
         for lease in unspent.values():
             lease.used -= lease.held
             lease.held = 0
         while self._unsent:  # What the database does not confirm is resent under the same id.
             batch, parameters = self._unsent[0]
-            await pool.fetch_all(RETURN, {"batch": batch, **parameters}, of=pool.BACKGROUND)
+            await give_back(batch, parameters)
             self._unsent = [unsent for unsent in self._unsent if unsent[0] != batch]
 
     async def ensure_started(self) -> None:
@@ -192,6 +201,20 @@ class Leases:
         """Drop all leases, as at the start of the process: they stay charged."""
         self._leases.clear()
         self._unsent.clear()
+
+
+def returned(held: dict[Key, int]) -> dict[str, Any]:
+    """The parameters that give these credits back."""
+    return {
+        "tokens": [token_id for token_id, _ in held],
+        "months": [month for _, month in held],
+        "credits": list(held.values()),
+    }
+
+
+async def give_back(batch: uuid.UUID, parameters: dict[str, Any]) -> None:
+    """Take these credits off what is charged, unless this batch has been given back already."""
+    await pool.fetch_all(RETURN, {"batch": batch, **parameters}, of=pool.BACKGROUND)
 
 
 leases = Leases()

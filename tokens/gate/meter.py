@@ -1,7 +1,8 @@
 """meter(): counts what tokens do, in memory; a background task writes the counts once a second.
 
-A flush carries an id that is stored with it, so repeating one whose answer was lost adds nothing.
-A crash loses at most a second's counts; none is ever counted twice.
+A flush carries an id that is stored with it, so repeating one whose answer was lost adds nothing. What a
+worker that is killed had not written is found in its journal (recovery.py); a machine that loses its power
+loses at most a second's counts. None is ever counted twice.
 """
 
 import asyncio
@@ -9,15 +10,16 @@ import logging
 import uuid
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import date, datetime, timedelta
 
 from apperate.database import pool
 from apperate.database.background import Background
 from apperate.database.clock import month_of
+from tokens.gate.journal import Slot, Totals, journal
 from tokens.models import UsageFlush
 
 FLUSH_SECONDS = 1.0
+NOTHING = Totals(0, 0, 0, 0, 0)
 FLUSH_ID_HOURS = 24  # A worker repeats a flush within seconds, or as soon as the database is back.
 logger = logging.getLogger("apperate.usage")
 
@@ -47,26 +49,12 @@ ON CONFLICT (token_id, month) DO UPDATE SET used = w.used + excluded.used
 """
 
 
-class Slot(NamedTuple):
-    """Calls with the same slot are counted together."""
-
-    token_id: int
-    dataset_id: int
-    operation: str
-    outcome: str
-    minute: datetime
-
-
 class Meter:
     """Counts in memory until a flush. One per process, used only from its event loop."""
 
     def __init__(self) -> None:
-        self._calls: Counter[Slot] = Counter()
-        self._records: Counter[Slot] = Counter()
-        self._credits: Counter[Slot] = Counter()
-        self._core: Counter[Slot] = Counter()
-        self._uncharged: Counter[tuple[int, datetime]] = Counter()
-        self._unsent: tuple[uuid.UUID, dict[str, object]] | None = None
+        self._totals: dict[Slot, Totals] = {}
+        self._unsent: tuple[uuid.UUID, dict[Slot, Totals]] | None = None
         self._work = Background(
             "usage", self.flush, every_seconds=FLUSH_SECONDS, logger=logger, logs_each=True,
             fault="writing usage failed; trying again",
@@ -78,43 +66,24 @@ class Meter:
     ) -> None:  # fmt: skip
         """Count one call. `core_credits` not yet charged join the month's window at the next flush."""
         slot = Slot(token_id, dataset_id, operation, outcome, now.replace(second=0, microsecond=0))
-        self._calls[slot] += 1
-        self._records[slot] += records
-        self._credits[slot] += credits
-        self._core[slot] += core_credits
-        if core_credits and not is_charged:
-            self._uncharged[token_id, month_of(now)] += core_credits
+        old = self._totals.get(slot, NOTHING)
+        self._totals[slot] = totals = Totals(
+            old.calls + 1, old.records + records, old.credits + credits, old.core_credits + core_credits,
+            old.uncharged + (0 if is_charged else core_credits),
+        )  # fmt: skip
+        journal.count(slot, totals)
 
     async def flush(self) -> None:
         """Write the counts. A flush whose outcome is unknown is repeated under the same id."""
         if self._unsent is None:
-            if not self._calls:
+            if not self._totals:
                 return
-            self._unsent = (uuid.uuid4(), self._take())
-        batch, parameters = self._unsent
-        await pool.fetch_all(FLUSH, {"batch": batch, **parameters}, repeat=False, of=pool.BACKGROUND)
+            self._unsent = (uuid.uuid4(), self._totals)
+            self._totals = {}
+            journal.seal(self._unsent[0])
+        await write(*self._unsent)
         self._unsent = None
-
-    def _take(self) -> dict[str, object]:
-        # In a fixed order, so that two workers writing the same rows cannot deadlock.
-        slots, spenders = sorted(self._calls), sorted(self._uncharged)
-        taken: dict[str, object] = {
-            "tokens": [s.token_id for s in slots],
-            "datasets": [s.dataset_id for s in slots],
-            "operations": [s.operation for s in slots],
-            "outcomes": [s.outcome for s in slots],
-            "minutes": [s.minute for s in slots],
-            "calls": [self._calls[s] for s in slots],
-            "records": [self._records[s] for s in slots],
-            "credits": [self._credits[s] for s in slots],
-            "core": [self._core[s] for s in slots],
-            "spenders": [token_id for token_id, _ in spenders],
-            "months": [month.date() for _, month in spenders],
-            "uncharged": [self._uncharged[s] for s in spenders],
-        }
-        for counter in (self._calls, self._records, self._credits, self._core, self._uncharged):
-            counter.clear()
-        return taken
+        journal.confirm()
 
     async def ensure_started(self) -> None:
         """Start flushing every second in this event loop."""
@@ -128,6 +97,32 @@ class Meter:
             async with asyncio.timeout(3):
                 await self.flush()
                 await self.flush()
+
+
+async def write(batch: uuid.UUID, counted: dict[Slot, Totals]) -> None:
+    """Add these counts to the database, unless this batch has been added already."""
+    uncharged: Counter[tuple[int, date]] = Counter()
+    for slot, totals in counted.items():
+        if totals.uncharged:
+            uncharged[slot.token_id, month_of(slot.minute).date()] += totals.uncharged
+    # In a fixed order, so that two workers writing the same rows cannot deadlock.
+    slots, spenders = sorted(counted), sorted(uncharged)
+    parameters = {
+        "batch": batch,
+        "tokens": [s.token_id for s in slots],
+        "datasets": [s.dataset_id for s in slots],
+        "operations": [s.operation for s in slots],
+        "outcomes": [s.outcome for s in slots],
+        "minutes": [s.minute for s in slots],
+        "calls": [counted[s].calls for s in slots],
+        "records": [counted[s].records for s in slots],
+        "credits": [counted[s].credits for s in slots],
+        "core": [counted[s].core_credits for s in slots],
+        "spenders": [token_id for token_id, _ in spenders],
+        "months": [month for _, month in spenders],
+        "uncharged": [uncharged[s] for s in spenders],
+    }
+    await pool.fetch_all(FLUSH, parameters, repeat=False, of=pool.BACKGROUND)
 
 
 def purge(*, now: datetime) -> int:
