@@ -1,4 +1,4 @@
-"""What runs the product: server, supervisor, configuration, and the doctor's diagnosis.
+"""What runs the product: server, supervisor, configuration.
 
 Management commands and the settings import from here.
 """

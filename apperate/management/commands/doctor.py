@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from apperate.running import diagnosis
+from apperate.doctor import examination
+from apperate.doctor.findings import FAIL, OK, WARN, Finding
 
 
 class Command(BaseCommand):
@@ -19,19 +20,19 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON array")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        findings = diagnosis.examine()
+        findings = examination.examine()
         if options["json"]:
             self.stdout.write(json.dumps([asdict(finding) for finding in findings]))
         else:
             self.tell(findings)
-        if any(finding.level == diagnosis.FAIL for finding in findings):
+        if any(finding.level == FAIL for finding in findings):
             sys.exit(1)
 
-    def tell(self, findings: list[diagnosis.Finding]) -> None:
+    def tell(self, findings: list[Finding]) -> None:
         styles = {
-            diagnosis.OK: self.style.SUCCESS,
-            diagnosis.WARN: self.style.WARNING,
-            diagnosis.FAIL: self.style.ERROR,
+            OK: self.style.SUCCESS,
+            WARN: self.style.WARNING,
+            FAIL: self.style.ERROR,
         }
         for finding in findings:
             self.stdout.write(

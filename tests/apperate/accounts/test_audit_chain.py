@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from apperate.accounts.audit import chain, trail
 from apperate.accounts.models import AuditEvent, AuditHead, Workspace
 from apperate.database.clock import database_now
-from apperate.running import diagnosis
+from apperate.doctor import contents
 from datasets.jobs.queue import report_audit_log
 from tests.apperate.accounts.test_audit import as_application, seal, written
 from tests.support.factories import UserFactory, WorkspaceFactory
@@ -280,12 +280,12 @@ def test_many_who_write_at_once_make_one_chain() -> None:
 
 
 def test_doctor_names_what_was_changed(five: list[AuditEvent], workspace: Workspace) -> None:
-    assert diagnosis.audit_log().level == diagnosis.OK
+    assert contents.audit_log().level == contents.OK
 
     tamper("UPDATE accounts_auditevent SET actor = 'me' WHERE position IN (2, 3)")
 
-    finding = diagnosis.audit_log()
-    assert finding.level == diagnosis.FAIL
+    finding = contents.audit_log()
+    assert finding.level == contents.FAIL
     assert finding.detail == "ACME: Event 2 was changed after it was written. And 1 more."
     assert "backup" in finding.advice
 

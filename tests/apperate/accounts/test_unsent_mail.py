@@ -14,7 +14,7 @@ from django.test import Client
 from django.urls import reverse
 
 from apperate.accounts.models import Invitation, User
-from apperate.running import diagnosis
+from apperate.doctor import surroundings
 from tests.apperate.team.test_people import shows
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
@@ -146,7 +146,7 @@ def test_createworkspace_shows_its_link_to_who_asked(
 
 
 def test_doctor_says_that_nothing_is_sent(unsent: None) -> None:
-    finding = diagnosis.mail()
+    finding = surroundings.mail()
 
     assert (finding.level, finding.subject) == ("warn", "E-mail")
     assert "not sent" in finding.detail and "EMAIL_URL" in finding.advice

@@ -20,9 +20,9 @@ from django.urls import reverse
 from apperate.accounts.models import AuditEvent, Workspace
 from apperate.database import disk
 from apperate.database.clock import database_now
+from apperate.doctor import contents
 from apperate.http.data_plane import DataRequest
 from apperate.kernel.refusals import Refusal
-from apperate.running import diagnosis
 from datasets.jobs import making
 from datasets.jobs.run import run
 from datasets.models import Dataset, Deletion, IngestJob
@@ -213,11 +213,11 @@ def test_very_much_is_erased_in_the_background(
 
 
 def test_doctor_names_workspaces_that_are_nearly_full(full: Caller, prices: Dataset) -> None:
-    finding = diagnosis.storage()
+    finding = contents.storage()
 
     assert finding.level == "warn" and "ACME 100 %" in finding.detail
     Workspace.objects.update(plan="business")
-    assert diagnosis.storage().level == "ok"
+    assert contents.storage().level == "ok"
 
 
 # --- the reserve of free disk -----------------------------------------------------------------------------

@@ -20,9 +20,9 @@ from django.db import OperationalError, connection
 from apperate.accounts.models import Workspace
 from apperate.database import sealing
 from apperate.database.clock import database_now
+from apperate.doctor import contents, database, examination, machine, surroundings, work
+from apperate.doctor.findings import OK, Finding, first_line
 from apperate.kernel import keyring
-from apperate.running import diagnosis
-from apperate.running.diagnosis import Finding
 from tests.support.factories import DatasetFactory, TokenFactory
 from tests.support.installation import free_port
 from tokens.rules.token_format import TokenKind
@@ -55,7 +55,7 @@ def run(*options: str) -> tuple[str, int]:
 def level(finding: Finding, expected: str, said: str) -> Finding:
     assert finding.level == expected, finding
     assert said in f"{finding.detail} {finding.advice}"
-    assert bool(finding.advice) == (expected != diagnosis.OK)
+    assert bool(finding.advice) == (expected != OK)
     return finding
 
 
@@ -97,7 +97,7 @@ def test_the_findings_come_as_json_too(empty_queue: None) -> None:
 
 @pytest.mark.django_db
 def test_one_failure_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "WITHOUT_DATABASE", (lambda: Finding("fail", "X", "Y.", "Z."),))
+    monkeypatch.setattr(examination, "WITHOUT_DATABASE", (lambda: Finding("fail", "X", "Y.", "Z."),))
 
     said, code = run()
 
@@ -128,11 +128,11 @@ def test_a_private_file_that_others_can_read(data_dir: Path, name: str) -> None:
     (data_dir / name).write_text("secret")
     (data_dir / name).chmod(0o640)
 
-    found = level(diagnosis.data_directory(), "fail", f"Others can read {name}")
+    found = level(machine.data_directory(), "fail", f"Others can read {name}")
 
     assert found.advice == f"Run: chmod 600 {data_dir / name}"
     (data_dir / name).chmod(0o600)
-    level(diagnosis.data_directory(), "ok", str(data_dir))
+    level(machine.data_directory(), "ok", str(data_dir))
 
 
 def test_a_disk_that_is_nearly_full(settings: LazySettings) -> None:
@@ -148,7 +148,7 @@ def test_a_disk_that_is_nearly_full(settings: LazySettings) -> None:
     ):
         settings.DISK_RESERVE_MB = reserve_mb
 
-        finding = diagnosis.disk_space()
+        finding = machine.disk_space()
 
         assert finding.level == expected, finding
         assert ("make room" in finding.advice) == (expected != "ok")
@@ -168,24 +168,24 @@ def test_a_disk_that_is_nearly_full(settings: LazySettings) -> None:
 def test_plain_http_to_a_network(settings: LazySettings, url: str, https: bool, expected: str) -> None:
     settings.PUBLIC_URL, settings.SERVES_HTTPS, settings.TRUSTED_PROXIES = url, https, 1
 
-    level(diagnosis.public_address(), expected, url)
+    level(surroundings.public_address(), expected, url)
 
 
 def test_messages_that_are_only_printed(settings: LazySettings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
-    level(diagnosis.mail(), "warn", "EMAIL_URL")
+    level(surroundings.mail(), "warn", "EMAIL_URL")
 
 
 def test_static_files_that_are_missing(settings: LazySettings, tmp_path: Path) -> None:
     settings.STATIC_ROOT = tmp_path
     backend = "whitenoise.storage.CompressedManifestStaticFilesStorage"
     settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": backend}}
-    level(diagnosis.static_files(), "fail", "not collected")
+    level(machine.static_files(), "fail", "not collected")
 
     (tmp_path / "staticfiles.json").write_text("{}")
 
-    level(diagnosis.static_files(), "ok", "in place")
+    level(machine.static_files(), "ok", "in place")
 
 
 @pytest.mark.django_db
@@ -193,7 +193,7 @@ def test_migrations_that_are_not_applied() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'datasets'")
 
-    level(diagnosis.tables(), "fail", "migrations are not applied: datasets.0001_initial")
+    level(database.tables(), "fail", "migrations are not applied: datasets.0001_initial")
 
 
 @pytest.mark.django_db
@@ -203,7 +203,7 @@ def test_a_missing_table_is_a_finding() -> None:
             cursor.execute("SELECT 1 FROM nowhere")
         return Finding("ok", "", "")
 
-    found = diagnosis.guarded(look)
+    found = examination.guarded(look)
 
     level(found, "fail", 'relation "nowhere" does not exist')
     assert found.subject == "Look"
@@ -211,21 +211,21 @@ def test_a_missing_table_is_a_finding() -> None:
 
 @pytest.mark.django_db
 def test_a_role_that_owns_the_tables_should_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    level(diagnosis.database_role(), "ok", "may do what it needs")
+    level(database.database_role(), "ok", "may do what it needs")
 
     monkeypatch.delenv("APPERATE_DATABASE_ROLE")
 
-    level(diagnosis.database_role(), "warn", "DATABASE_OWNER_URL")
+    level(database.database_role(), "warn", "DATABASE_OWNER_URL")
 
 
 @pytest.mark.django_db
 def test_an_audit_log_whose_trigger_is_off() -> None:
-    level(diagnosis.audit_log(), "ok", "stay as they were written")
+    level(contents.audit_log(), "ok", "stay as they were written")
 
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE accounts_auditevent DISABLE TRIGGER audit_rows_stay")
 
-    level(diagnosis.audit_log(), "fail", "switched off")
+    level(contents.audit_log(), "fail", "switched off")
 
 
 @pytest.mark.django_db
@@ -233,35 +233,35 @@ def test_a_role_without_a_right_it_needs() -> None:
     with connection.cursor() as cursor:
         cursor.execute("REVOKE INSERT ON records FROM CURRENT_USER")
 
-    level(diagnosis.database_role(), "fail", "lacks INSERT on records")
+    level(database.database_role(), "fail", "lacks INSERT on records")
 
 
 @pytest.mark.django_db
 def test_clocks_that_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    level(diagnosis.clock(), "ok", "agrees")
+    level(database.clock(), "ok", "agrees")
     there = database_now() - timedelta(seconds=90)
 
-    monkeypatch.setattr(diagnosis, "database_now", lambda: there)
+    monkeypatch.setattr(database, "database_now", lambda: there)
 
-    level(diagnosis.clock(), "warn", "90 s apart")
+    level(database.clock(), "warn", "90 s apart")
 
 
 @pytest.mark.django_db
 def test_secrets_under_another_key(
     workspace: Workspace, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    level(diagnosis.secrets_at_rest(), "ok", "There are none yet")
+    level(contents.secrets_at_rest(), "ok", "There are none yet")
     assert not (data_dir / keyring.KEY_FILE).exists()
     ring = keyring.load({}, data_dir)
     monkeypatch.setattr(sealing, "keys", lambda: ring)
     lifecycle.create_secret_token(workspace=workspace, by=None, now=database_now())
-    level(diagnosis.secrets_at_rest(), "ok", "1 secrets can be decrypted")
+    level(contents.secrets_at_rest(), "ok", "1 secrets can be decrypted")
 
     (data_dir / keyring.KEY_FILE).write_text(keyring.new_key())
 
-    level(diagnosis.secrets_at_rest(), "fail", "1 of 1 secrets were encrypted under another key")
+    level(contents.secrets_at_rest(), "fail", "1 of 1 secrets were encrypted under another key")
     (data_dir / keyring.KEY_FILE).unlink()
-    level(diagnosis.secrets_at_rest(), "fail", "is gone")
+    level(contents.secrets_at_rest(), "fail", "is gone")
     assert not (data_dir / keyring.KEY_FILE).exists()
 
 
@@ -271,7 +271,7 @@ def test_keys_that_cannot_be_used_are_not_shown(data_dir: Path) -> None:
     (data_dir / keyring.KEY_FILE).write_text("not a key at all")
     (data_dir / keyring.KEY_FILE).chmod(stat.S_IRUSR)
 
-    found = level(diagnosis.secrets_at_rest(), "fail", "is not")
+    found = level(contents.secrets_at_rest(), "fail", "is not")
 
     assert "not a key at all" not in found.detail
 
@@ -288,7 +288,7 @@ def test_background_work_has_a_heartbeat(
     if seconds_ago is not None:
         heartbeat(seconds_ago)
 
-    level(diagnosis.background_work(), expected, said)
+    level(work.background_work(), expected, said)
 
 
 @pytest.mark.django_db
@@ -297,16 +297,16 @@ def test_a_job_that_waits_too_long(empty_queue: None) -> None:
     from datasets.jobs.making import ingest
 
     ingest.defer(job_id=DatasetFactory().pk)
-    level(diagnosis.background_work(), "ok", "0 jobs waiting")
+    level(work.background_work(), "ok", "0 jobs waiting")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_events SET at = at - interval '2 minutes'")
 
-    level(diagnosis.background_work(), "fail", "1 jobs waiting for more than a minute")
+    level(work.background_work(), "fail", "1 jobs waiting for more than a minute")
 
 
 @pytest.mark.parametrize("error", [OperationalError("first\nsecond"), OperationalError()])
 def test_an_error_is_said_in_one_line(error: Any) -> None:
-    assert diagnosis.first_line(error) in {"first", "OperationalError"}
+    assert first_line(error) in {"first", "OperationalError"}
 
 
 @pytest.mark.django_db
@@ -323,12 +323,12 @@ def test_an_error_is_said_in_one_line(error: Any) -> None:
     ],
 )
 def test_what_was_dropped_from_the_database_is_named(statement: str, said: str) -> None:
-    level(diagnosis.tables(), "ok", "Every migration is applied")
+    level(database.tables(), "ok", "Every migration is applied")
 
     with connection.cursor() as cursor:
         cursor.execute(statement)
 
-    level(diagnosis.tables(), "fail", said)
+    level(database.tables(), "fail", said)
 
 
 @pytest.mark.parametrize(
@@ -347,18 +347,18 @@ def test_an_address_that_pages_do_not_answer_to_is_named(
     settings.PUBLIC_URL, settings.ALLOWED_HOSTS, settings.TRUSTED_PROXIES = url, hosts, proxies
     settings.SERVES_HTTPS = url.startswith("https")
 
-    level(diagnosis.public_address(), expected, said)
+    level(surroundings.public_address(), expected, said)
 
 
 def test_a_mail_server_that_is_away_is_named(settings: LazySettings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
 
-    level(diagnosis.mail(), "fail", "The mail server cannot be reached")
+    level(surroundings.mail(), "fail", "The mail server cannot be reached")
 
 
 def test_a_replica_that_is_nowhere_is_named(tmp_path: Path) -> None:
-    level(diagnosis.replica(), "ok", "None is named")
+    level(database.replica(), "ok", "None is named")
 
     url = f"postgresql://reader:secret@127.0.0.1:{free_port()}/apperate"
     environment = os.environ | {
@@ -366,9 +366,7 @@ def test_a_replica_that_is_nowhere_is_named(tmp_path: Path) -> None:
         "DATABASE_REPLICA_URL": url,
         "DJANGO_SETTINGS_MODULE": "apperate.settings",
     }
-    program = (
-        "import django; django.setup(); from apperate.running import diagnosis; print(diagnosis.replica())"
-    )
+    program = "import django; django.setup(); from apperate.doctor import database; print(database.replica())"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
