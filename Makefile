@@ -58,7 +58,10 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 NPM_LOCK = npm install --package-lock-only --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
 lock: dev node  ## pin the requirements again, with hashes (UPGRADE=--upgrade for newer releases)
 	$(UV_COMPILE) pyproject.toml $(UPGRADE) --output-file requirements.txt
-	$(UV_COMPILE) pyproject.toml $(UPGRADE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(UV_COMPILE) pyproject.toml $(UPGRADE) --extra observability --constraint requirements.txt \
+	--output-file requirements-observability.txt
+	$(UV_COMPILE) pyproject.toml $(UPGRADE) --extra observability --group dev --constraint requirements-observability.txt \
+	--output-file requirements-dev.txt
 	cd tests/clients && ../../$(UV_COMPILE) build.in $(UPGRADE) --output-file build.txt
 	cd tests/clients && ../../$(UV_COMPILE) pyproject.toml $(UPGRADE) --output-file requirements.txt
 	for folder in tests/clients .ci/lint; do (cd $$folder && $(NPM_LOCK)); \
