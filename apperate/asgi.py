@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,8 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "apperate.settings")
 django.setup(set_prefix=False)
 
-from django.core.handlers.asgi import ASGIHandler  # noqa: E402  Needs django.setup().
+from django.conf import settings  # noqa: E402  Needs django.setup().
+from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 from django.http import HttpResponse, HttpResponseBase  # noqa: E402
 from django.template.loader import render_to_string  # noqa: E402
 
@@ -27,7 +29,11 @@ from apperate.database.changes import changes  # noqa: E402
 from apperate.database.pool import pools  # noqa: E402
 from apperate.http import exhaustion, health  # noqa: E402
 from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
+from apperate.http.noting import note  # noqa: E402
 from apperate.http.problems import is_api_path  # noqa: E402
+from apperate.running import figures  # noqa: E402
+from apperate.running.sampling import sampling  # noqa: E402
+from apperate.watching import tracing  # noqa: E402
 from tokens.gate.calls import ApiRequest  # noqa: E402
 from tokens.gate.failed_values import failed_values  # noqa: E402
 from tokens.gate.leases import leases  # noqa: E402
@@ -35,13 +41,14 @@ from tokens.gate.meter import meter  # noqa: E402
 from tokens.gate.recovery import recovery  # noqa: E402
 from tokens.gate.refusal_log import refusals  # noqa: E402
 from tokens.gate.throttling import buckets  # noqa: E402
+from tokens.rules.token_format import mask_in_text  # noqa: E402
 
 # More than shares.py gives to requests, so that background work finds a free one too.
 THREADS_MAX = 24
 SWITCH_SECONDS = 0.001
 # Allocations, net of frees, that trigger a collection; the default of 700 would trigger far too many.
 GARBAGE_THRESHOLD = 50_000
-# Health checks do not wait behind pages.
+STATIC = str(settings.STATIC_URL)
 
 
 class DataPlane(DataPlaneHandler):
@@ -64,7 +71,16 @@ class Dashboard(ASGIHandler):
                 await respond_unavailable(send)
 
     async def get_response_async(self, request: Any) -> HttpResponseBase:
-        if request.path_info in health.ANSWERS:
+        begun = time.monotonic()
+        response = await self._answered(request)
+        path = request.path_info
+        plane = "health" if path in health.ANSWERS else "static" if path.startswith(STATIC) else "pages"
+        seconds = time.monotonic() - begun
+        note(request, response, plane=plane, seconds=seconds)
+        return response
+
+    async def _answered(self, request: Any) -> HttpResponseBase:
+        if request.path_info in health.ANSWERS:  # They do not wait behind pages.
             return await super().get_response_async(request)
         try:
             async with shares.PAGES.place(shares.NOBODY):
@@ -91,6 +107,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await lifespan(receive, send)
     elif scope["type"] == "http" and is_api_path(raw_path_of(scope)):
         await data_plane(scope, receive, send)
+    elif scope["type"] == "http" and figures.is_asked_for(scope):
+        await figures.answer(scope, send)
     elif scope["type"] == "http":
         await dashboard({**scope, "headers": clean_headers(scope["headers"])}, receive, send)
     else:
@@ -121,6 +139,7 @@ async def startup() -> None:
     # Compute threads yield to the event loop sooner than after Python's default of 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
+    tracing.begin(mask_in_text)
     shares.clear()
     await pools.open()
     await changes.ensure_started()
@@ -130,9 +149,11 @@ async def startup() -> None:
     await leases.ensure_started()
     await meter.ensure_started()
     await refusals.ensure_started()
+    await sampling.ensure_started()
 
 
 async def shutdown() -> None:
+    await sampling.stop()
     await leases.stop()
     await meter.stop()
     await refusals.stop()

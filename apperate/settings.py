@@ -8,7 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from apperate.database.settings import databases
 from apperate.kernel.logs import logging_configuration
-from apperate.running.configuration import flag, integer, networks, public_url, secret_key
+from apperate.running.configuration import flag, integer, metrics, networks, public_url, secret_key
+from apperate.watching.optional import refuse_missing
 from tokens.rules.token_format import mask_in_text
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -33,6 +34,9 @@ RECORD_BODY_BYTES_MAX = 10_000_000
 DISK_RESERVE_MB = integer(os.environ, "APPERATE_DISK_RESERVE_MB", default=1024, low=0, high=10_000_000)
 DISK_RESERVE_IS_SET = bool(os.environ.get("APPERATE_DISK_RESERVE_MB"))  # else it is less on a small disk
 SLOW_REQUEST_MS = integer(os.environ, "APPERATE_SLOW_REQUEST_MS", default=2_000, low=0, high=3_600_000)
+refuse_missing(os.environ)
+METRICS = metrics(os.environ)
+METRICS_DIR = DATA_DIR / "metrics"
 ADMIN_ENABLED = flag(os.environ, "APPERATE_ADMIN", default=True)
 
 # --- Django -----------------------------------------------------------------------------------

@@ -70,6 +70,10 @@ class Changes:
             raise Stale
         return at + timedelta(seconds=passed)
 
+    def silent_seconds(self, *, at: float) -> float:
+        """How long ago the database was last heard, at that monotonic second; a day when it never was."""
+        return 86_400.0 if self._clock is None else max(0.0, at - self._clock[1])
+
     async def poll(self) -> None:
         """Poll once. A cache entry loaded while this ran must not be stored: see `generation`."""
         first = self._xmin is None

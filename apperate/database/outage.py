@@ -34,6 +34,10 @@ class Outage:
         self._logged_at = 0.0
         self._count = 0
 
+    @property
+    def is_on(self) -> bool:
+        return self._since is not None
+
     def note(self, error: BaseException, *, at: float | None = None) -> None:
         at = time.monotonic() if at is None else at
         self._count += 1

@@ -64,6 +64,13 @@ class Pools:
             await pool.close()
         return self._pools[place]
 
+    def stats(self) -> dict[str, dict[str, int]]:
+        """psycopg's figures of each pool of this loop, by the name of its kind."""
+        loop = asyncio.get_running_loop()
+        return {
+            kind.name: pool.get_stats() for (its_loop, kind), pool in self._pools.items() if its_loop is loop
+        }
+
     async def open(self) -> None:
         """Open them all now, so that the first requests need not; an unreachable database is tried later."""
         with suppress(*UNAVAILABLE):

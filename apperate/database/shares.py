@@ -99,6 +99,14 @@ class Shares:
         self._waiting: list[Waiter] = []
         self._recent_tokens, self._recent_workspaces = Recent(), Recent()
 
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def place(self, asker: Asker, *, has_begun: bool = False) -> "Place":
         """For `async with`, which raises Busy; or for take() and leave()."""
         return Place(self, asker, has_begun)
@@ -249,6 +257,10 @@ PARSING = Shares("long conditions", places=1, of_token=1, of_workspace=1, second
 EXPORTS = Shares("exports", places=3, of_token=2, of_workspace=2, seconds_max=1.0)
 # Pages have no token, so they share one limit, which leaves room for the API.
 PAGES = Shares("pages", places=6, of_token=6, of_workspace=6, seconds_max=10.0)
+KINDS: dict[str, Shares] = {
+    "quick": QUICK, "slow": SLOW, "threads": THREADS, "long_writes": LONG_WRITES, "answers": ANSWERS,
+    "bodies": BODIES, "parsing": PARSING, "exports": EXPORTS, "pages": PAGES,
+}  # fmt: skip
 
 
 class Slow:
@@ -283,7 +295,7 @@ slow = Slow()
 def clear() -> None:
     """Forget everything, as at the start of the process."""
     slow.clear()
-    for shares in (QUICK, SLOW, THREADS, LONG_WRITES, ANSWERS, BODIES, PARSING, EXPORTS, PAGES):
+    for shares in KINDS.values():
         shares.clear()
 
 

@@ -24,6 +24,7 @@ from django.utils.module_loading import import_string
 
 from apperate.database import disk
 from apperate.http.middleware import failure_response, request_id_of
+from apperate.http.noting import note
 from apperate.http.problems import API_PREFIXES, problem_response
 from apperate.kernel.refusals import Refusal
 
@@ -233,7 +234,9 @@ class DataPlaneHandler(ASGIHandler):
             response = failure_response(request, error)
         finally:
             request.let_go()
-        log_if_slow(request, response, seconds=time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        log_if_slow(request, response, seconds=seconds)
+        note(request, response, plane="api", seconds=seconds)
         if response.status_code >= 400 and not await request.drain():
             response.headers["Connection"] = "close"
         await respond(request, finished(request, response), send)

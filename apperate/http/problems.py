@@ -43,6 +43,7 @@ def problem_response(refusal: Refusal, request: HttpRequest) -> HttpResponse:
     # Half of a surrogate pair, echoed from the request, is written as its escape.
     body = text.encode("utf-8", "backslashreplace")
     response = HttpResponse(body, status=refusal.status, content_type=PROBLEM)
+    response.refusal_code = refusal.code  # type: ignore[attr-defined]  # For the figures.
     if refusal.status == 401:
         response.headers["WWW-Authenticate"] = CHALLENGE
     if refusal.retry_after_seconds is not None:

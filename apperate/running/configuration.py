@@ -4,14 +4,18 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from apperate.kernel.hosts import is_loopback
+
 Network = IPv4Network | IPv6Network
 URL_FILE = "url"  # in the data directory, written by `manage.py up` while it runs
+METRICS_HOST, METRICS_TOKEN_MIN = "127.0.0.1", 16
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
@@ -52,6 +56,43 @@ def networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
         except ValueError:
             raise ImproperlyConfigured(f"{name}: {text!r} is no network, like 10.0.0.0/8.") from None
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the figures for Prometheus are published; nowhere unless there is a port or a token."""
+
+    host: str = METRICS_HOST
+    port: int = 0
+    token: str = ""
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.port or self.token)
+
+    @property
+    def on_main_port(self) -> bool:
+        return bool(self.token and not self.port)
+
+
+def metrics(environ: Mapping[str, str]) -> Metrics:
+    """APPERATE_METRICS_PORT, APPERATE_METRICS_HOST and APPERATE_METRICS_TOKEN."""
+    host = environ.get("APPERATE_METRICS_HOST", "") or METRICS_HOST
+    port = integer(environ, "APPERATE_METRICS_PORT", default=0, low=0, high=65_535)
+    token = environ.get("APPERATE_METRICS_TOKEN", "")
+    if token and (
+        len(token) < METRICS_TOKEN_MIN or not token.isascii() or not token.isprintable() or " " in token
+    ):
+        raise ImproperlyConfigured(
+            f"APPERATE_METRICS_TOKEN has {len(token)} characters: use {METRICS_TOKEN_MIN} or more, printable "
+            "and without spaces, such as `openssl rand -hex 24` makes."
+        )
+    if port and not token and not is_loopback(host):
+        raise ImproperlyConfigured(
+            f"APPERATE_METRICS_HOST={host} is open to the network: set APPERATE_METRICS_TOKEN too, or leave "
+            f"it at {METRICS_HOST}."
+        )
+    return Metrics(host, port, token)
 
 
 def public_url(environ: Mapping[str, str], data_dir: Path) -> str:

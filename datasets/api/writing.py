@@ -12,6 +12,7 @@ from apperate.database import shares
 from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.kernel.refusals import Refusal
+from apperate.watching import metrics
 from datasets.api import job_documents
 from datasets.api.admission import Call, admit, data_endpoint
 from datasets.jobs import making
@@ -100,6 +101,7 @@ async def _written(call: Call, body: bytes, *, replaces: bool) -> Answer | Refus
             return OUTDATED  # Another request made it meanwhile: the records go into that one.
     if isinstance(document, Refusal):
         return document
+    metrics.records(sum(counts), way="request")
     parts = (Part(dataset, sum(counts)),) if dataset else ()
     return json_answer(document, parts=parts, is_free=True)
 

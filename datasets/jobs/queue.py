@@ -14,11 +14,13 @@ from apperate.accounts.sign_in import ended_sessions
 from apperate.database.clock import database_now
 from apperate.database.outage import UNAVAILABLE
 from apperate.database.threads import in_thread
+from apperate.watching import metrics, tracing
 from datasets.jobs import run
 from datasets.models import IngestJob
 from datasets.services import trash
 from datasets.storage import job_files, recount
 from tokens.gate import meter, refusal_log, signed_requests
+from tokens.rules.token_format import mask_in_text
 
 ENTRY_HOURS = 24
 UPKEEP_HOURS = 1
@@ -40,6 +42,19 @@ def ingest(context: JobContext, job_id: int) -> None:
     job = IngestJob.objects.select_related("dataset").filter(pk=job_id).first()
     if job is not None:
         run.run(job, may_retry=context.job.attempts < RETRIES_MAX)
+        count(job)
+
+
+def count(job: IngestJob) -> None:
+    """Add a job that has ended to the figures, and make a span of it."""
+    if not job.has_ended or job.ended_at is None or job.started_at is None:
+        return
+    seconds = (job.ended_at - job.started_at).total_seconds()
+    metrics.job(kind=job.kind, status=job.status, seconds=seconds, invalid=job.invalid)
+    tracing.begin(mask_in_text)
+    tracing.job(kind=job.kind, status=job.status, seconds=seconds, job_id=job.public_id, records=job.stored)
+    if job.has_file and job.status == IngestJob.Status.INGESTED:
+        metrics.records(job.stored, way="job")
 
 
 @app.periodic(cron="* * * * * */10")

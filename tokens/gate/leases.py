@@ -106,6 +106,11 @@ class Leases:
         lease = self._leases.get((token_id, month))
         return lease.held if lease and limit >= lease.limit else 0
 
+    def totals(self) -> tuple[int, int]:
+        """How many leases hold something, and how much all of them hold."""
+        held = [lease.held for lease in self._leases.values() if lease.held]
+        return len(held), sum(held)
+
     async def take(self, token_id: int, month: date, cost: int, *, limit: int) -> Taken | None:
         """Take all of `cost`; None, and nothing taken, if it does not fit. At most one draw."""
         lease = self._leases.setdefault((token_id, month), Lease())

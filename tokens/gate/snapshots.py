@@ -95,6 +95,9 @@ class SnapshotCache:
         while len(self._misses) > ENTRIES_MAX:
             self._misses.popitem(last=False)
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def evict_tokens(self, ids: Iterable[int]) -> None:
         self._misses.clear()  # A changed token may have a new value.
         for token_id in ids:

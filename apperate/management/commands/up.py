@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import ipaddress
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from apperate.kernel import keyring
 from apperate.running import listening, supervisor
 from apperate.running.configuration import URL_FILE, flag, integer
 from apperate.running.supervisor import Child, ChildFailed
+from apperate.watching.places import FOLDER_VARIABLE
 
 READY_SECONDS_MAX = 60
 JOBS_AT_ONCE = 2
@@ -95,6 +97,7 @@ class Command(BaseCommand):
         call_command("createcachetable", verbosity=0)
         collect_static()
         close_folders()
+        clear_figures()
         if wants_demo():
             if "demo" in get_commands():
                 self.stdout.write("Making the demo …")
@@ -138,6 +141,11 @@ def close_folders() -> None:
     from datasets.storage.job_files import make_private
 
     make_private()
+
+
+def clear_figures() -> None:
+    """They count from the start of `up`; Prometheus takes a number that falls for a new beginning."""
+    shutil.rmtree(settings.METRICS_DIR, ignore_errors=True)
 
 
 def note() -> Path:
@@ -207,6 +215,7 @@ def wants_demo() -> bool:
 def programs(address: str, port: int, workers: int) -> list[Child]:
     """The server and the background worker, both with the role that may not change tables."""
     environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
+    counting = {FOLDER_VARIABLE: str(settings.METRICS_DIR)} if settings.METRICS.is_on else {}
     server = [sys.executable, "-m", "apperate.running.server", address, str(port), str(workers)]
     jobs = [
         sys.executable, str(settings.BASE_DIR / "manage.py"), "procrastinate", "worker",
@@ -216,10 +225,17 @@ def programs(address: str, port: int, workers: int) -> list[Child]:
         "--abort-job-polling-interval", str(POLL_SECONDS),
         "--shutdown-graceful-timeout", str(JOB_STOP_SECONDS),
     ]  # fmt: skip
-    return [
-        Child("The server", server, {**environment, "APPERATE_POOLED": "1"}, settings.BASE_DIR),
-        Child("The background work", jobs, environment, settings.BASE_DIR),
+    children = [
+        Child("The server", server, {**environment, **counting, "APPERATE_POOLED": "1"}, settings.BASE_DIR),
+        Child("The background work", jobs, {**environment, **counting}, settings.BASE_DIR),
     ]
+    if settings.METRICS.port:
+        figures = [
+            sys.executable, "-m", "apperate.running.figures",
+            settings.METRICS.host, str(settings.METRICS.port),
+        ]  # fmt: skip
+        children.append(Child("The port of the figures", figures, environment, settings.BASE_DIR))
+    return children
 
 
 def answers(address: str, port: int) -> bool:
