@@ -5,7 +5,7 @@ import os
 import sys
 
 # These change tables, so they connect as the role that owns them.
-OWNER_COMMANDS = {"migrate", "sqlmigrate", "flush", "dbshell", "grants", "up"}
+OWNER_COMMANDS = {"migrate", "sqlmigrate", "flush", "dbshell", "grants", "up", "workspaces"}
 
 
 def main() -> None:

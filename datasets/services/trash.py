@@ -87,7 +87,7 @@ def purge(*, now: datetime) -> int:
             writes.lift_time_limits()
             locked = Dataset.objects.select_for_update().filter(pk=dataset.pk, deleted_at__lte=before).first()
             if locked is not None:
-                _erase(locked)
+                remove(locked)
                 count += 1
     for deletion in Deletion.objects.filter(deleted_at__lte=before):
         with transaction.atomic():
@@ -135,7 +135,7 @@ def erase_dataset(*, dataset: Dataset, by: User | None, now: datetime) -> Erased
             found.deleted_at = _beyond_restoring(now)
             found.save(update_fields=["deleted_at"])
             return Erased(is_done=False)
-        _erase(found)
+        remove(found)
     return Erased(is_done=True)
 
 
@@ -144,8 +144,8 @@ def _beyond_restoring(now: datetime) -> datetime:
     return now - timedelta(hours=TRASH_HOURS)
 
 
-def _erase(dataset: Dataset) -> None:
-    """Remove the dataset, its records, and its jobs' files."""
+def remove(dataset: Dataset) -> None:
+    """Remove a dataset that is locked, its records, and its jobs' files. Inside a transaction."""
     writes.erase([dataset.pk])
     for job in dataset.jobs.exclude(status=IngestJob.Status.INGESTED):  # Their files went with the job.
         limits.unstage(staged_name(job))

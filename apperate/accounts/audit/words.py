@@ -81,6 +81,8 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "audit_log.exported": "Exported the audit log",
             "usage.exported": "Exported the usage",
             "demo.reset": "Reset the demo",
+            "workspace.exported": "Exported the workspace",
+            "workspace.erased": "Erased a workspace",
         },
     ),
 )
