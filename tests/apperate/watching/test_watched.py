@@ -144,7 +144,7 @@ def test_spans_name_the_request_and_never_the_token(watched: Watched) -> None:
 def test_a_fault_is_reported_with_its_place_and_without_the_token(watched: Watched) -> None:
     token = watched.facts["publishable_token"]
     url = json.loads(watched.manage("shell", "-v", "0", "-c", CONNECTION))
-    with psycopg.connect(**url, autocommit=True) as connection:
+    with psycopg.connect(**{**url, "user": "apperate_owner"}, autocommit=True) as connection:
         connection.execute("ALTER TABLE records RENAME COLUMN data TO gone")
         try:
             status, request_id = ask(watched, "/v1/data/DEMO/STOCKS/AAPL", token)
