@@ -100,7 +100,7 @@ class Token(models.Model):
     @property
     def name(self) -> str:
         """What to call the token in a sentence or a label."""
-        return self.nickname or (SECRET_NAME if self.is_secret else self.masked)
+        return self.nickname or (SECRET_NAME if self.is_secret else self.masked or self.public_id)
 
     @property
     def is_secret(self) -> bool:

@@ -10,7 +10,7 @@ from procrastinate.contrib.django import app
 
 from apperate.accounts import idempotency
 from apperate.accounts.audit import chain, trail
-from apperate.accounts.sign_in import ended_sessions
+from apperate.accounts.sign_in import ended_sessions, leftovers
 from apperate.database.clock import database_now
 from apperate.database.outage import UNAVAILABLE
 from apperate.database.threads import in_thread
@@ -21,6 +21,7 @@ from datasets.services import trash
 from datasets.storage import job_files, recount
 from tokens.gate import meter, refusal_log, signed_requests
 from tokens.rules.token_format import mask_in_text
+from tokens.services import forgetting
 
 ENTRY_HOURS = 24
 UPKEEP_HOURS = 1
@@ -86,7 +87,11 @@ PURGES: Mapping[str, Callable[[datetime], object]] = {
     "signed requests": lambda now: signed_requests.purge(now=now),
     "usage of flushes": lambda now: meter.purge(now=now),
     "refusals": lambda now: refusal_log.purge(now=now),
+    "deleted tokens": lambda now: forgetting.purge(now=now),
     "sessions": lambda now: ended_sessions.purge(now=now),
+    "limits of signing in": lambda now: leftovers.purge_limits(now=now),
+    "invitations": lambda now: leftovers.purge_invitations(now=now),
+    "log of the operators' admin": lambda now: leftovers.purge_admin_log(now=now),
     "audit log": lambda _: trail.purge(),
 }
 
