@@ -48,18 +48,48 @@ def replica() -> Finding:
 
 
 def tables() -> Finding:
+    """Are the tables those of this version, all there, and fit for the next row?"""
+    subject = "Tables"
     executor = MigrationExecutor(connection)
-    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    graph = executor.loader.graph
+    waiting = executor.migration_plan(graph.leaf_nodes())
     if waiting:
         names = ", ".join(str(migration) for migration, _ in waiting[:3])
-        return Finding(
-            FAIL, "Tables", f"{len(waiting)} migrations are not applied: {names}.", "Run `manage.py migrate`."
-        )
-    missing = structure.missing_parts()
-    if missing:
+        detail = f"{len(waiting)} migrations are not applied: {names}."
+        return Finding(FAIL, subject, detail, "Run `manage.py migrate`.")
+    apps = {app for app, _ in graph.nodes}
+    unknown = sorted(
+        f"{app}.{name}"
+        for app, name in executor.loader.applied_migrations
+        if app in apps and (app, name) not in graph.nodes and (app, name) not in executor.loader.replacements
+    )
+    if unknown:
+        detail = f"They were made by a later version: {some_of(unknown)} is not known to this one."
+        return Finding(FAIL, subject, detail, "Run the later version, or restore a backup of before.")
+    if settings.CACHES["default"]["LOCATION"] not in connection.introspection.table_names():
+        detail = "The table of the cache is gone, and with it the limits of signing in."
+        return Finding(FAIL, subject, detail, "Run `manage.py createcachetable`.")
+    if missing := structure.missing_parts():
         detail = f"Gone from the database: {some_of(missing)}."
-        return Finding(FAIL, "Tables", detail, "Restore a backup, or make them again as the migrations do.")
-    return Finding(OK, "Tables", "Every migration is applied.")
+        return Finding(FAIL, subject, detail, "Restore a backup, or make them again as the migrations do.")
+    if invalid := structure.invalid_indexes():
+        detail = f"Not finished, so never read: {some_of(invalid)}."
+        return Finding(FAIL, subject, detail, "Run: REINDEX INDEX CONCURRENTLY for each.")
+    return Finding(OK, subject, "Every migration is applied.")
+
+
+def restored() -> Finding:
+    """Did rows that were copied in from elsewhere arrive with what belongs to them?"""
+    subject = "Copied rows"
+    if late := structure.late_sequences():
+        detail = f"The next id of {some_of(late)} is taken already: new rows are refused."
+        advice = "Restore the whole dump, with its sequences, or set each by setval() to the highest id."
+        return Finding(FAIL, subject, detail, advice)
+    if ahead := structure.stamped_ahead():
+        detail = f"{some_of(ahead)} is stamped by another server: changes are not noticed as they should."
+        advice = f"Set changed_xid to 0 in {some_of(ahead)}: a trigger stamps the rows anew."
+        return Finding(FAIL, subject, detail, advice)
+    return Finding(OK, subject, "Ids and stamps are of this server.")
 
 
 def database_role() -> Finding:

@@ -8,20 +8,27 @@ from collections.abc import Callable
 from django.db import DatabaseError
 from django.db.utils import InterfaceError
 
-from apperate.doctor import contents, database, machine, surroundings, work
+from apperate.doctor import contents, database, machine, retention, server, surroundings, work
 from apperate.doctor.findings import FAIL, Finding, first_line
 
 Check = Callable[[], Finding]
 WITHOUT_DATABASE: tuple[Check, ...] = (
     machine.data_directory,
     machine.disk_space,
+    machine.files_to_come,
     surroundings.public_address,
+    surroundings.answering,
     surroundings.mail,
     machine.static_files,
 )
 ON_DATABASE: tuple[Check, ...] = (
     database.replica,
     database.tables,
+    database.restored,
+    server.writable,
+    server.durability,
+    server.cleaning,
+    server.connections_allowed,
     database.database_role,
     contents.audit_log,
     database.clock,
@@ -29,6 +36,7 @@ ON_DATABASE: tuple[Check, ...] = (
     contents.storage,
     work.background_work,
     work.usage_counters,
+    retention.retention,
 )
 
 

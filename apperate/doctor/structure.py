@@ -36,3 +36,49 @@ def _missing_triggers() -> list[str]:
             [list(STAMPED)],
         )
         return [f"trigger stamp_change of {name}" for (name,) in cursor.fetchall()]
+
+
+def invalid_indexes() -> list[str]:
+    """Indexes that a broken CREATE INDEX or a full disk left unfinished: they are written and never read."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                WHERE NOT (i.indisvalid AND i.indisready) AND c.relnamespace = 'public'::regnamespace
+                ORDER BY 1"""
+        )
+        return [f"index {name}" for (name,) in cursor.fetchall()]
+
+
+def late_sequences() -> list[str]:
+    """Tables whose next id is one that a row has already, as after rows were copied in without sequences."""
+    found = []
+    with connection.cursor() as cursor:
+        for model in apps.get_models():
+            key = model._meta.pk
+            if not (model._meta.managed and isinstance(key, models.AutoField | models.BigAutoField)):
+                continue
+            table, column = model._meta.db_table, str(key.column)
+            quoted = connection.ops.quote_name(table), connection.ops.quote_name(column)
+            cursor.execute(
+                f"""SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, %s)::regclass),
+                           (SELECT max({quoted[1]}) FROM {quoted[0]})""",  # noqa: S608  names of models
+                [quoted[0], column],
+            )
+            last, highest = cursor.fetchone()
+            if highest is not None and (last or 0) < highest:
+                found.append(table)
+    return sorted(found)
+
+
+def stamped_ahead() -> list[str]:
+    """Tables with rows stamped by transactions of another server, which are yet to come on this one."""
+    found = []
+    with connection.cursor() as cursor:
+        for table in STAMPED:
+            cursor.execute(
+                f"""SELECT EXISTS (SELECT 1 FROM {table} WHERE changed_xid
+                                    > pg_snapshot_xmax(pg_current_snapshot())::text::bigint)"""  # noqa: S608
+            )
+            if cursor.fetchone()[0]:
+                found.append(table)
+    return found
