@@ -9,6 +9,8 @@ from pathlib import Path
 
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
+from django.contrib.staticfiles.storage import ManifestFilesMixin
+from django.utils.module_loading import import_string
 
 from apperate.database import disk
 from apperate.doctor.findings import FAIL, OK, WARN, Finding
@@ -101,7 +103,8 @@ def static_files() -> Finding:
     """Are they collected, and those of this version?"""
     subject, root = "Static files", Path(settings.STATIC_ROOT)
     manifest = root / "staticfiles.json"
-    wants_manifest = "Manifest" in settings.STORAGES["staticfiles"]["BACKEND"]
+    backend = import_string(settings.STORAGES["staticfiles"]["BACKEND"])
+    wants_manifest = issubclass(backend, ManifestFilesMixin)
     advice = "`manage.py up` collects them; otherwise run `manage.py collectstatic`."
     if wants_manifest and not manifest.exists():
         return Finding(FAIL, subject, "They are not collected: pages would fail.", advice)

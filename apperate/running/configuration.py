@@ -123,15 +123,24 @@ def secret_key(environ: Mapping[str, str], data_dir: Path) -> str:
     if text := environ.get("APPERATE_SECRET_KEY"):
         return text
     path = data_dir / "session.key"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.touch(mode=0o600)
+    try:
+        return path.read_text() if path.exists() else _made_key(path)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{path} can be neither read nor made: {error.strerror}. Needed: APPERATE_DATA_DIR, a folder of "
+            "this account with some room, or APPERATE_SECRET_KEY."
+        ) from None
+
+
+def _made_key(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    try:
         draft.write_text(secrets.token_urlsafe(50))
-        try:
-            os.link(draft, path)  # Fails when another process was first: then its key counts.
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        os.link(draft, path)  # Fails when another process was first: then its key counts.
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
     return path.read_text()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from apperate.kernel.version import VERSION
-from apperate.watching.optional import FAULTS
 
 FLUSH_SECONDS = 2
 # What follows a question mark in an address.
@@ -20,7 +19,8 @@ _QUERY = re.compile(r"\?[^\s\"'<>]*=[^\s\"'<>]*")
 
 def begin(mask: Callable[[str], str]) -> None:
     """Report from this process on, if that is asked for. `mask` removes what must not be seen from a text."""
-    if not os.environ.get(FAULTS):
+    dsn = os.environ.get("SENTRY_DSN")
+    if not dsn:
         return
     import sentry_sdk
     from sentry_sdk.integrations.atexit import AtexitIntegration
@@ -28,7 +28,7 @@ def begin(mask: Callable[[str], str]) -> None:
     from sentry_sdk.integrations.logging import LoggingIntegration
 
     sentry_sdk.init(
-        dsn=os.environ[FAULTS],
+        dsn=dsn,
         release=f"apperate@{VERSION}",
         send_default_pii=False,
         include_local_variables=False,

@@ -36,7 +36,7 @@ def _share(folder: str) -> bool:
             held = (os.getpid(), places.take(Path(folder)))
         return str(held[1])
 
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    os.environ.update(PROMETHEUS_MULTIPROC_DIR=folder)  # Where the library looks for it.
     values.ValueClass = MultiProcessValue(process_identifier=place)
     return True
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from apperate.kernel.version import VERSION
-from apperate.watching.optional import TRACES
 
 PATH_CHARS_MAX = 300
 SERVICE = "apperate"
@@ -25,7 +24,7 @@ _mask: Callable[[str], str] = str
 def begin(mask: Callable[[str], str]) -> None:
     """Have a tracer, if one is asked for. `mask` removes what must not be seen from a text."""
     global _tracer, _mask
-    if not os.environ.get(TRACES) or _tracer is not None:
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or _tracer is not None:
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource

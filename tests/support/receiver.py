@@ -39,11 +39,8 @@ class Receiver:
                 return
             received += part
         head, _, body = received.partition(b"\r\n\r\n")
-        length = next(
-            int(line.split(b":")[1])
-            for line in head.split(b"\r\n")
-            if line.lower().startswith(b"content-length")
-        )
+        lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+        length = int(lengths[0].split(b":")[1]) if lengths else 0
         while len(body) < length:
             body += connection.recv(65_536)
         self.requests.append((head, body))

@@ -74,3 +74,10 @@ def test_the_session_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     assert len(first) > 50
     assert (tmp_path / "session.key").stat().st_mode & 0o777 == 0o600
     assert secret_key({"APPERATE_SECRET_KEY": "given"}, tmp_path) == "given"
+
+
+def test_a_session_key_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ImproperlyConfigured, match="can be neither read nor made: Not a directory"):
+        secret_key({}, tmp_path / "file" / "data")
