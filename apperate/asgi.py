@@ -33,7 +33,7 @@ from apperate.http.noting import note  # noqa: E402
 from apperate.http.problems import is_api_path  # noqa: E402
 from apperate.running import figures  # noqa: E402
 from apperate.running.sampling import sampling  # noqa: E402
-from apperate.watching import tracing  # noqa: E402
+from apperate.watching import faults, tracing  # noqa: E402
 from tokens.gate.calls import ApiRequest  # noqa: E402
 from tokens.gate.failed_values import failed_values  # noqa: E402
 from tokens.gate.leases import leases  # noqa: E402
@@ -160,3 +160,4 @@ async def shutdown() -> None:
     await recovery.stop()
     await changes.stop()
     await pools.close()
+    await asyncio.gather(asyncio.to_thread(tracing.end), asyncio.to_thread(faults.end))

@@ -100,7 +100,9 @@ def cleaning() -> Finding:
 def connections_allowed() -> Finding:
     """May all workers open all their connections at the same time?"""
     subject = "Connections"
-    of_worker = sum(kind.connections_max for kind in pool.KINDS) + shares.EXPORTS.places + POOL["max_size"]
+    # One more follows the changes.
+    of_worker = 1 + sum(kind.connections_max for kind in pool.KINDS) + shares.EXPORTS.places
+    of_worker += int(POOL["max_size"])
     needed = settings.WORKERS * of_worker + CONNECTIONS_BESIDE
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,5 +1,6 @@
 """Logging: one JSON line per event, plain lines in a terminal; token values are masked in both."""
 
+import logging
 import re
 import sys
 from collections.abc import Callable, MutableMapping
@@ -7,6 +8,7 @@ from typing import Any
 
 import structlog
 
+SELDOM_SECONDS = 60.0
 # Control characters and line endings.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -23,6 +25,23 @@ def escape_controls(logger: Any, name: str, event: MutableMapping[str, Any]) -> 
 
 def escaped(text: str) -> str:
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class Seldom(logging.Filter):
+    """Lets through one line a minute of loggers that say the same again with every batch they send."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+        self._logged_at = -SELDOM_SECONDS
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(self.names):
+            return True
+        if record.created - self._logged_at < SELDOM_SECONDS:
+            return False
+        self._logged_at = record.created
+        return True
 
 
 PLAIN = (escape_controls, structlog.dev.ConsoleRenderer(colors=False))
@@ -53,7 +72,11 @@ def logging_configuration(mask: Callable[[str], str]) -> dict[str, Any]:
                 ],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        # A collector of spans that is away is said once a minute.
+        "filters": {"seldom": {"()": lambda: Seldom("opentelemetry", "urllib3")}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["seldom"]}
+        },
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "apperate": {"level": "INFO"},

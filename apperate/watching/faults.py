@@ -23,7 +23,6 @@ def begin(mask: Callable[[str], str]) -> None:
     if not dsn:
         return
     import sentry_sdk
-    from sentry_sdk.integrations.atexit import AtexitIntegration
     from sentry_sdk.integrations.excepthook import ExcepthookIntegration
     from sentry_sdk.integrations.logging import LoggingIntegration
 
@@ -38,18 +37,25 @@ def begin(mask: Callable[[str], str]) -> None:
         integrations=[
             LoggingIntegration(),
             ExcepthookIntegration(),
-            AtexitIntegration(callback=lambda pending, seconds: None),
         ],
         max_breadcrumbs=0,
-        shutdown_timeout=FLUSH_SECONDS,
         before_send=lambda event, hint: report(event, hint.get("log_record"), mask),
     )
 
 
+def end() -> None:
+    """Send what was not sent yet, at the end of the process, if that takes no longer than FLUSH_SECONDS."""
+    if os.environ.get("SENTRY_DSN"):
+        import sentry_sdk
+
+        sentry_sdk.flush(FLUSH_SECONDS)
+
+
 def report(event: Any, record: logging.LogRecord | None, mask: Callable[[str], str]) -> Any:
     """What is sent of an event that the library has made of a line of the log; None for nothing."""
-    if record is not None and record.name.startswith("django.security"):
-        return None  # A stranger's request with a wrong Host is nobody's fault here.
+    # A stranger's request with a wrong Host, or a collector of spans that is away, is no fault of the code.
+    if record is not None and record.name.startswith(("django.security", "opentelemetry")):
+        return None
     event.pop("extra", None)  # Django puts the request there, whose path may be a link that lets somebody in.
     request = getattr(record, "request", None)
     if request is not None:

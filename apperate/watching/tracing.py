@@ -1,6 +1,6 @@
 """Spans of requests and jobs for OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-    begin()                                                     in each process that makes spans
+    begin(), end()                                              in each process that makes spans
     request(method=, route=, status=, seconds=, …)              one that was answered
     job(kind=, status=, seconds=, …)                            one that ended
 
@@ -9,6 +9,7 @@ A span is made when its work is done, and sent by a thread of the SDK, which rea
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,13 +18,17 @@ from apperate.kernel.version import VERSION
 
 PATH_CHARS_MAX = 300
 SERVICE = "apperate"
+# A collector that does not answer must not keep a worker from stopping.
+SEND_SECONDS_MAX = 3
+END_SECONDS_MAX = 2
 _tracer: Any = None
+_provider: Any = None
 _mask: Callable[[str], str] = str
 
 
 def begin(mask: Callable[[str], str]) -> None:
     """Have a tracer, if one is asked for. `mask` removes what must not be seen from a text."""
-    global _tracer, _mask
+    global _tracer, _provider, _mask
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or _tracer is not None:
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -32,9 +37,21 @@ def begin(mask: Callable[[str], str]) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     name = os.environ.get("OTEL_SERVICE_NAME", "") or SERVICE
-    provider = TracerProvider(resource=Resource.create({"service.name": name, "service.version": VERSION}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tracer, _mask = provider.get_tracer(SERVICE, VERSION), mask
+    timeout = None if os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") else SEND_SECONDS_MAX
+    resource = Resource.create({"service.name": name, "service.version": VERSION})
+    # At the exit of the process it would wait for the collector, however long that takes.
+    _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout)))
+    _tracer, _mask = _provider.get_tracer(SERVICE, VERSION), mask
+
+
+def end() -> None:
+    """Send what was not sent yet, at the end of the process, if that takes no longer than END_SECONDS_MAX."""
+    if _provider is not None:
+        # A thread that nobody waits for: the SDK has no limit of its own here.
+        sending = threading.Thread(target=_provider.force_flush, daemon=True)
+        sending.start()
+        sending.join(END_SECONDS_MAX)
 
 
 def is_on() -> bool:

@@ -1,5 +1,6 @@
 """Packages that are asked for by a variable: there, or one sentence that says how to get them."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from apperate.kernel.logs import Seldom
 from apperate.watching.optional import REQUIREMENTS, refuse_missing
 from tests.support.installation import ROOT
 
@@ -48,3 +50,16 @@ def test_a_dsn_that_is_none_is_one_sentence() -> None:
 
 def test_nothing_is_asked_for() -> None:
     refuse_missing({"SENTRY_DSN": "", "OTEL_EXPORTER_OTLP_ENDPOINT": ""})
+
+
+def test_a_collector_that_is_away_is_one_line_a_minute() -> None:
+    seldom = Seldom("opentelemetry")
+
+    def passes(name: str, at: float) -> bool:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, "not sent", (), None)
+        record.created = at
+        return bool(seldom.filter(record))
+
+    exporter = "opentelemetry.exporter.otlp"
+    assert [passes(exporter, at) for at in (1_000.0, 1_008.0, 1_059.9, 1_061.0)] == [True, False, False, True]
+    assert passes("apperate.requests", 1_062.0)
