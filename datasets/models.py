@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from psycopg.types.json import Json
 
@@ -38,24 +39,25 @@ class Dataset(models.Model):
 
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="datasets")
     name = models.CharField(max_length=63)
-    title = models.CharField(max_length=200, blank=True)
-    description = models.TextField(max_length=5_000, blank=True)
-    source = models.CharField(max_length=500, blank=True)
-    email = models.EmailField(max_length=254, blank=True)
+    title = models.CharField(max_length=200, blank=True, default="", db_default="")
+    description = models.TextField(max_length=5_000, blank=True, default="", db_default="")
+    source = models.CharField(max_length=500, blank=True, default="", db_default="")
+    email = models.EmailField(max_length=254, blank=True, default="", db_default="")
     schema_json = OrderedJSONField()
-    column_mapping = models.JSONField(default=dict)  # {"key", "subkey", "date"} → property name
-    smart_link_attributes = models.JSONField(default=list)
-    credits_per_record = models.PositiveIntegerField(default=0)
-    version = models.PositiveIntegerField(default=1)  # of this metadata; reads compare it
-    is_wide = models.BooleanField(default=False)  # records spread over shards by key
-    created_at = models.DateTimeField(default=timezone.now)
-    updated_at = models.DateTimeField(default=timezone.now)
+    # {"key", "subkey", "date"} → property name
+    column_mapping = models.JSONField(default=dict, db_default={})
+    smart_link_attributes = models.JSONField(default=list, db_default=[])
+    credits_per_record = models.PositiveIntegerField(default=0, db_default=0)
+    version = models.PositiveIntegerField(default=1, db_default=1)  # of this metadata; reads compare it
+    is_wide = models.BooleanField(default=False, db_default=False)  # records spread over shards by key
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
+    updated_at = models.DateTimeField(default=timezone.now, db_default=Now())
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
     deleted_at = models.DateTimeField(null=True)
     # Set by a database trigger to the transaction that last wrote the row (database/changes.py polls it).
-    changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)
+    changed_xid = models.BigIntegerField(default=0, db_default=0, editable=False, db_index=True)
 
     objects = DatasetQuerySet.as_manager()
 
@@ -107,11 +109,11 @@ class Deletion(models.Model):
     """One delete of records; they can be restored for 24 hours."""
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="deletions")
-    deleted_at = models.DateTimeField(default=timezone.now)
+    deleted_at = models.DateTimeField(default=timezone.now, db_default=Now())
     token_id: Any = models.BigIntegerField(null=True)
     key = models.TextField()
-    subkey = models.TextField(blank=True)
-    records = models.BigIntegerField(default=0)
+    subkey = models.TextField(blank=True, default="", db_default="")
+    records = models.BigIntegerField(default=0, db_default=0)
 
     def __str__(self) -> str:
         return f"{self.records} records of {self.dataset}"
@@ -168,32 +170,36 @@ class IngestJob(models.Model):
 
     public_id = models.CharField(max_length=32, unique=True, default=new_job_id)
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="jobs")
-    kind = models.CharField(max_length=7, choices=Kind.choices, default=Kind.INGEST)
+    kind = models.CharField(max_length=7, choices=Kind.choices, default=Kind.INGEST, db_default=Kind.INGEST)
     selection = models.JSONField(null=True)
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.CREATED)
-    last_good_status = models.CharField(max_length=10, choices=Status.choices, default=Status.CREATED)
-    file_name = models.CharField(max_length=255, blank=True)
-    size_bytes = models.BigIntegerField(default=0)
-    replaces_duplicates = models.BooleanField(default=False)
+    status = models.CharField(
+        max_length=10, choices=Status.choices, default=Status.CREATED, db_default=Status.CREATED
+    )
+    last_good_status = models.CharField(
+        max_length=10, choices=Status.choices, default=Status.CREATED, db_default=Status.CREATED
+    )
+    file_name = models.CharField(max_length=255, blank=True, default="", db_default="")
+    size_bytes = models.BigIntegerField(default=0, db_default=0)
+    replaces_duplicates = models.BooleanField(default=False, db_default=False)
     invalid_max = models.BigIntegerField(null=True)  # more invalid lines than this fail the job
-    lines = models.BigIntegerField(default=0)
-    stored = models.BigIntegerField(default=0)
-    duplicates = models.BigIntegerField(default=0)
-    invalid = models.BigIntegerField(default=0)
-    message = models.TextField(blank=True)
+    lines = models.BigIntegerField(default=0, db_default=0)
+    stored = models.BigIntegerField(default=0, db_default=0)
+    duplicates = models.BigIntegerField(default=0, db_default=0)
+    invalid = models.BigIntegerField(default=0, db_default=0)
+    message = models.TextField(blank=True, default="", db_default="")
     refusal_code = models.CharField(max_length=40, blank=True, default="", db_default="")
     token_id: Any = models.BigIntegerField(null=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     # Progress, published about once a second while it runs; says nothing about what is stored.
-    rows_done = models.BigIntegerField(default=0)
-    bytes_done = models.BigIntegerField(default=0)
+    rows_done = models.BigIntegerField(default=0, db_default=0)
+    bytes_done = models.BigIntegerField(default=0, db_default=0)
     # Each run of the job takes the next number; only the last one may store and end it.
-    run_number = models.PositiveIntegerField(default=0)
+    run_number = models.PositiveIntegerField(default=0, db_default=0)
     cancel_requested_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -229,7 +235,7 @@ class StorageCounter(models.Model):
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
     slot = models.SmallIntegerField()
-    bytes = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints = [
@@ -256,7 +262,7 @@ class StagedFile(models.Model):
     name = models.CharField(max_length=40, unique=True)  # "job/" or "upload/" and the public id
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
     bytes = models.BigIntegerField()
-    staged_at = models.DateTimeField(default=timezone.now)
+    staged_at = models.DateTimeField(default=timezone.now, db_default=Now())
 
     def __str__(self) -> str:
         return f"{self.name}: {self.bytes} bytes"

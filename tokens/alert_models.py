@@ -45,7 +45,8 @@ class Webhook(models.Model):
     ciphertext = models.BinaryField()
     created_at = models.DateTimeField()
     tried_at = models.DateTimeField(null=True)  # the last message to this address
-    fault = models.CharField(max_length=FAULT_MAX, blank=True)  # why that message failed
+    # Why that message failed.
+    fault = models.CharField(max_length=FAULT_MAX, blank=True, default="", db_default="")
 
     def __str__(self) -> str:
         return f"webhook of {self.workspace}"

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from apperate.accounts.models import Workspace
@@ -67,8 +68,8 @@ class Token(models.Model):
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="tokens")
     public_id = models.CharField(max_length=20, unique=True, default=token_format.new_public_id)
     kind = models.CharField(max_length=11, choices=[(k.value, k.value.title()) for k in TokenKind])
-    nickname = models.CharField(max_length=NICKNAME_MAX, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    nickname = models.CharField(max_length=NICKNAME_MAX, blank=True, default="", db_default="")
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -76,7 +77,7 @@ class Token(models.Model):
     deleted_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
     # Set by a database trigger to the transaction that last wrote the row (database/changes.py polls it).
-    changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)
+    changed_xid = models.BigIntegerField(default=0, db_default=0, editable=False, db_index=True)
 
     objects = TokenQuerySet.as_manager()
 
@@ -157,8 +158,8 @@ class Secret(models.Model):
     clear = models.CharField(max_length=60, null=True)  # noqa: DJ001  null: "there is none", "" is no value.
     ciphertext = models.BinaryField(null=True)
     masked = models.CharField(max_length=40)
-    is_imported = models.BooleanField(default=False)
-    created_at = models.DateTimeField(default=timezone.now)
+    is_imported = models.BooleanField(default=False, db_default=False)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
     retires_at = models.DateTimeField(null=True)
 
     objects = SecretQuerySet.as_manager()
@@ -184,7 +185,7 @@ class SigningSecret(models.Model):
 
     token = models.OneToOneField(Token, on_delete=models.CASCADE, related_name="signing_secret")
     ciphertext = models.BinaryField()
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
 
     def __str__(self) -> str:
         return f"signing secret of {self.token}"
@@ -221,17 +222,19 @@ class Revision(models.Model):
     )
     effective_at = models.DateTimeField()
     withdrawn_at = models.DateTimeField(null=True)
-    withdrawal = models.CharField(max_length=10, choices=Withdrawal.choices, blank=True)
-    is_past = models.BooleanField(default=False)  # was in force, and was replaced
+    withdrawal = models.CharField(
+        max_length=10, choices=Withdrawal.choices, blank=True, default="", db_default=""
+    )
+    is_past = models.BooleanField(default=False, db_default=False)  # was in force, and was replaced
 
-    signed_requests = models.BooleanField(default=False)
-    core_data_access = models.BooleanField(default=True)
-    premium_data_access = models.BooleanField(default=False)
-    all_datasets_read = models.BooleanField(default=False)
-    all_datasets_write = models.BooleanField(default=False)
-    all_datasets_delete = models.BooleanField(default=False)
-    allowed_domains = models.JSONField(default=list)  # canonical texts of domains.DomainRule
-    domains_report_only = models.BooleanField(default=False)
+    signed_requests = models.BooleanField(default=False, db_default=False)
+    core_data_access = models.BooleanField(default=True, db_default=True)
+    premium_data_access = models.BooleanField(default=False, db_default=False)
+    all_datasets_read = models.BooleanField(default=False, db_default=False)
+    all_datasets_write = models.BooleanField(default=False, db_default=False)
+    all_datasets_delete = models.BooleanField(default=False, db_default=False)
+    allowed_domains = models.JSONField(default=list, db_default=[])  # canonical texts of domains.DomainRule
+    domains_report_only = models.BooleanField(default=False, db_default=False)
     core_credit_limit = models.BigIntegerField(null=True)
     requests_per_second = models.PositiveIntegerField(null=True)
     burst = models.PositiveIntegerField(null=True)
@@ -270,9 +273,9 @@ class Grant(models.Model):
 
     revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="grants")
     dataset = models.ForeignKey("datasets.Dataset", on_delete=models.CASCADE, related_name="+")
-    can_read = models.BooleanField(default=False)
-    can_write = models.BooleanField(default=False)
-    can_delete = models.BooleanField(default=False)
+    can_read = models.BooleanField(default=False, db_default=False)
+    can_write = models.BooleanField(default=False, db_default=False)
+    can_delete = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [
@@ -296,7 +299,7 @@ class CreditWindow(models.Model):
 
     token = models.ForeignKey(Token, on_delete=models.CASCADE, related_name="credit_windows")
     month = models.DateField()
-    used = models.BigIntegerField(default=0)
+    used = models.BigIntegerField(default=0, db_default=0)
     # What the last draw of a lease took: how its statement returns that. Not a total of anything.
     last_lease = models.BigIntegerField(default=0, db_default=0)
 
@@ -329,15 +332,16 @@ class UsageCounter(models.Model):
     """
 
     token_id: Any = models.BigIntegerField()
-    dataset_id: Any = models.BigIntegerField(default=0)  # 0: the request named no dataset
+    dataset_id: Any = models.BigIntegerField(default=0, db_default=0)  # 0: the request named no dataset
     operation = models.CharField(max_length=10)
     outcome = models.CharField(max_length=30)  # "ok" or the code of the refusal
     minute = models.DateTimeField()
-    calls = models.BigIntegerField(default=0)
-    records = models.BigIntegerField(default=0)
-    credits = models.BigIntegerField(default=0)
-    core_credits = models.BigIntegerField(default=0)
-    is_demo = models.BooleanField(default=False)  # made up by the demo, and labelled so on every page
+    calls = models.BigIntegerField(default=0, db_default=0)
+    records = models.BigIntegerField(default=0, db_default=0)
+    credits = models.BigIntegerField(default=0, db_default=0)
+    core_credits = models.BigIntegerField(default=0, db_default=0)
+    # Made up by the demo, and labelled so on every page.
+    is_demo = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [
@@ -360,8 +364,9 @@ class TokenRefusal(models.Model):
 
     token_id: Any = models.BigIntegerField()
     code = models.CharField(max_length=30)
-    dataset_id: Any = models.BigIntegerField(default=0)  # 0: none
-    site = models.CharField(max_length=260, blank=True)  # the host of the page that called
+    dataset_id: Any = models.BigIntegerField(default=0, db_default=0)  # 0: none
+    # The host of the page that called.
+    site = models.CharField(max_length=260, blank=True, default="", db_default="")
     calls = models.BigIntegerField()
     first_at = models.DateTimeField()
     last_at = models.DateTimeField(db_index=True)
@@ -381,7 +386,7 @@ class UsageFlush(models.Model):
     """The ids of flushes already counted, so that repeating one adds nothing."""
 
     id = models.UUIDField(primary_key=True)
-    flushed_at = models.DateTimeField(default=timezone.now, db_index=True)
+    flushed_at = models.DateTimeField(default=timezone.now, db_default=Now(), db_index=True)
 
     def __str__(self) -> str:
         return str(self.id)

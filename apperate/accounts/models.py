@@ -7,7 +7,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 from apperate.accounts.plans import PLANS, Plan, may_require_signatures
@@ -34,10 +34,10 @@ class User(AbstractBaseUser, PermissionsMixin):
     """A person who signs in with an e-mail address. `is_staff` opens the operators' admin."""
 
     email = models.EmailField(max_length=254, unique=True)
-    name = models.CharField(max_length=100, blank=True)
-    is_active = models.BooleanField(default=True)
-    is_staff = models.BooleanField(default=False)
-    date_joined = models.DateTimeField(default=timezone.now)
+    name = models.CharField(max_length=100, blank=True, default="", db_default="")
+    is_active = models.BooleanField(default=True, db_default=True)
+    is_staff = models.BooleanField(default=False, db_default=False)
+    date_joined = models.DateTimeField(default=timezone.now, db_default=Now())
 
     objects = UserManager()
     USERNAME_FIELD = "email"
@@ -72,21 +72,32 @@ class Workspace(models.Model):
     name = models.CharField(max_length=63, unique=True)
     title = models.CharField(max_length=100)
     plan = models.CharField(
-        max_length=20, choices=[(p.name, p.title) for p in PLANS.values()], default="business"
+        max_length=20,
+        choices=[(p.name, p.title) for p in PLANS.values()],
+        default="business",
+        db_default="business",
     )
-    is_legacy = models.BooleanField(default=False, help_text="May sign requests on the grow and scale plans.")
-    has_premium = models.BooleanField(default=False, help_text="Has a Premium data subscription.")
-    allows_secret_in_browser = models.BooleanField(default=False)
+    is_legacy = models.BooleanField(
+        default=False, db_default=False, help_text="May sign requests on the grow and scale plans."
+    )
+    has_premium = models.BooleanField(
+        default=False, db_default=False, help_text="Has a Premium data subscription."
+    )
+    allows_secret_in_browser = models.BooleanField(default=False, db_default=False)
     requires_second_factor = models.BooleanField(
-        default=False, help_text="Members without a second factor see nothing but how to add one."
+        default=False,
+        db_default=False,
+        help_text="Members without a second factor see nothing but how to add one.",
     )
-    is_system = models.BooleanField(default=False, help_text="Filled by operators: CORE and PREMIUM.")
+    is_system = models.BooleanField(
+        default=False, db_default=False, help_text="Filled by operators: CORE and PREMIUM."
+    )
     # Set by older clients through /v1/account/…: returned to them, without effect on what a token may spend.
-    pays_as_it_goes = models.BooleanField(default=False)
+    pays_as_it_goes = models.BooleanField(default=False, db_default=False)
     message_budget = models.BigIntegerField(null=True, editable=False)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
     # Set by a database trigger to the transaction that last wrote the row (database/changes.py polls it).
-    changed_xid = models.BigIntegerField(default=0, editable=False, db_index=True)
+    changed_xid = models.BigIntegerField(default=0, db_default=0, editable=False, db_index=True)
 
     objects = WorkspaceQuerySet.as_manager()
 
@@ -121,8 +132,8 @@ class Membership(models.Model):
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=10, choices=Role.choices, default=Role.USER)
-    created_at = models.DateTimeField(default=timezone.now)
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.USER, db_default=Role.USER)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
 
     class Meta:
         constraints = [
@@ -154,10 +165,10 @@ class Invitation(models.Model):
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="invitations")
     email = models.EmailField(max_length=254)
-    role = models.CharField(max_length=10, choices=Role.choices, default=Role.USER)
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.USER, db_default=Role.USER)
     digest = models.BinaryField(unique=True, max_length=32)
     invited_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True)
@@ -175,7 +186,7 @@ class KeptAnswer(models.Model):
     route = models.CharField(max_length=600)  # method and path below the version
     key = models.CharField(max_length=255)
     fingerprint = models.BinaryField(max_length=32)
-    answer = models.TextField(blank=True)
+    answer = models.TextField(blank=True, default="", db_default="")
     kept_at = models.DateTimeField(db_index=True)
 
     class Meta:
@@ -194,15 +205,15 @@ class AuditEvent(models.Model):
     """
 
     workspace = models.ForeignKey(Workspace, null=True, on_delete=models.PROTECT, related_name="audit_events")
-    at = models.DateTimeField(default=timezone.now, db_index=True)
+    at = models.DateTimeField(default=timezone.now, db_default=Now(), db_index=True)
     # Deleting the user leaves the row unchanged; `actor` still says who it was.
     user = models.ForeignKey(
         User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
     )
     actor = models.CharField(max_length=254)
-    address = models.CharField(max_length=64, blank=True)
+    address = models.CharField(max_length=64, blank=True, default="", db_default="")
     action = models.CharField(max_length=50)
-    target = models.CharField(max_length=254, blank=True)
+    target = models.CharField(max_length=254, blank=True, default="", db_default="")
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
     # The event's position among those of its workspace, the digest of the one before it, and its own. The
@@ -228,7 +239,7 @@ class AuditHead(models.Model):
     chain = models.BigIntegerField(primary_key=True)
     position = models.BigIntegerField()
     digest = models.BinaryField()
-    purged = models.BigIntegerField(default=0)
+    purged = models.BigIntegerField(default=0, db_default=0)
 
     def __str__(self) -> str:
         return f"{self.chain}: {self.position}"
