@@ -43,6 +43,7 @@ check: dev $(LINT)/installed  ## everything that is checked without running test
 	find templates -name '*.html' -print0 | xargs -0 -r $(BIN)/djade --target-version 5.2 --check
 	$(BIOME) check --config-path=.ci/lint/biome.jsonc --error-on-warnings static tests
 	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python .ci/lint/migrations.py
 	@# As it is served in production: https, a real key, and no warning left.
 	APPERATE_PUBLIC_URL=https://data.example.com APPERATE_ALLOWED_HOSTS=data.example.com APPERATE_DEBUG=0 \
 	APPERATE_SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))')" \
