@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytest_plugins = [
     "tests.support.counting_proxy",
     "tests.support.records_api",
+    "tests.support.upgrade.scratch_database",
     "tests.support.served",
     "tests.support.stored",
 ]

@@ -7,6 +7,7 @@ A migration may say why a rule does not concern it: `allowed = {"ban-drop-column
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ os.environ.setdefault("APPERATE_DATABASE_ROLE", "owner")
 LEFT_OUT = ("require-lock-timeout", "require-statement-timeout", "prefer-text-field", "prefer-robust-stmts")
 # The oldest server that is supported.
 POSTGRESQL = "15"
+# May be done twice.
+REPEATABLE = re.compile(r'ALTER TABLE "\w+" ALTER COLUMN "\w+" SET DEFAULT ')
 MOVES_DATA = {"UPDATE", "DELETE", "INSERT", "MERGE", "DO"}
 
 
@@ -50,10 +53,8 @@ def main() -> int:
 def faults(migration, state, connection) -> Iterator[str]:
     """What is wrong with a migration that is to be applied to this state of the models, a sentence each."""
     allowed = getattr(migration, "allowed", {})
-    for rule, sentence in (
-        *own_rules(migration),
-        *by_squawk(sql_of(migration, state, connection), migration),
-    ):
+    sql = sql_of(migration, state, connection)
+    for rule, sentence in (*own_rules(migration, sql), *by_squawk(sql, migration)):
         if rule not in allowed:
             yield f"{sentence} ({rule})"
     for rule, reason in allowed.items():
@@ -61,13 +62,22 @@ def faults(migration, state, connection) -> Iterator[str]:
             yield f"`allowed` gives no reason for {rule}."
 
 
-def own_rules(migration) -> Iterator[tuple[str, str]]:
+def own_rules(migration, sql) -> Iterator[tuple[str, str]]:
     operations = migration.operations
-    if not migration.atomic and len(operations) > 1:
+    statements = [line for line in sql.splitlines() if line and not line.startswith("--")]
+    made = set(re.findall(r'CREATE TABLE "(\w+)"', sql))
+    changed = set(re.findall(r'(?m)^(?:ALTER|DROP) TABLE "?(\w+)', sql)) - made
+    if migration.atomic and len(changed) > 1:
+        yield (
+            "several-tables",
+            f"It keeps one of {', '.join(sorted(changed))} locked while it waits for the next, for which a "
+            "request may wait the other way round. Needed: a migration for each.",
+        )
+    if not migration.atomic and len(operations) > 1 and not all(map(REPEATABLE.match, statements)):
         yield (
             "one-operation",
-            f"It has {len(operations)} operations outside of a transaction: when the second is stopped, the "
-            "first one is in the way of the next try. Needed: a migration for each.",
+            f"It has {len(operations)} operations outside of a transaction: if it is killed after the first, "
+            "the next try finds that one done. Needed: a migration for each.",
         )
     for operation in operations:
         if not operation.reversible:

@@ -74,6 +74,15 @@ def test_a_planted_migration_is_seen(rule: str, operation: Any) -> None:
     assert any(f"({rule})" in fault for fault in found), found
 
 
+def test_locks_on_several_tables_in_one_transaction_are_seen() -> None:
+    """A request may hold one of them and wait for the other."""
+    colour = models.TextField(default="", db_default="")
+    both = [migrations.AddField(name, "colour", colour) for name in ("workspace", "user")]
+
+    assert [fault.rpartition(" ")[2] for fault in planted(*both)] == ["(several-tables)"]
+    assert planted(both[0]) == planted(both[1]) == []
+
+
 def test_several_operations_outside_of_a_transaction_are_seen() -> None:
     found = planted(
         AddIndexConcurrently("workspace", INDEX), migrations.RunPython(nothing, nothing), atomic=False
@@ -109,6 +118,15 @@ def test_what_older_servers_do_not_notice_passes(operation: Any) -> None:
 def test_work_in_steps_outside_of_a_transaction_passes() -> None:
     assert planted(AddIndexConcurrently("workspace", INDEX), atomic=False) == []
     assert planted(migrations.RunPython(nothing, nothing), atomic=False) == []
+
+
+def test_defaults_of_several_columns_may_be_set_twice() -> None:
+    defaults = [
+        migrations.AlterField("workspace", "title", models.CharField(max_length=100, db_default="none")),
+        migrations.AlterField("user", "name", models.CharField(max_length=100, db_default="nobody")),
+    ]
+
+    assert planted(*defaults, atomic=False) == []
 
 
 def test_a_rule_is_left_out_only_with_a_reason() -> None:

@@ -1,4 +1,8 @@
-"""The database fills in what an older server leaves out: each default of the code is one of the column too."""
+"""The database fills in what an older server leaves out: each default of the code is one of the column too.
+
+Not one transaction: it would keep one table locked while it waits for the next, which a transaction of a
+server may hold that waits for the first. To set a default twice does no harm.
+"""
 
 import django.db.models.functions.datetime
 import django.utils.timezone
@@ -6,6 +10,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    atomic = False
 
     dependencies = [
         ('accounts', '0008_audit_chain'),

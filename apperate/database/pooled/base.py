@@ -6,10 +6,15 @@ from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 
 from apperate.database.live import LivePool
+from apperate.database.patience import Patience
+from apperate.database.pooled.schema import DatabaseSchemaEditor
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's own backend always makes psycopg's pool; no setting can name another."""
+
+    SchemaEditorClass = DatabaseSchemaEditor
+    patience: Patience | None = None  # of `manage.py migrate`, while it runs
 
     @property
     def pool(self) -> LivePool | None:
