@@ -12,13 +12,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What is compiled once need not be compiled by each of the many processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help run test quick coverage check format lock packages pictures recording clean clients dev chromium node
+.PHONY: help run install test quick coverage check format lock packages pictures recording clean clients dev chromium node
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
 
 run: $(VENV)/installed  ## start Apperate: database, server and background work (HOST, PORT)
 	@exec $(BIN)/python manage.py up
+
+install: $(VENV)/installed  ## install what this version runs on, and start nothing
 
 # Two at a time; the tests of one file stay together, because they share what they start.
 test: dev chromium clients  ## run every test (PYTEST_ARGS="-k …" for some)
