@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.postgres.operations import AddIndexConcurrently
+from django.contrib.postgres.operations import (
+    AddConstraintNotValid,
+    AddIndexConcurrently,
+    ValidateConstraint,
+)
 from django.db import connection, migrations, models
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Q
@@ -96,6 +100,8 @@ def test_several_operations_outside_of_a_transaction_are_seen() -> None:
     [
         migrations.AddField("workspace", "colour", models.TextField(default="", db_default="")),
         migrations.AddField("workspace", "colour", models.TextField(null=True)),
+        AddConstraintNotValid("workspace", SHORT),
+        ValidateConstraint("workspace", "accounts_workspace_plan_known"),
         migrations.CreateModel(
             "Room",
             [

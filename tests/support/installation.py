@@ -46,6 +46,7 @@ class Installation:
     # Most of a first start is a new database. So it begins with a copy of one that was started before, where
     # it is not the first start that is looked at.
     begins_new = False
+    root = ROOT  # the checkout that it runs
     copies: Path | None = None  # where they are kept while the tests run
 
     def __init__(self, home: Path) -> None:
@@ -76,7 +77,7 @@ class Installation:
         before = self.said().count(STARTED) if self.log.exists() else 0  # by an earlier start
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up"], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [sys.executable, "manage.py", "up"], cwd=self.root, env=environment, stdout=log, stderr=log
             )
         until(
             lambda: self.process.poll() is not None or self.said().count(STARTED) > before,
@@ -88,7 +89,7 @@ class Installation:
         """Run an `up` that is expected to end by itself."""
         return subprocess.run(
             [sys.executable, "manage.py", "up"],
-            cwd=ROOT,
+            cwd=self.root,
             env=self.environment(**changes),
             capture_output=True,
             text=True,
@@ -195,7 +196,7 @@ class Demo(Installation):
         """What a management command prints, run beside the server."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, check=True
+            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, check=True
         )
         return done.stdout
 
