@@ -1,4 +1,4 @@
-"""Two versions on one database: the files of the last release, a load on both, and databases to migrate.
+"""The last release, from the history of this checkout, and databases to migrate.
 
-Imported by the tests of migrations and of an upgrade, and by the benchmark that migrates a million records.
+Imported by the tests of migrations.
 """
