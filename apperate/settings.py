@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from apperate.database.settings import databases
 from apperate.kernel.logs import logging_configuration
-from apperate.running.configuration import flag, integer, metrics, networks, public_url, secret_key
+from apperate.running.configuration import choice, flag, integer, metrics, networks, public_url, secret_key
 from apperate.watching.optional import refuse_missing
 from tokens.rules.token_format import mask_in_text
 
@@ -146,6 +146,13 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = DEBUG
 INGEST_DIR = DATA_DIR / "ingest"
+# More than one host may share a database of its own; the embedded one is on this host alone.
+UPLOADS = choice(
+    os.environ,
+    "APPERATE_UPLOADS",
+    default="database" if os.environ.get("DATABASE_URL") else "folder",
+    among=("database", "folder"),
+)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 50_000  # The permission picker posts one field per granted action.
 

@@ -1,4 +1,4 @@
-"""Dataset, its records and deleted records, the jobs that fill it, and the bytes all this takes."""
+"""Dataset, its records and deleted records, the jobs that fill it, their files, and the bytes all takes."""
 
 import secrets
 from typing import Any
@@ -266,6 +266,23 @@ class StagedFile(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.bytes} bytes"
+
+
+class FileChunk(models.Model):
+    """A part of a file of a job or an upload, kept where every host can read it; storage/file_chunks.py.
+
+    A migration keeps `data` out of the table's pages and uncompressed: the file may be compressed itself.
+    """
+
+    pk = models.CompositePrimaryKey("folder", "name", "number")
+    folder = models.CharField(max_length=40)  # as a StagedFile is named
+    name = models.CharField(max_length=20)
+    number = models.IntegerField()
+    data = models.BinaryField()
+    stored_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.name} {self.number}"
 
 
 class StorageReservation(models.Model):

@@ -24,5 +24,7 @@ STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # noqa: F405
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 # Slow on purpose in the product; the tests sign in often.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# As with the embedded database, whatever the tests run on; what tests the other way sets it.
+UPLOADS = "folder"
 # However full the disk of the tests is; what tests the reserve sets it.
 DISK_RESERVE_MB = 0

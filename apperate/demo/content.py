@@ -2,13 +2,12 @@
 
 import csv
 import gzip
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -201,8 +200,8 @@ def remove_datasets(workspace: Workspace) -> None:
                 workspace__name=content.workspace, name=content.name, source__startswith=MARK
             )
     ids = [dataset.pk for dataset in ours]
-    folders = [job_files.folder(job) for job in IngestJob.objects.filter(dataset__in=ids)]
+    files = [job_files.kept(job) for job in IngestJob.objects.filter(dataset__in=ids)]
     writes.erase(ids)
     Dataset.objects.filter(pk__in=ids).delete()
-    for folder in folders:
-        transaction.on_commit(partial(shutil.rmtree, folder, ignore_errors=True))
+    for kept in files:
+        transaction.on_commit(kept.remove)

@@ -47,6 +47,14 @@ def integer(environ: Mapping[str, str], name: str, *, default: int, low: int, hi
     return value
 
 
+def choice(environ: Mapping[str, str], name: str, *, default: str, among: tuple[str, ...]) -> str:
+    """One of a few words."""
+    text = environ.get(name, "").strip() or default
+    if text not in among:
+        raise ImproperlyConfigured(f"{name}={text!r} is not known: use {' or '.join(among)}.")
+    return text
+
+
 def networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
     """Networks like 10.0.0.0/8, separated by commas; a bare address is a network of one."""
     found = []

@@ -1,6 +1,5 @@
 """load_file(): loads a local file in one transaction, together with its dataset."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,7 +93,7 @@ def _run_job(
     run(job, is_watched=False)
     if job.status == IngestJob.Status.INGESTED:
         return job
-    shutil.rmtree(job_files.folder(job), ignore_errors=True)
+    job_files.kept(job).remove()
     return Refusal("invalid-values", job.message, check="body")
 
 

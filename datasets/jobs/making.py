@@ -3,18 +3,19 @@
 A job's row and its queue entry are made in one transaction. run.py does the work.
 """
 
-import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from apperate.accounts import idempotency
 from apperate.accounts.audit import trail
 from apperate.accounts.models import User
 from apperate.database import disk
 from apperate.database.clock import database_now
+from apperate.database.outage import UNAVAILABLE
 from apperate.kernel.json_text import bad_body
 from apperate.kernel.refusals import Refusal, storage_full
 from datasets.files import parsing
@@ -53,46 +54,48 @@ def create(
         created_by=by,
         created_at=now,
     )
-    place = job_files.folder(job)
-    saved: IngestJob | Refusal | None = None
     room = job_files.FileRoom(
         Dataset.objects.filter(pk=dataset_id).values_list("workspace", flat=True).first()
     )
     if refusal := room.allows(0):
         return refusal
     try:
-        job_files.make_folder(place)
-        saved = _kept(job, file, room) or _saved(job, claim, is_queued=is_queued, now=now)
+        with job_files.kept(job).receiving(stays=not is_queued) as place:
+            saved = _kept(job, place, file, room) or _saved(job, place, claim, is_queued=is_queued, now=now)
     except BaseException as error:
+        # When the database went away, the job may have been saved; if not, the upkeep removes its file.
+        if is_full(error) or not isinstance(error, UNAVAILABLE):
+            with suppress(DatabaseError):
+                job_files.kept(job).remove()
         if is_full(error):
             return storage_full()
         raise
-    finally:
-        if saved is not job:
-            shutil.rmtree(place, ignore_errors=True)
+    if saved is not job:
+        job_files.kept(job).remove()
     return saved
 
 
-def _kept(job: IngestJob, file: IO[bytes], room: job_files.FileRoom) -> Refusal | None:
-    """Put the file into the job's folder, unless none of it can be used."""
-    size = job_files.keep(job_files.folder(job), file, room)
+def _kept(job: IngestJob, place: Path, file: IO[bytes], room: job_files.FileRoom) -> Refusal | None:
+    """Write the file into a folder and keep it for the job's worker, unless none of it can be used."""
+    size = job_files.keep(place, file, room)
     if isinstance(size, Refusal):
         return size
     job.size_bytes = size
-    return check_file(job.dataset_id, job_files.body(job), now=job.created_at)
+    refusal = check_file(job.dataset_id, place / job_files.BODY, now=job.created_at)
+    return refusal or job_files.kept(job).share(place, job_files.BODY)
 
 
 def _saved(
-    job: IngestJob, claim: idempotency.Claim | None, *, is_queued: bool, now: datetime
+    job: IngestJob, place: Path, claim: idempotency.Claim | None, *, is_queued: bool, now: datetime
 ) -> IngestJob | Refusal:
     """The job, or the one that the same request made before."""
-    saved = idempotency.once(claim, lambda: _save(job, is_queued=is_queued), now=now)
+    saved = idempotency.once(claim, lambda: _save(job, place, is_queued=is_queued), now=now)
     if isinstance(saved, Refusal) or saved["jobId"] == job.public_id:
         return saved if isinstance(saved, Refusal) else job
     return IngestJob.objects.filter(public_id=saved["jobId"]).first() or idempotency.already_done()
 
 
-def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
+def _save(job: IngestJob, place: Path, *, is_queued: bool) -> idempotency.Document | Refusal:
     """Save the job and its queue entry, both or neither."""
     with writes.locked(job.dataset_id) as dataset:
         if dataset is None:
@@ -100,7 +103,8 @@ def _save(job: IngestJob, *, is_queued: bool) -> idempotency.Document | Refusal:
         if is_queued:
             _queued(job)
             # The file counts as storage until its records do.
-            staged = limits.stage(staged_name(job), dataset.workspace_id, job_files.body_bytes(job))
+            size_bytes = (place / job_files.BODY).stat().st_size
+            staged = limits.stage(staged_name(job), dataset.workspace_id, size_bytes)
             if staged is not None:
                 transaction.set_rollback(True)
                 return staged
@@ -252,7 +256,7 @@ def can_retry(job: IngestJob) -> bool:
 
 
 def _has_what_it_needs(job: IngestJob) -> bool:
-    return not job.has_file or job_files.body(job).exists()
+    return not job.has_file or job_files.kept(job).has(job_files.BODY)
 
 
 def progress(job: IngestJob) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -30,7 +31,7 @@ from datasets.models import IngestJob
 from datasets.records.checking import Row
 from datasets.services import trash, writing
 from datasets.services.writing import dataset_gone
-from datasets.storage import deletes, job_files, reservations, writes
+from datasets.storage import deletes, file_chunks, job_files, reservations, writes
 from datasets.storage.reservations import JobRoom, NoRoom
 from tokens.models import Token
 
@@ -62,6 +63,8 @@ def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> 
     """
     now = database_now()
     if not _begin(job, now=now):
+        if job.status == Status.INGESTED and job.has_file:
+            job_files.remove_body(job)  # Whoever stored its records was killed before this.
         return
     try:
         _work(job, now=now, may_retry=may_retry, is_watched=is_watched)
@@ -90,7 +93,7 @@ def _work(job: IngestJob, *, now: datetime, may_retry: bool, is_watched: bool) -
     if refusal is not None:
         _end_badly(job, watch, refusal)
     elif job.status == Status.INGESTED and job.has_file:
-        job_files.body(job).unlink(missing_ok=True)  # Its records count now, so the file no longer does.
+        job_files.remove_body(job)  # Its records count now, so the file no longer does.
 
 
 def _begin(job: IngestJob, *, now: datetime) -> bool:
@@ -152,9 +155,19 @@ def _gone() -> Refusal:
 
 
 def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | None:
+    """The records and the job's counts, or the reason why not; with the list of invalid lines either way."""
+    with job_files.kept(job).at_hand(job_files.BODY) as place:
+        if place is None:
+            return _gone()
+        refusal = _store_lines(job, watch, place, now=now)
+        if refusal is not None and job.invalid:
+            job_files.keep_invalid_of_failed(job, place)
+        return refusal
+
+
+def _store_lines(job: IngestJob, watch: Watch, place: Path, *, now: datetime) -> Refusal | None:
     """One transaction: the records and the job's counts, or nothing and the reason."""
-    if not job_files.body(job).exists():
-        return _gone()
+    body = place / job_files.BODY
     with ExitStack() as stack:
         dataset = stack.enter_context(writes.locked(job.dataset_id))
         if dataset is None:
@@ -163,11 +176,11 @@ def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | Non
         writes.lift_time_limits()
         token = position.set(watch.position)
         stack.callback(position.reset, token)
-        rows = parsing.open_rows(job_files.body(job), dataset.schema, now)
+        rows = parsing.open_rows(body, dataset.schema, now)
         if isinstance(rows, Refusal):
             return rows
         first_fault: list[str] = []
-        path = job_files.folder(job) / job_files.INVALID
+        path = place / job_files.INVALID
         log = stack.enter_context(path.open("w", newline="", encoding="utf-8"))
         try:
             room = JobRoom(job, dataset)
@@ -185,7 +198,12 @@ def _store_file(job: IngestJob, watch: Watch, *, now: datetime) -> Refusal | Non
         if refusal := reservations.settle_job(job, dataset.workspace_id, copied.bytes):
             transaction.set_rollback(True)
             return refusal
-        _end_well(job, watch, copied)
+        _end_well(job, watch, copied, bytes_done=body.stat().st_size)
+        # After the statement that made sure that the job is still this run's.
+        if job.invalid:
+            job_files.keep_invalid(job, place)
+        if place != job_files.folder(job):
+            file_chunks.remove(reservations.staged_name(job), job_files.BODY)
     return None
 
 
@@ -246,7 +264,7 @@ def _in_words(fault: Exception, job: IngestJob) -> Refusal:
     return bad_body(f"The file is {fault}. Nothing was stored.")
 
 
-def _end_well(job: IngestJob, watch: Watch, copied: writes.Copied) -> None:
+def _end_well(job: IngestJob, watch: Watch, copied: writes.Copied, *, bytes_done: int = 0) -> None:
     """Write the job's counts, in its records' transaction. Raises Stopped when another run owns the job."""
     watch.end()
     watch.check()
@@ -256,8 +274,7 @@ def _end_well(job: IngestJob, watch: Watch, copied: writes.Copied) -> None:
     facts = {
         "status": Status.INGESTED, "last_good_status": Status.INGESTED, "ended_at": database_now(),
         "lines": job.lines, "stored": copied.stored, "duplicates": copied.duplicates, "invalid": job.invalid,
-        "rows_done": watch.rows, "message": "",
-        "bytes_done": job_files.body(job).stat().st_size if job.has_file else 0,
+        "rows_done": watch.rows, "bytes_done": bytes_done, "message": "",
     }  # fmt: skip
     if not mine.update(**facts):
         raise Stopped

@@ -1,6 +1,6 @@
 """A file sent to make a dataset from: checked, described, and stored until its sender decides.
 
-    keep(…) -> Upload | Refusal       the file is on disk, nothing in the database
+    keep(…) -> Upload | Refusal       the file is kept, and there is neither dataset nor job
     find(…) -> Upload | None          only for its sender, in the workspace it was sent to
     finish(…) -> IngestJob | Refusal  the dataset and the job that fills it
 
@@ -12,13 +12,14 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from apperate.accounts.models import User, Workspace
 from apperate.kernel.json_text import bad_body, shown
@@ -33,7 +34,8 @@ from datasets.models import IngestJob
 from datasets.records.schema import PropertyType, Schema, parse_schema
 from datasets.services import creating
 from datasets.services.writing import IngestOptions
-from datasets.storage import job_files, limits
+from datasets.storage import file_chunks, job_files, limits
+from datasets.storage.kept_folders import UPLOADS, KeptFolder
 
 KEPT_SECONDS = 86_400
 SAMPLE_CHARS = 80
@@ -65,8 +67,9 @@ class Upload:
         return schema
 
 
-def folder(public_id: str) -> Path:
-    return Path(settings.INGEST_DIR) / job_files.UPLOADS / public_id
+def kept(public_id: str) -> KeptFolder:
+    """The upload's file and its facts, wherever they are."""
+    return KeptFolder(staged_name(public_id))
 
 
 def keep(
@@ -75,32 +78,45 @@ def keep(
     """Store a file if it can become a dataset; a refused one leaves nothing behind."""
     remove_old(now=now)
     public_id = secrets.token_hex(16)
-    place = folder(public_id)
     room = job_files.FileRoom(workspace.pk)
     if refusal := room.allows(0):
         return refusal
-    job_files.make_folder(place)
     try:
-        size_bytes = job_files.keep_chunks(place, chunks, room)
-        schema = size_bytes if isinstance(size_bytes, Refusal) else infer_file(place / BODY)
-        if isinstance(schema, Refusal) or isinstance(size_bytes, Refusal):
-            shutil.rmtree(place)
-            return schema if isinstance(schema, Refusal) else bad_body("The file cannot be read.")
-        rows, unreadable, sample = _counted(place / BODY)
-        upload = Upload(
-            public_id, workspace.pk, by.pk, name, file_name[:255], size_bytes, rows, unreadable,
-            schema.to_json(), schema.column_mapping(), sample,
-        )  # fmt: skip
-        (place / FACTS).write_text(json.dumps(asdict(upload)), encoding="utf-8")
-        if refusal := _stage(upload):
-            shutil.rmtree(place)
-            return refusal
+        with kept(public_id).receiving() as place:
+            upload = _received(
+                place, chunks, room, public_id=public_id, workspace_id=workspace.pk, user_id=by.pk,
+                name=name, file_name=file_name[:255],
+            )  # fmt: skip
+            if isinstance(upload, Upload):
+                (place / FACTS).write_text(json.dumps(asdict(upload)), encoding="utf-8")
+                refusal = kept(public_id).share(place, BODY, FACTS)
+                upload = refusal or _stage(upload, (place / BODY).stat().st_size) or upload
     except BaseException as error:
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(DatabaseError):
+            kept(public_id).remove()
         if is_full(error):
             return storage_full()
         raise
+    if isinstance(upload, Refusal):
+        kept(public_id).remove()
     return upload
+
+
+def _received(
+    place: Path, chunks: Iterable[bytes], room: job_files.FileRoom, **facts: Any
+) -> Upload | Refusal:
+    """Write the file into a folder and look at it; `facts` are those of the Upload that the file has not."""
+    size_bytes = job_files.keep_chunks(place, chunks, room)
+    if isinstance(size_bytes, Refusal):
+        return size_bytes
+    schema = infer_file(place / BODY)
+    if isinstance(schema, Refusal):
+        return schema
+    rows, unreadable, sample = _counted(place / BODY)
+    return Upload(
+        **facts, size_bytes=size_bytes, rows=rows, unreadable=unreadable, schema_json=schema.to_json(),
+        column_mapping=schema.column_mapping(), sample=sample,
+    )  # fmt: skip
 
 
 def _counted(path: Path) -> tuple[int, int, dict[str, str]]:
@@ -129,11 +145,10 @@ def find(public_id: str, *, workspace: Workspace, by: User) -> Upload | None:
     """The upload, if this person sent it for this workspace and it is still there."""
     if not ID_FORM.fullmatch(public_id):
         return None
-    try:
-        facts = json.loads((folder(public_id) / FACTS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    facts = kept(public_id).read(FACTS)
+    if facts is None:
         return None
-    upload = Upload(**facts)
+    upload = Upload(**json.loads(facts))
     return upload if (upload.workspace_id, upload.user_id) == (workspace.pk, by.pk) else None
 
 
@@ -164,29 +179,31 @@ def finish(
         return dataset
     job: IngestJob | Refusal | None = None
     # The job's copy of the file counts instead; counting both would double what will be stored.
-    limits.unstage(staged_name(upload.public_id))
+    counted_bytes = limits.unstage(staged_name(upload.public_id))
     try:
-        with (folder(upload.public_id) / BODY).open("rb") as body:
-            job = making.create(
-                dataset_id=dataset.pk, file=body, options=IngestOptions(), now=now, by=by,
-                file_name=upload.file_name,
-            )  # fmt: skip
-    except FileNotFoundError:
-        job = bad_body("The file was removed, because a day has passed.", needed="the file again")
+        with kept(upload.public_id).at_hand(BODY) as place:
+            if place is None:
+                job = bad_body("The file was removed, because a day has passed.", needed="the file again")
+            else:
+                with (place / BODY).open("rb") as body:
+                    job = making.create(
+                        dataset_id=dataset.pk, file=body, options=IngestOptions(), now=now, by=by,
+                        file_name=upload.file_name,
+                    )  # fmt: skip
     finally:
         # A large file is copied here, so one transaction around both would hold locks too long.
         if not isinstance(job, IngestJob):
             with transaction.atomic():
                 dataset.delete()
-            if (folder(upload.public_id) / BODY).exists():
-                _stage(upload)
+            if counted_bytes and kept(upload.public_id).has(BODY):
+                _stage(upload, counted_bytes)
     if isinstance(job, IngestJob):
         discard(upload)
     return job
 
 
 def discard(upload: Upload) -> None:
-    shutil.rmtree(folder(upload.public_id), ignore_errors=True)
+    kept(upload.public_id).remove()
     limits.unstage(staged_name(upload.public_id))
 
 
@@ -194,15 +211,16 @@ def staged_name(public_id: str) -> str:
     return f"upload/{public_id}"
 
 
-def _stage(upload: Upload) -> Refusal | None:
+def _stage(upload: Upload, size_bytes: int) -> Refusal | None:
     """Count the file as the workspace's storage while it exists."""
-    size_bytes = (folder(upload.public_id) / BODY).stat().st_size
     return limits.stage(staged_name(upload.public_id), upload.workspace_id, size_bytes)
 
 
 def remove_old(*, now: datetime) -> None:
     """Remove abandoned uploads."""
-    for place in folder("").glob("*"):
+    for name in file_chunks.drop_old("upload", before=now - timedelta(seconds=KEPT_SECONDS)):
+        limits.unstage(name)
+    for place in (Path(settings.INGEST_DIR) / UPLOADS).glob("*"):
         try:
             if now.timestamp() - place.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(place, ignore_errors=True)

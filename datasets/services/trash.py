@@ -15,7 +15,7 @@ from apperate.kernel.refusals import Refusal, invalid_value
 from datasets.models import Dataset, Deletion, IngestJob, QueryMark
 from datasets.records.checking import RecordChecker, Row
 from datasets.services.editing import TRASH_HOURS
-from datasets.storage import deletes, job_files, limits, writes
+from datasets.storage import deletes, file_chunks, job_files, limits, writes
 from datasets.storage.catalog import Metadata
 from datasets.storage.reservations import staged_name
 
@@ -147,6 +147,7 @@ def _beyond_restoring(now: datetime) -> datetime:
 def remove(dataset: Dataset) -> None:
     """Remove a dataset that is locked, its records, and its jobs' files. Inside a transaction."""
     writes.erase([dataset.pk])
+    file_chunks.remove_of_dataset(dataset.pk)
     for job in dataset.jobs.exclude(status=IngestJob.Status.INGESTED):  # Their files went with the job.
         limits.unstage(staged_name(job))
         transaction.on_commit(partial(shutil.rmtree, job_files.folder(job), ignore_errors=True))

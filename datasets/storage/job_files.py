@@ -2,8 +2,8 @@
 
 import contextlib
 import csv
+import io
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import IO
 
 from django.conf import settings
+from django.db import transaction
 
 from apperate.database import disk
 from apperate.kernel.refusals import Refusal
 from datasets.files import packed
 from datasets.models import IngestJob
-from datasets.storage import limits
+from datasets.storage import file_chunks, limits
+from datasets.storage.kept_folders import KeptFolder, make_folder
+from datasets.storage.reservations import staged_name
 
 BODY, PACKED, INVALID = "body", "body.gz", "invalid.csv"
-UPLOADS = "uploads"
 FILE_HOURS = 24
+# A file is stored moments before its job is saved; this is long after.
+ORPHAN_HOURS = 1
 JOB_DAYS = 90
 JOBS_PURGED_MAX = 10_000
 CHUNK_BYTES = 1 << 20
@@ -29,9 +33,14 @@ INVALID_SHOWN_MAX = 20
 _HEAD = b"jobId,lineNumber,error\r\n"
 
 
+def kept(job: IngestJob) -> KeptFolder:
+    """The job's files, wherever they are."""
+    return KeptFolder(staged_name(job))
+
+
 def folder(job: IngestJob) -> Path:
-    """The folder with the job's file and its invalid lines."""
-    return Path(settings.INGEST_DIR) / job.public_id
+    """Where the job's file and its invalid lines are if they are on this host."""
+    return kept(job).place
 
 
 def body(job: IngestJob) -> Path:
@@ -39,11 +48,8 @@ def body(job: IngestJob) -> Path:
 
 
 def body_bytes(job: IngestJob) -> int:
-    """The size of the job's file, unzipped; 0 when it does not exist."""
-    try:
-        return body(job).stat().st_size
-    except OSError:
-        return 0
+    """The size of the job's file, unzipped, as long as it counts as storage; else 0."""
+    return limits.staged_bytes(staged_name(job))
 
 
 class FileRoom:
@@ -63,22 +69,6 @@ class FileRoom:
         if self._workspace_id is None:
             return None
         return limits.usage_of(self._workspace_id).refusal(max(file_bytes, 1))
-
-
-def make_folder(place: Path) -> None:
-    """Make a folder, and its parents: customers' files must be private to this account."""
-    make_private()
-    place.parent.mkdir(mode=0o700, exist_ok=True)
-    place.mkdir(mode=0o700)
-
-
-def make_private() -> None:
-    """Make the folder for customers' files, and close what others could look into."""
-    root = Path(settings.INGEST_DIR)
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for place in (root, root / UPLOADS):
-        if place.exists() and stat.S_IMODE(place.stat().st_mode) & 0o077:
-            place.chmod(0o700)
 
 
 def keep(place: Path, file: IO[bytes], room: FileRoom) -> int | Refusal:
@@ -109,38 +99,68 @@ def unpack(place: Path, room: FileRoom) -> int | Refusal:
     return size_bytes if refusal is None else refusal
 
 
+def remove_body(job: IngestJob) -> None:
+    """Remove the job's file where it is on this host; from the database _end_well() in run.py removes it."""
+    body(job).unlink(missing_ok=True)
+    if settings.UPLOADS == "database":
+        shutil.rmtree(folder(job), ignore_errors=True)  # Nothing else is kept there.
+
+
+def keep_invalid(job: IngestJob, place: Path) -> None:
+    """Keep the invalid lines that were logged in a folder. Raises OSError."""
+    if settings.UPLOADS == "database":
+        file_chunks.write(staged_name(job), INVALID, place / INVALID)
+        (place / INVALID).unlink()  # Beside a file that is on this host it would stay, and be found first.
+    elif place != folder(job):
+        with contextlib.suppress(FileExistsError):
+            make_folder(folder(job))
+        shutil.move(place / INVALID, folder(job) / INVALID)
+
+
+def keep_invalid_of_failed(job: IngestJob, place: Path) -> None:
+    """The same for a run that stored nothing, unless another run has the job now."""
+    with transaction.atomic():
+        mine = IngestJob.objects.filter(pk=job.pk, run_number=job.run_number)
+        if mine.exclude(status__in=IngestJob.ENDED).select_for_update().exists():
+            keep_invalid(job, place)
+
+
 def invalid_lines(job: IngestJob) -> bytes:
     """The CSV of the job's invalid lines: jobId, lineNumber, error."""
-    place = folder(job) / INVALID
-    return place.read_bytes() if place.exists() else _HEAD
+    found = kept(job).read(INVALID)
+    return _HEAD if found is None else found
 
 
 def first_invalid(job: IngestJob) -> list[tuple[str, str]]:
     """Line number and reason of the first invalid lines, for the job's page."""
     try:
-        with (folder(job) / INVALID).open(newline="", encoding="utf-8") as log:
-            rows = islice(csv.reader(log), 1, INVALID_SHOWN_MAX + 1)
-            return [(row[1], row[2]) for row in rows if len(row) == 3]
+        found = kept(job).read(INVALID, is_beginning=True) or b""
+        log = io.StringIO(found.decode(errors="ignore"), newline="")
+        rows = islice(csv.reader(log), 1, INVALID_SHOWN_MAX + 1)
+        return [(row[1], row[2]) for row in rows if len(row) == 3]
     except (OSError, csv.Error):
         return []
 
 
 def purge(*, now: datetime) -> int:
-    """Remove the files of jobs that ended badly a day ago, and orphaned folders; returns how many."""
+    """Remove the files of jobs that ended badly a day ago, and those of no job; returns of how many jobs."""
     before = now - timedelta(hours=FILE_HOURS)
-    count = 0
+    gone = file_chunks.drop_orphans(before=now - timedelta(hours=ORPHAN_HOURS))
+    gone |= file_chunks.drop_of_ended_jobs(BODY, before=before)
     for place in _old_folders(before):
+        name = f"job/{place.name}"
         job = IngestJob.objects.filter(public_id=place.name).first()
         if job is None:
             shutil.rmtree(place, ignore_errors=True)
-            limits.unstage(f"job/{place.name}")
-            count += 1
+            gone.add(name)
         elif job.has_ended and (job.ended_at is None or job.ended_at <= before):
-            sent = place / BODY
-            count += sent.exists()
-            sent.unlink(missing_ok=True)
-            limits.unstage(f"job/{place.name}")
-    return count
+            if (place / BODY).exists():
+                gone.add(name)
+            (place / BODY).unlink(missing_ok=True)
+            limits.unstage(name)
+    for name in gone:
+        limits.unstage(name)
+    return len(gone)
 
 
 def purge_jobs(*, now: datetime) -> int:

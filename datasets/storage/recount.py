@@ -10,14 +10,14 @@ up after SECONDS_MAX; the counters then stay as they are.
 
 import logging
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
 from apperate.accounts.models import Workspace
 from datasets.models import IngestJob, StagedFile, StorageRecount, StorageReservation
 from datasets.storage import limits
+from datasets.storage.job_files import BODY
+from datasets.storage.kept_folders import KeptFolder
 
 DUE_HOURS = 24
 SECONDS_MAX = 300
@@ -74,10 +74,8 @@ def drop_reservations() -> None:
 
 
 def drop_files(*, now: datetime) -> None:
-    """Stop counting files that are no longer on disk: a process may have died before doing so."""
+    """Stop counting files that are no longer there: a process may have died before doing so."""
     before = now - timedelta(seconds=UNSURE_SECONDS)
     for name in StagedFile.objects.filter(staged_at__lte=before).values_list("name", flat=True):
-        kind, _, public_id = name.partition("/")
-        folder = Path(settings.INGEST_DIR) / ("uploads" if kind == "upload" else "") / public_id
-        if not (folder / "body").exists():
+        if not KeptFolder(name).has(BODY):
             limits.unstage(name)

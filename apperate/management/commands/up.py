@@ -138,7 +138,7 @@ def refuse_lost_keys() -> None:
 
 def close_folders() -> None:
     """Make folders of customer data private to this account, even those made by an older version."""
-    from datasets.storage.job_files import make_private
+    from datasets.storage.kept_folders import make_private
 
     make_private()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from apperate.running.configuration import URL_FILE, flag, integer, public_url, secret_key
+from apperate.running.configuration import URL_FILE, choice, flag, integer, public_url, secret_key
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,15 @@ def test_flag_has_a_default_and_refuses_other_words() -> None:
 def test_integer_refuses(text: str, said: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=said):
         integer({"NAME": text}, "NAME", default=1, low=1, high=9)
+
+
+def test_choice_understands_its_words_and_refuses_others() -> None:
+    among = ("database", "folder")
+    assert choice({}, "NAME", default="folder", among=among) == "folder"
+    assert choice({"NAME": " "}, "NAME", default="folder", among=among) == "folder"
+    assert choice({"NAME": "database"}, "NAME", default="folder", among=among) == "database"
+    with pytest.raises(ImproperlyConfigured, match="NAME='nfs' is not known: use database or folder"):
+        choice({"NAME": "nfs"}, "NAME", default="folder", among=among)
 
 
 def test_integer_understands() -> None:

@@ -27,7 +27,7 @@ from datasets.jobs import making
 from datasets.jobs.run import run
 from datasets.models import Dataset, Deletion, IngestJob
 from datasets.services import trash, writing
-from datasets.storage import deletes, job_files, limits, writes
+from datasets.storage import deletes, kept_folders, limits, writes
 from tests.support.data_plane_client import Reply
 from tests.support.records_api import Caller
 
@@ -336,8 +336,8 @@ def test_the_folders_of_what_was_sent_are_closed_to_others(settings: LazySetting
     settings.INGEST_DIR = root
     before = os.umask(0)
     try:
-        job_files.make_folder(root / "uploads" / "a")
-        job_files.make_folder(root / "b")
+        kept_folders.make_folder(root / "uploads" / "a")
+        kept_folders.make_folder(root / "b")
     finally:
         os.umask(before)
 
@@ -345,5 +345,5 @@ def test_the_folders_of_what_was_sent_are_closed_to_others(settings: LazySetting
         assert stat.S_IMODE(place.stat().st_mode) == 0o700, place
     root.chmod(0o755)
     (root / "uploads").chmod(0o777)
-    job_files.make_private()
+    kept_folders.make_private()
     assert {stat.S_IMODE(place.stat().st_mode) for place in (root, root / "uploads")} == {0o700}

@@ -270,7 +270,7 @@ def test_a_dataset_is_not_left_behind_when_its_job_cannot_be_made(
     upload_id = send(as_owner).url.rstrip("/").rpartition("/")[2]
     upload = uploads.find(upload_id, workspace=workspace, by=owner)
     assert upload is not None
-    (uploads.folder(upload_id) / uploads.BODY).unlink()
+    (uploads.kept(upload_id).place / uploads.BODY).unlink()
 
     outcome = uploads.finish(
         upload=upload, workspace=workspace, mapping={}, title="", by=owner, now=database_now()
@@ -620,9 +620,9 @@ def test_a_file_keeps_its_bytes_on_the_way(owner: User, workspace: Workspace) ->
     )
 
     assert isinstance(upload, uploads.Upload)
-    assert (uploads.folder(upload.public_id) / uploads.BODY).read_bytes() == CSV
+    assert (uploads.kept(upload.public_id).place / uploads.BODY).read_bytes() == CSV
     assert (upload.rows, upload.unreadable, upload.size_bytes) == (3, 0, len(CSV))
-    assert uploads.folder(upload.public_id).stat().st_mode & 0o777 == 0o700
+    assert uploads.kept(upload.public_id).place.stat().st_mode & 0o777 == 0o700
 
 
 # --- operators ----------------------------------------------------------------------------------------
