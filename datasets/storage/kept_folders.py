@@ -115,7 +115,7 @@ def working_folder() -> Iterator[Path]:
         with ExitStack() as only:
             # Else a new folder could be taken for an abandoned one before it is locked.
             only.callback(os.close, _locked(root))
-            _remove_abandoned(root)
+            remove_abandoned()
             place = Path(tempfile.mkdtemp(dir=root))
             stack.callback(os.close, _locked(place))
         stack.callback(shutil.rmtree, place, ignore_errors=True)
@@ -133,9 +133,9 @@ def _locked(place: Path, *, waits: bool = True) -> int:
     return descriptor
 
 
-def _remove_abandoned(root: Path) -> None:
-    """Remove the working folders of processes that are no more."""
-    for place in root.glob("*/"):
+def remove_abandoned() -> None:
+    """Remove the working folders of processes that are no more. Not beside a host that is making one."""
+    for place in (Path(settings.INGEST_DIR) / WORKING).glob("*/"):
         with suppress(OSError):  # Somebody still has it, or is done with it just now.
             descriptor = _locked(place, waits=False)
             shutil.rmtree(place, ignore_errors=True)

@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ READY_SECONDS_MAX = 60
 JOBS_AT_ONCE = 2
 POLL_SECONDS = 0.5
 JOB_STOP_SECONDS = 10
+TABLES_LOCK = 4_150_023
 KEEP_SECONDS, KEEP_SECONDS_MAX = 1.0, 30.0
 
 
@@ -90,11 +91,12 @@ class Command(BaseCommand):
 
     def prepare(self) -> None:
         """Bring tables, static files and the demo up to this version; quick when they already are."""
-        call_command("migrate", interactive=False, verbosity=0)
-        if os.environ.get("DATABASE_OWNER_URL"):
-            call_command("grants", apply=True, verbosity=0)
+        with one_host_at_a_time():
+            call_command("migrate", interactive=False, verbosity=0)
+            if os.environ.get("DATABASE_OWNER_URL"):
+                call_command("grants", apply=True, verbosity=0)
+            call_command("createcachetable", verbosity=0)
         refuse_lost_keys()
-        call_command("createcachetable", verbosity=0)
         collect_static()
         close_folders()
         clear_figures()
@@ -121,6 +123,19 @@ class Command(BaseCommand):
         self.stdout.write("Ctrl-C stops it.")
 
 
+@contextmanager
+def one_host_at_a_time() -> Iterator[None]:
+    """Hosts of one database that start together change its tables one after the other."""
+    held = connections.create_connection("default")
+    try:
+        with held.cursor() as cursor:
+            cursor.execute("SET lock_timeout = 0")
+            cursor.execute("SELECT pg_advisory_lock(%s)", [TABLES_LOCK])
+        yield
+    finally:
+        held.close()
+
+
 def refuse_lost_keys() -> None:
     """A new key, made without a word, would be noticed only when a secret of a year ago is needed."""
     from tokens.models import Secret
@@ -137,10 +152,11 @@ def refuse_lost_keys() -> None:
 
 
 def close_folders() -> None:
-    """Make folders of customer data private to this account, even those made by an older version."""
-    from datasets.storage.kept_folders import make_private
+    """Make folders of customer data private, also those of older versions, and remove what the dead left."""
+    from datasets.storage import kept_folders
 
-    make_private()
+    kept_folders.make_private()
+    kept_folders.remove_abandoned()
 
 
 def clear_figures() -> None:

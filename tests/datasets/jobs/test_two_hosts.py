@@ -12,8 +12,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from django.db import connection
 
 from apperate.database.pool import connection_arguments
+from apperate.management.commands import up
 from datasets.models import Dataset, FileChunk, IngestJob, StagedFile
 from datasets.storage import recount, writes
 from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFactory
@@ -92,6 +94,31 @@ def ended() -> bool:
 
 def files_on_disk(hosts: list[Host]) -> list[Path]:
     return [place for host in hosts for place in (host.home / "ingest").rglob("*") if place.is_file()]
+
+
+def test_hosts_that_start_together_change_the_tables_one_after_the_other(prices: Dataset) -> None:
+    """Django's migrations expect to be alone: on an empty database the second host ended with an error."""
+    entered: list[str] = []
+
+    def start() -> None:
+        with up.one_host_at_a_time():
+            entered.append("second")
+
+    with ThreadPoolExecutor(1) as pool, up.one_host_at_a_time():
+        starting = pool.submit(start)
+        until(lambda: _waits_for_the_lock(up.TABLES_LOCK))
+        entered.append("first")
+    starting.result(timeout=60)
+
+    assert entered == ["first", "second"]
+
+
+def _waits_for_the_lock(key: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", [key]
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def test_every_upload_to_either_host_is_stored(
