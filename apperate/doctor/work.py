@@ -1,5 +1,6 @@
 """The work beside the requests: whether somebody does it, and whether it keeps up."""
 
+from django.conf import settings
 from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateWorker
 
@@ -30,6 +31,9 @@ def background_work() -> Finding:
         return Finding(FAIL, subject, detail, "Start `manage.py up`, or `manage.py procrastinate worker`.")
     if not alive or failed:
         return Finding(WARN, subject, detail, "`manage.py up` starts a worker; the log has the faults.")
+    if alive > 1 and settings.UPLOADS == "folder":
+        fault = "If they are on several hosts, each fails the jobs whose file another one received."
+        return Finding(WARN, subject, f"{detail} {fault}", "Then set APPERATE_UPLOADS=database on each.")
     return Finding(OK, subject, detail)
 
 

@@ -41,7 +41,11 @@ logger = logging.getLogger("apperate.audit")
 def ingest(context: JobContext, job_id: int) -> None:
     """The task that runs one job, unless its dataset was removed meanwhile."""
     job = IngestJob.objects.select_related("dataset").filter(pk=job_id).first()
-    if job is not None:
+    if job is None:
+        return
+    if context.job.attempts > RETRIES_MAX:  # Only a task whose worker died is tried more often.
+        run.give_up(job)
+    else:
         run.run(job, may_retry=context.job.attempts < RETRIES_MAX)
         count(job)
 

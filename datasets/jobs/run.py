@@ -74,6 +74,16 @@ def run(job: IngestJob, *, may_retry: bool = False, is_watched: bool = True) -> 
             reservations.release(job)
 
 
+def give_up(job: IngestJob) -> None:
+    """End a job that has killed its worker each time, or it would go on doing so for ever."""
+    refusal = Refusal(
+        "internal-error",
+        f"The job was begun {job.run_number:,} times, and its process died each time; nothing was stored.",
+    )
+    _end_badly(job, Watch(job), refusal)
+    reservations.release(job)
+
+
 def _work(job: IngestJob, *, now: datetime, may_retry: bool, is_watched: bool) -> None:
     watch = Watch(job)
     try:

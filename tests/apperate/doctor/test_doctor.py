@@ -292,6 +292,17 @@ def test_background_work_has_a_heartbeat(
 
 
 @pytest.mark.django_db
+def test_workers_that_may_not_see_each_others_files(empty_queue: None, settings: LazySettings) -> None:
+    heartbeat(1)
+    heartbeat(1)
+
+    found = level(work.background_work(), "warn", "each fails the jobs whose file another one received")
+    assert "2 workers alive" in found.detail
+    settings.UPLOADS = "database"
+    level(work.background_work(), "ok", "2 workers alive")
+
+
+@pytest.mark.django_db
 def test_a_job_that_waits_too_long(empty_queue: None) -> None:
     heartbeat(1)
     from datasets.jobs.making import ingest

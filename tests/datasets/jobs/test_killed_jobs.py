@@ -372,6 +372,21 @@ def test_a_file_that_a_killed_worker_had_stored_is_removed_by_the_next(
     check(made, stage.folder)
 
 
+def test_a_job_that_kills_its_worker_each_time_is_given_up(stage: Stage) -> None:
+    """As a file does that takes more memory than there is: without an end its queue would do nothing else."""
+    made = csv(stage)
+    IngestJob.objects.update(status="PROCESSING", run_number=21)
+    ProcrastinateJob.objects.filter(task_name="ingest").update(attempts=queue.RETRIES_MAX + 1)
+
+    until(lambda: is_done(made.job), seconds=60)
+
+    assert (made.job.status, made.job.refusal_code) == ("ERROR", "internal-error")
+    assert "begun 21 times, and its process died each time" in made.job.message
+    assert writes.sizes([stage.dataset.pk])[stage.dataset.pk].records == ROWS
+    assert making.can_retry(made.job) and StagedFile.objects.exists(), "its file is kept for a day"
+    assert recount.recount(stage.dataset.workspace_id) == 0
+
+
 def test_a_recount_whose_worker_is_killed_is_made_again(nursery: Nursery, stage: Stage) -> None:
     workspace_id = stage.dataset.workspace_id
     limits.add(workspace_id, 1_000)  # As a crash may leave it.
