@@ -67,6 +67,8 @@ KINDS = (
         "jobs", "90 days after their end", "datasets_ingestjob", "created_at",
         _older("ended_at", "90 days"),
     ),
+    Kind("files of jobs and uploads", "until they are stored; what failed 24 hours", "datasets_filechunk",
+         "stored_at"),
     Kind(
         "usage counters", "by minute 3 hours, by hour 5 weeks, by day for good", "tokens_usagecounter",
         "minute",

@@ -8,13 +8,10 @@ Between the two lies the time that a worker may serve from memory. Each step is 
 that the rest of the installation goes on while much is removed.
 """
 
-import shutil
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from allauth.usersessions.models import UserSession
-from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
@@ -27,6 +24,7 @@ from apperate.kernel.refusals import Refusal
 from datasets.models import Dataset, IngestJob, StagedFile
 from datasets.services import editing, trash
 from datasets.storage import job_files
+from datasets.storage.kept_folders import KeptFolder
 from tokens.models import Token, TokenRefusal, UsageCounter
 from tokens.services import lifecycle
 
@@ -103,8 +101,8 @@ def erase(workspace: Workspace, *, now: datetime) -> Erased:
     files = _files_of(workspace)
     for dataset in datasets:
         _erase_dataset(dataset)
-    for path in files:
-        shutil.rmtree(path, ignore_errors=True)
+    for folder in files:
+        folder.remove()
     for model in (UsageCounter, TokenRefusal):
         _erase_rows(model, token_ids)
     events, seal = _erase_events(workspace)
@@ -135,16 +133,13 @@ def _erase_dataset(dataset: Dataset) -> None:
             trash.remove(locked)
 
 
-def _files_of(workspace: Workspace) -> list[Path]:
-    """The folders of its jobs, and of uploads that were not finished."""
-    ingest = Path(settings.INGEST_DIR)
+def _files_of(workspace: Workspace) -> list[KeptFolder]:
+    """Those of its jobs, and of uploads that were not finished."""
     jobs = IngestJob.objects.filter(dataset__workspace=workspace)
     staged = StagedFile.objects.filter(workspace=workspace, name__startswith="upload/")
-    places = [job_files.folder(job) for job in jobs.only("public_id")]
-    places += [
-        ingest / job_files.UPLOADS / name.partition("/")[2] for name in staged.values_list("name", flat=True)
-    ]
-    return [place for place in places if place.exists()]
+    folders = [job_files.kept(job) for job in jobs.only("public_id")]
+    folders += map(KeptFolder, staged.values_list("name", flat=True))
+    return [folder for folder in folders if folder.exists()]
 
 
 def _erase_rows(model: type[models.Model], token_ids: list[int]) -> None:

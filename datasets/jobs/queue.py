@@ -85,6 +85,7 @@ class NotPurged(Exception):
 
 PURGES: Mapping[str, Callable[[datetime], object]] = {
     "files of jobs": lambda now: job_files.purge(now=now),
+    "abandoned uploads": lambda now: job_files.purge_uploads(now=now),
     "old jobs": lambda now: job_files.purge_jobs(now=now),
     "deleted data": lambda now: trash.purge(now=now),
     "kept answers": lambda now: idempotency.purge(now=now),

@@ -10,15 +10,13 @@ Abandoned uploads are removed after a day.
 import json
 import re
 import secrets
-import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from apperate.accounts.models import User, Workspace
@@ -34,10 +32,9 @@ from datasets.models import IngestJob
 from datasets.records.schema import PropertyType, Schema, parse_schema
 from datasets.services import creating
 from datasets.services.writing import IngestOptions
-from datasets.storage import file_chunks, job_files, limits
-from datasets.storage.kept_folders import UPLOADS, KeptFolder
+from datasets.storage import job_files, limits
+from datasets.storage.kept_folders import KeptFolder
 
-KEPT_SECONDS = 86_400
 SAMPLE_CHARS = 80
 ID_FORM = re.compile(r"[0-9a-f]{32}")
 BODY, FACTS = job_files.BODY, "upload.json"
@@ -76,7 +73,7 @@ def keep(
     *, workspace: Workspace, by: User, name: str, file_name: str, chunks: Iterable[bytes], now: datetime
 ) -> Upload | Refusal:
     """Store a file if it can become a dataset; a refused one leaves nothing behind."""
-    remove_old(now=now)
+    job_files.purge_uploads(now=now)
     public_id = secrets.token_hex(16)
     room = job_files.FileRoom(workspace.pk)
     if refusal := room.allows(0):
@@ -214,16 +211,3 @@ def staged_name(public_id: str) -> str:
 def _stage(upload: Upload, size_bytes: int) -> Refusal | None:
     """Count the file as the workspace's storage while it exists."""
     return limits.stage(staged_name(upload.public_id), upload.workspace_id, size_bytes)
-
-
-def remove_old(*, now: datetime) -> None:
-    """Remove abandoned uploads."""
-    for name in file_chunks.drop_old("upload", before=now - timedelta(seconds=KEPT_SECONDS)):
-        limits.unstage(name)
-    for place in (Path(settings.INGEST_DIR) / UPLOADS).glob("*"):
-        try:
-            if now.timestamp() - place.stat().st_mtime > KEPT_SECONDS:
-                shutil.rmtree(place, ignore_errors=True)
-                limits.unstage(staged_name(place.name))
-        except FileNotFoundError:
-            continue

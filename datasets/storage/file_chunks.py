@@ -81,6 +81,10 @@ def exists(folder: str, name: str) -> bool:
     return FileChunk.objects.filter(folder=folder, name=name, number=0).exists()
 
 
+def has_any(folder: str) -> bool:
+    return FileChunk.objects.filter(folder=folder).exists()
+
+
 def beginning(folder: str, name: str) -> bytes | None:
     """The first CHUNK_BYTES of a file; None when there is none."""
     return _first(FileChunk.objects.filter(folder=folder, name=name, number=0))

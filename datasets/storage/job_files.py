@@ -18,7 +18,7 @@ from apperate.kernel.refusals import Refusal
 from datasets.files import packed
 from datasets.models import IngestJob
 from datasets.storage import file_chunks, limits
-from datasets.storage.kept_folders import KeptFolder, make_folder
+from datasets.storage.kept_folders import UPLOADS, KeptFolder, make_folder
 from datasets.storage.reservations import staged_name
 
 BODY, PACKED, INVALID = "body", "body.gz", "invalid.csv"
@@ -26,6 +26,7 @@ FILE_HOURS = 24
 # A file is stored moments before its job is saved; this is long after.
 ORPHAN_HOURS = 1
 JOB_DAYS = 90
+UPLOAD_HOURS = 24
 JOBS_PURGED_MAX = 10_000
 CHUNK_BYTES = 1 << 20
 STEP_BYTES = 8_000_000
@@ -158,6 +159,20 @@ def purge(*, now: datetime) -> int:
                 gone.add(name)
             (place / BODY).unlink(missing_ok=True)
             limits.unstage(name)
+    for name in gone:
+        limits.unstage(name)
+    return len(gone)
+
+
+def purge_uploads(*, now: datetime) -> int:
+    """Remove uploads whose sender has not decided for a day; returns how many."""
+    before = now - timedelta(hours=UPLOAD_HOURS)
+    gone = file_chunks.drop_old("upload", before=before)
+    for place in (Path(settings.INGEST_DIR) / UPLOADS).glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if place.stat().st_mtime < before.timestamp():
+                shutil.rmtree(place, ignore_errors=True)
+                gone.add(f"upload/{place.name}")
     for name in gone:
         limits.unstage(name)
     return len(gone)

@@ -74,6 +74,10 @@ class KeptFolder:
     def has(self, name: str) -> bool:
         return (self.place / name).exists() or file_chunks.exists(self.name, name)
 
+    def exists(self) -> bool:
+        """Whether it has any file, wherever."""
+        return self.place.exists() or file_chunks.has_any(self.name)
+
     def read(self, name: str, *, is_beginning: bool = False) -> bytes | None:
         """A file that is small enough for memory, or about a megabyte of it; None when it is nowhere."""
         with suppress(FileNotFoundError), (self.place / name).open("rb") as file:

@@ -243,9 +243,9 @@ def test_an_abandoned_upload_is_removed_after_a_day(workspace: Workspace, owner:
     now = database_now()
 
     on("b")
-    uploads.remove_old(now=now + timedelta(hours=23))
+    assert job_files.purge_uploads(now=now + timedelta(hours=23)) == 0
     assert uploads.find(upload.public_id, workspace=workspace, by=owner) is not None
-    uploads.remove_old(now=now + timedelta(hours=25))
+    assert job_files.purge_uploads(now=now + timedelta(hours=25)) == 1
 
     assert uploads.find(upload.public_id, workspace=workspace, by=owner) is None
     assert not FileChunk.objects.exists() and not StagedFile.objects.exists()

@@ -24,7 +24,7 @@ from datasets.models import Dataset, IngestJob
 from datasets.pages import operations_chart
 from datasets.records.schema import Schema
 from datasets.services import creating
-from datasets.storage import writes
+from datasets.storage import job_files, writes
 from tests.support.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory
 from tokens.models import UsageCounter
 
@@ -569,7 +569,7 @@ def test_uploads_nobody_came_back_for_are_removed(
     as_owner: Client, ingest_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = send(as_owner).url
-    monkeypatch.setattr(uploads, "KEPT_SECONDS", -60)
+    monkeypatch.setattr(job_files, "UPLOAD_HOURS", -1)
 
     send(as_owner, name="OTHER")
 
