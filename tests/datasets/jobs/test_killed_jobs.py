@@ -30,9 +30,9 @@ from datasets.models import Dataset, Deletion, FileChunk, IngestJob, StagedFile,
 from datasets.services import writing
 from datasets.services.writing import IngestOptions
 from datasets.storage import deletes, job_files, limits, recount, writes
+from tests.datasets.jobs.killed_workers import Holder, Nursery
 from tests.support.factories import DatasetFactory
 from tests.support.installation import until
-from tests.support.killed_workers import Holder, Nursery
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow("workers are started and killed")]
 
