@@ -277,7 +277,7 @@ class FileChunk(models.Model):
     pk = models.CompositePrimaryKey("folder", "name", "number")
     folder = models.CharField(max_length=40)  # as a StagedFile is named
     name = models.CharField(max_length=20)
-    number = models.IntegerField()
+    number = models.BigIntegerField()
     data = models.BinaryField()
     stored_at = models.DateTimeField(db_default=Now())
 

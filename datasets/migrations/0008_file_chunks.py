@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
                 ('pk', models.CompositePrimaryKey('folder', 'name', 'number', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('folder', models.CharField(max_length=40)),
                 ('name', models.CharField(max_length=20)),
-                ('number', models.IntegerField()),
+                ('number', models.BigIntegerField()),
                 ('data', models.BinaryField()),
                 ('stored_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],

@@ -20,7 +20,7 @@ from apperate.database.released import is_released
 # index, locks nobody out. What was released before there were limits may take long in one transaction.
 IN_TRANSACTION_SECONDS = 10
 ALONE_SECONDS = 3600
-ONE_AT_A_TIME = 4_150_021  # the advisory lock of whoever migrates
+ONE_AT_A_TIME = 4_150_024  # the advisory lock of whoever migrates
 
 
 class Command(migrate.Command):
