@@ -25,10 +25,13 @@ from tokens.rules.permissions import Settings
 BURST_MIN = 10
 PART = 40  # what workers hold, and what they pass ahead, are each at most this fraction of the burst
 BUCKETS_MAX = 10_000
+BEHIND_SECONDS = 15  # a worker's time is never further behind: a poll and its age, with a margin
 logger = logging.getLogger("apperate.throttle")
 
 # One row: the level after this draw, and what it took. What was passed ahead is paid in any case, so the
-# level may be negative for a while. Index: tokens_throttle_pkey.
+# level may be negative for a while. Workers know the time with some delay, so the row keeps the latest; one
+# that is further ahead than that is from before the clock was set back, and would stop the refill until it is
+# reached again. Index: tokens_throttle_pkey.
 FILLED = """least(%(burst)s, t.level + %(rate)s * greatest(0, extract(epoch FROM %(now)s - t.filled_at)))"""
 TAKEN = "(%(debt)s + least(%(wanted)s, greatest(0, floor({filled} - %(debt)s))))"
 DRAW = f"""
@@ -37,7 +40,8 @@ SELECT %(token)s, %(burst)s - n.taken, %(now)s, n.taken
   FROM (SELECT {TAKEN.format(filled="%(burst)s")} AS taken) n
 ON CONFLICT (token_id) DO UPDATE
       SET level = {FILLED} - {TAKEN.format(filled=FILLED)}, last_taken = {TAKEN.format(filled=FILLED)},
-          filled_at = greatest(t.filled_at, %(now)s)
+          filled_at = CASE WHEN t.filled_at > %(now)s + interval '{BEHIND_SECONDS} s' THEN %(now)s
+                           ELSE greatest(t.filled_at, %(now)s) END
 RETURNING level, last_taken
 """  # noqa: S608  the pieces are constants of this module
 
@@ -107,6 +111,7 @@ class Bucket:
     rate: Rate
     held: int = 0
     level: float = 0.0  # of the row, at the last draw; full until then
+    empty_from: datetime | None = None  # not before it: the clock was set back, and the row is asked again
     empty_until: datetime | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     draw: "asyncio.Task[None] | None" = None
@@ -119,6 +124,10 @@ class Bucket:
         self.held -= 1
         left = max(0, floor(self.level) + self.held)
         return Verdict(self.rate, True, left, max(1, ceil((self.rate.burst - left) / self.rate.per_second)))
+
+    def is_empty(self, now: datetime) -> bool:
+        """Whether the row is known to have nothing yet."""
+        return bool(self.empty_from and self.empty_until and self.empty_from <= now < self.empty_until)
 
     def refuse(self, now: datetime) -> Verdict:
         wait = (self.empty_until - now).total_seconds() if self.empty_until else 1
@@ -134,7 +143,7 @@ class Buckets:
     async def take(self, token_id: int, rate: Rate, *, now: datetime) -> Verdict:
         """Whether one more request may pass. At most one statement; with large bursts it runs in parallel."""
         bucket = self._of(token_id, rate)
-        if bucket.empty_until and now < bucket.empty_until:
+        if bucket.is_empty(now):
             return bucket.refuse(now)
         if bucket.held > -bucket.ahead_max:
             verdict = bucket.spend()
@@ -143,7 +152,7 @@ class Buckets:
                 bucket.draw = asyncio.create_task(self._draw_beside(token_id, bucket, now))
             return verdict
         async with bucket.turn:
-            if bucket.held <= -bucket.ahead_max and not (bucket.empty_until and now < bucket.empty_until):
+            if bucket.held <= -bucket.ahead_max and not bucket.is_empty(now):
                 await self._draw(token_id, bucket, now)
             if bucket.held <= 0 and (bucket.held <= -bucket.ahead_max or bucket.empty_until):
                 return bucket.refuse(now)
@@ -174,6 +183,7 @@ class Buckets:
         bucket.level = level
         bucket.held += taken
         wait = (1 - level) / bucket.rate.per_second
+        bucket.empty_from = now
         bucket.empty_until = now + timedelta(seconds=wait) if taken <= debt and wait > 0 else None
 
     async def _draw_beside(self, token_id: int, bucket: Bucket, now: datetime) -> None:

@@ -60,6 +60,34 @@ def test_a_bucket_fills_again(api: DataPlaneClient) -> None:
     assert verdicts == [True, True, True, False, False, True, False, True, True, False]
 
 
+def test_a_clock_that_was_set_back_stops_no_bucket_from_filling(api: DataPlaneClient) -> None:
+    """Neither the row nor what a worker remembers of it waits for the time that had been."""
+    token, buckets, rate = TokenFactory(), Buckets(), Rate(2, 2)
+
+    async def passes(seconds: float) -> bool:
+        return (await buckets.take(token.pk, rate, now=START + timedelta(seconds=seconds))).passes
+
+    before = [api.run(passes(0)) for _ in range(3)]
+    after = [api.run(passes(second)) for second in (-3_600, -3_599.4, -3_599.4, -3_590, -3_590, -3_590)]
+
+    assert before == [True, True, False]
+    assert after == [False, True, False, True, True, False]
+
+
+def test_a_worker_whose_time_is_behind_fills_nothing_twice(api: DataPlaneClient) -> None:
+    token, rate = TokenFactory(), Rate(2, 2)
+    ahead, behind = Buckets(), Buckets()
+
+    async def passes(buckets: Buckets, seconds: float) -> bool:
+        return (await buckets.take(token.pk, rate, now=START + timedelta(seconds=seconds))).passes
+
+    first = [api.run(passes(ahead, 0)) for _ in range(3)]
+    second = [api.run(passes(behind, -10)) for _ in range(3)]
+    third = api.run(passes(ahead, 0.4))
+
+    assert (first, second, third) == ([True, True, False], [False] * 3, False)
+
+
 @pytest.mark.parametrize(
     ("versions", "plan_rate", "rate"),
     [
