@@ -38,6 +38,7 @@ class Changes:
         self._clears: list[Callable[[], None]] = []
         self._xmin: int | None = None
         self._clock: tuple[datetime, float] | None = None  # (database time, monotonic seconds then)
+        self._asked = 0.0  # monotonic seconds when the last poll that was answered began
         self._polls = 0
         self._follower = Follower(changed=self._clear)
         # Requests are refused once the clock is stale.
@@ -61,14 +62,15 @@ class Changes:
         return self._polls if self._follower.is_following else object()
 
     def now(self) -> datetime:
-        """The database's time, never ahead of it. Raises Stale after 5 s without an answer."""
+        """The database's time, never ahead of it. Raises Stale when what is known may be over 5 s old."""
         if self._clock is None:
             raise Stale
-        at, heard = self._clock
-        passed = time.monotonic() - heard
-        if passed > STALE_SECONDS_MAX:
+        now = time.monotonic()
+        # The answer may have been long on its way: what it tells is as old as the question.
+        if now - self._asked > STALE_SECONDS_MAX:
             raise Stale
-        return at + timedelta(seconds=passed)
+        at, heard = self._clock
+        return at + timedelta(seconds=now - heard)
 
     def silent_seconds(self, *, at: float) -> float:
         """How long ago the database was last heard, at that monotonic second; a day when it never was."""
@@ -90,6 +92,7 @@ class Changes:
                 *columns,
             ]
         )
+        asked = time.monotonic()
         # The first poll has nothing to compare with: an id above all others fetches the clock alone.
         row = await self._follower.fetch(statement, {"xmin": 2**62 if first else self._xmin})
         xmin, at, tick, *changed = row
@@ -101,7 +104,7 @@ class Changes:
             if ids:
                 evict(ids)
         self._xmin = xmin
-        self._clock = (at.astimezone(UTC), time.monotonic())
+        self._clock, self._asked = (at.astimezone(UTC), time.monotonic()), asked
         self._polls += 1
         await self._follower.confirm(tick)
         outage.over()

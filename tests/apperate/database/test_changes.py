@@ -159,6 +159,24 @@ def test_a_worker_without_news_does_not_know_the_time(
         changes.now()
 
 
+def test_an_answer_that_was_long_on_its_way_is_as_old_as_its_question(
+    api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch_all = pool.fetch_all
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        rows = await fetch_all(*args, **options)
+        await asyncio.sleep(0.3)
+        return rows
+
+    monkeypatch.setattr(pool, "fetch_all", slow)
+    monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", 0.2)
+    api.run(changes.poll())
+
+    with pytest.raises(Stale):
+        changes.now()
+
+
 def test_the_cache_drops_the_least_recently_used(
     api: DataPlaneClient, token: Token, monkeypatch: Any
 ) -> None:
