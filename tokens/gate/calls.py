@@ -74,11 +74,12 @@ class Part:
 
 @dataclass(slots=True)
 class Bill:
-    """What a request paid before its answer. `parts`: what it owes even without an answer; `is_read`: the
-    records were read.
+    """What a request paid before its answer, and when. `parts`: what it owes even without an answer;
+    `is_read`: the records were read.
     """
 
     ahead: int = 0
+    paid_at: datetime | None = None
     parts: tuple[Part, ...] = ()
     is_read: bool = False
 

@@ -13,6 +13,7 @@ from functools import cache
 
 from django.conf import settings
 
+from apperate.database.clock import month_of
 from apperate.kernel.refusals import Refusal
 from tokens.gate import credits
 from tokens.gate.calls import Call, Dataset, Part, Question
@@ -42,6 +43,7 @@ async def ask(
         return None
     bill = call.request.bill
     if call.allowed.limit is not None:
+        _keep_to_month(call)
         most = at_most(asked, records_max=records_max)
         if bill.ahead < most:  # An admission that turned out to be outdated may have paid already.
             verdict = await credits.charge(
@@ -49,7 +51,7 @@ async def ask(
             )
             if isinstance(verdict, Refusal):
                 return verdict.for_token(call.token.public_id)
-            bill.ahead = most
+            bill.ahead, bill.paid_at = most, call.now
     return None
 
 
@@ -70,23 +72,32 @@ async def settle(call: Call, cost: int) -> int | Refusal:
     limit = call.allowed.limit
     if limit is None:
         raise LookupError("a token without a limit pays nothing: its use is counted")
+    _keep_to_month(call)
     token, bill = call.token, call.request.bill
     due = cost - bill.ahead
     if due > 0:
         verdict = await credits.charge(token.token_id, due, limit=limit, now=call.now)
         if isinstance(verdict, Refusal):
             return verdict.for_token(token.public_id)
-        bill.ahead = cost
+        bill.ahead, bill.paid_at = cost, call.now
         return verdict.used
     give_back(call, -due)
     return await credits.used_this_month(token.token_id, limit=limit, now=call.now)
 
 
+def _keep_to_month(call: Call) -> None:
+    """What an earlier admission paid goes back when the month has ended since: this one pays in its own."""
+    bill = call.request.bill
+    if bill.paid_at is not None and month_of(bill.paid_at) != month_of(call.now):
+        give_back(call, bill.ahead)
+
+
 def give_back(call: Call, cost: int) -> None:
     """Undo part of the payment: it was not the cost, or the answer cannot be sent."""
-    if cost > 0:
-        call.request.bill.ahead -= cost
-        credits.give_back(call.token.token_id, cost, now=call.now)
+    bill = call.request.bill
+    if cost > 0 and bill.paid_at is not None:
+        bill.ahead -= cost
+        credits.give_back(call.token.token_id, cost, now=bill.paid_at)
 
 
 def give_up(call: Call, *, is_owed: bool) -> tuple[Part, ...]:

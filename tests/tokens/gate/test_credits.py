@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,8 +13,10 @@ from apperate.database.clock import month_of, next_month
 from apperate.kernel.refusals import Refusal
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.gate import credits
+from tokens.gate import credits, payment
 from tokens.gate import leases as lease_rules
+from tokens.gate.access import Allowed
+from tokens.gate.calls import Bill
 from tokens.gate.credits import Charged, spent
 from tokens.gate.leases import Leases, leases
 from tokens.models import CreditWindow, Token
@@ -64,6 +67,25 @@ def test_the_limit_is_hit_exactly_by_many_at_once(
 
     assert sum(isinstance(verdict, Charged) for verdict in verdicts) == charged
     assert used(token) == charged * cost
+
+
+def test_what_was_paid_in_advance_last_month_goes_back_there(api: DataPlaneClient) -> None:
+    """The dataset had changed, and the checks were made again after the month's end."""
+    token, dataset = TokenFactory(), SimpleNamespace(is_priced=True, credits_per_record=1)
+    question = SimpleNamespace(asks_values=True, records_at_most=10)
+    call = SimpleNamespace(
+        token=SimpleNamespace(token_id=token.pk, public_id=token.public_id), allowed=Allowed(limit=6_400),
+        request=SimpleNamespace(bill=Bill()), now=NOW,
+    )  # fmt: skip
+    assert api.run(payment.ask(call, [(dataset, question)], records_max=10)) is None
+
+    call.now = next_month(NOW)
+    assert api.run(payment.ask(call, [(dataset, question)], records_max=10)) is None
+    api.run(payment.settle(call, 3))
+    pass_a_second(api)
+
+    months = dict(CreditWindow.objects.filter(token=token).values_list("month", "used"))
+    assert months == {MONTH: 0, next_month(NOW).date(): 3}
 
 
 def test_a_new_month_starts_anew(api: DataPlaneClient) -> None:
