@@ -95,20 +95,25 @@ async def _answered(
             key = key_of(request.headers.get(HEADER, ""))
             if isinstance(key, Refusal):
                 return refuse(request, call, key, action)
-            with trail.asked_by(address=client_address(request), actor=f"token {call.token.public_id}"):
-                answer = await view(call, **rest)
+            try:
+                with trail.asked_by(address=client_address(request), actor=f"token {call.token.public_id}"):
+                    answer = await view(call, **rest)
+            except psycopg.errors.QueryCanceled:
+                answer = too_slow()
             if not isinstance(answer, Outdated):
                 break
         if isinstance(answer, Answer) and call is not None:
             return await pay(call, answer)
     except Stale:
         answer = unavailable()
-    except psycopg.errors.QueryCanceled:
-        answer = too_slow()
+    except psycopg.errors.QueryCanceled:  # A check or a charge that waited too long: not the caller's query.
+        answer = unavailable()
     except Busy as busy:
         answer = busy.refusal if token is None else busy.refusal.for_token(token.public_id)
         if not (busy.has_begun or request.bill.is_read):
             request.bill.parts = ()
+        elif call is not None and answer.status < 500:
+            answer = await payment.pay_owed(call) or answer
     except BaseException:
         if call is not None:
             payment.give_up(call, is_owed=False)

@@ -85,6 +85,22 @@ async def settle(call: Call, cost: int) -> int | Refusal:
     return await credits.used_this_month(token.token_id, limit=limit, now=call.now)
 
 
+async def pay_owed(call: Call) -> Refusal | None:
+    """Pay what a request without an answer owes beyond what it has paid. Refused: that is not left."""
+    bill = call.request.bill
+    if call.allowed.limit is None or total(bill.parts) <= bill.ahead:
+        return None
+    try:
+        verdict = await settle(call, total(bill.parts))
+    except BaseException:
+        give_up(call, is_owed=False)
+        raise
+    if isinstance(verdict, Refusal):
+        bill.parts = ()
+        return verdict
+    return None
+
+
 def _keep_to_month(call: Call) -> None:
     """What an earlier admission paid goes back when the month has ended since: this one pays in its own."""
     bill = call.request.bill

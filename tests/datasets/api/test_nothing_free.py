@@ -23,7 +23,8 @@ from datasets.query import parameters
 from datasets.storage import reads
 from tests.support.data_plane_client import DataPlaneClient, Reply
 from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.models import Token
+from tokens.gate.meter import meter
+from tokens.models import Token, UsageCounter
 from tokens.rules.token_format import TokenKind
 from tokens.services import rotation
 
@@ -269,10 +270,29 @@ def test_who_is_too_late_for_an_answer_that_was_read_pays_for_it(
         shares.BODIES.enter(Asker(market.token.pk, market.token.workspace_id))
 
     late = market.ask("data/CORE/PRICES/AAPL?where=Close gt 0&limit=5")
+    late_by_index = market.ask("data/CORE/PRICES/AAPL?last=5")
     in_time = market.ask("data/CORE/PRICES/MSFT?where=Close gt 0&limit=5")
 
     assert (late.code, cost(late)) == ("rate-limited", 5)
+    assert (late_by_index.code, cost(late_by_index)) == ("rate-limited", 5)
     assert (in_time.status, cost(in_time)) == (200, 1)
+    assert in_time.headers["apperate-credits-remaining"] == str(LIMIT - 5 - 5 - 1)
+
+
+def test_who_is_too_late_for_an_answer_that_is_beyond_its_limit_pays_nothing(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares.BODIES, "seconds_max", 0.01)
+    market.write(*(record(day, Note="n" * 50_000) for day in range(1, 6)))
+    token = limited(4)
+    for _ in range(shares.BODIES.of_workspace):
+        shares.BODIES.enter(Asker(token.pk, token.workspace_id))
+
+    late = market.ask("data/CORE/PRICES/AAPL?last=5", token=token)
+    in_time = market.ask("data/CORE/PRICES/MSFT", token=token)
+
+    assert (late.code, cost(late)) == ("credits-exhausted", 0)
+    assert (in_time.status, in_time.headers["apperate-credits-remaining"]) == (200, "3")
 
 
 def test_a_request_that_was_not_begun_costs_nothing(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,6 +407,22 @@ def test_a_question_about_values_that_is_cut_costs_a_record(market: Market) -> N
     assert (about_values.code, cost(about_values)) == ("query-too-slow", 1)
     assert (about_index.code, cost(about_index)) == ("query-too-slow", 0)
     assert market.ask(path, token=token).headers["apperate-credits-remaining"] == "8"
+
+
+def test_a_charge_that_is_cut_is_a_fault_of_ours_and_nothing_was_spent(market: Market) -> None:
+    """The records were read, but neither sent nor paid for, so no count may say that they were."""
+    token = limited(10)
+    cut = "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'query_canceled'; END $$"
+    path = "data/CORE/PRICES/AAPL"
+
+    with patch("tokens.gate.leases.DRAW", cut):
+        refused = market.ask(path, token=token)
+    answered = market.ask(path, token=token)
+    market.api.run(meter.flush())
+
+    assert (refused.status, refused.code, cost(refused)) == (503, "unavailable", 0)
+    assert answered.headers["apperate-credits-remaining"] == "9"
+    assert sum(UsageCounter.objects.filter(token_id=token.pk).values_list("credits", flat=True)) == 1
 
 
 def test_a_cursor_tells_nothing_of_the_record_it_leads_to(market: Market) -> None:
