@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What is compiled once need not be compiled by each of the many processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help run install test quick coverage check format lock packages pictures recording clean clients dev chromium node
+.PHONY: help run install test quick simulate coverage check format lock packages pictures recording clean clients dev chromium node
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -29,6 +29,12 @@ test: dev chromium clients  ## run every test (PYTEST_ARGS="-k …" for some)
 quick: dev  ## the tests without browser, server and database, in a minute, for the loop while working
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	-m "not browser and not server and not database and not slow" $(PYTEST_ARGS)
+
+SEED ?= 1
+SEEDS ?= 10
+STEPS ?= 1000000
+simulate: dev  ## simulate the token core with clocks, crashes and a network of its own (SEED, SEEDS, STEPS)
+	$(BIN)/python -m tests.simulation --seed $(SEED) --seeds $(SEEDS) --steps $(STEPS)
 
 coverage: dev chromium clients  ## run every test and show what they cover, by module (slower)
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \

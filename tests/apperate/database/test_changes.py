@@ -162,14 +162,14 @@ def test_a_worker_without_news_does_not_know_the_time(
 def test_an_answer_that_was_long_on_its_way_is_as_old_as_its_question(
     api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch_all = pool.fetch_all
+    fetch = changes._follower.fetch
 
-    async def slow(*args: Any, **options: Any) -> Any:
-        rows = await fetch_all(*args, **options)
+    async def slow(*args: Any) -> Any:
+        row = await fetch(*args)
         await asyncio.sleep(0.3)
-        return rows
+        return row
 
-    monkeypatch.setattr(pool, "fetch_all", slow)
+    monkeypatch.setattr(changes._follower, "fetch", slow)
     monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", 0.2)
     api.run(changes.poll())
 
