@@ -114,8 +114,8 @@ class Changes:
         if not self._work.is_running():
             self.forget()
             try:
-                await self.poll()
-            except UNAVAILABLE as error:  # Requests are refused until a poll succeeds.
+                await self._poll_in_time()
+            except (TimeoutError, *UNAVAILABLE) as error:  # Requests are refused until a poll succeeds.
                 outage.note(error)
             except Exception:
                 logger.exception("the database cannot be asked yet; still trying")

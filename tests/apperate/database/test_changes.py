@@ -159,6 +159,28 @@ def test_a_worker_without_news_does_not_know_the_time(
         changes.now()
 
 
+def test_a_worker_starts_though_the_database_never_answers(
+    api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses requests and goes on asking, instead of waiting for its first answer for ever."""
+
+    async def silent(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def start() -> bool:
+        await changes.stop()
+        async with asyncio.timeout(30):
+            await changes.ensure_started()
+        return changes._work.is_running()
+
+    monkeypatch.setattr(changes._follower, "fetch", silent)
+    monkeypatch.setattr("apperate.database.changes.STALE_SECONDS_MAX", 0.1)
+
+    assert api.run(start())
+    with pytest.raises(Stale):
+        changes.now()
+
+
 def test_an_answer_that_was_long_on_its_way_is_as_old_as_its_question(
     api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
