@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # What is compiled once need not be compiled by each of the many processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help run install test quick simulate coverage check format lock packages pictures recording clean clients dev chromium node
+.PHONY: help run install test quick simulate coverage check format lock packages checks pictures recording clean clients dev chromium node
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
@@ -78,6 +78,9 @@ lock: dev node  ## pin the requirements again, with hashes (UPGRADE=--upgrade fo
 
 packages: dev  ## write the bill of materials of requirements.txt, and what is known against its packages
 	@$(BIN)/python docs/packages.py
+
+checks: $(BIN)/python  ## write docs/security-checks.md from the marks of the tests
+	@$(BIN)/python docs/checks.py
 
 pictures: dev chromium  ## take the pictures of docs/pictures again, from a throw-away installation
 	@$(BIN)/python docs/pictures.py

@@ -56,6 +56,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("database")
     if "browser" in fixtures:
         item.add_marker("browser")
+    for mark in item.iter_markers("check"):
+        item.extra_keyword_matches.update(mark.args)
 
 
 @pytest.hookimpl(trylast=True)  # After the hook that sorts the tests by their fixtures.

@@ -251,19 +251,3 @@ def test_modules_and_pages_named_in_code_quotes_exist(document: Path) -> None:
         r"`((?:apperate|datasets|tokens|tests|docs|demo)/[\w/.]+)`", document.read_text()
     ):
         assert (ROOT / target).exists(), target
-
-
-# --- security checks ----------------------------------------------------------------------------
-
-
-def test_each_security_check_names_tests_that_exist_or_is_open() -> None:
-    rows = table("security-checks.md", "id", "check", "held by", "still open")
-
-    assert [row["id"] for row in rows] == [f"S{number:02}" for number in range(1, 61)]
-    for row in rows:
-        named = re.findall(r"`tests/([\w/]+\.py)::(test_\w+)`", row["held by"])
-        assert named or row["still open"], row["id"]
-        assert len(named) == row["held by"].count("`") / 2, row["id"]
-        for file, name in named:
-            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
-            assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{row['id']}: {file}::{name}"

@@ -30,6 +30,7 @@ def pinned(path: Path) -> dict[str, tuple[str, set[str]]]:
     return found
 
 
+@pytest.mark.check("S58")
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_package_is_pinned_with_hashes(path: Path) -> None:
     assert all(hashes for _, hashes in pinned(path).values())
@@ -37,6 +38,7 @@ def test_every_package_is_pinned_with_hashes(path: Path) -> None:
     assert "://" not in re.sub(r"(?m)^\s*#.*$", "", path.read_text())
 
 
+@pytest.mark.check("S58")
 def test_the_bill_lists_what_is_pinned_with_its_hashes(tmp_path: Path) -> None:
     target = tmp_path / "bill.json"
 
@@ -59,6 +61,7 @@ def report(*dependencies: dict[str, Any]) -> str:
     return json.dumps({"dependencies": list(dependencies), "fixes": []})
 
 
+@pytest.mark.check("S58")
 def test_an_audit_that_reached_no_database_is_not_run() -> None:
     """pip-audit itself ends well and says that no vulnerability is known."""
     skipped = {"name": "django", "skip_reason": "Dependency not found on PyPI and could not be audited"}

@@ -67,6 +67,7 @@ def spread_arguments(path: Path) -> Iterator[tuple[str, str]]:
             yield str(path.relative_to(ROOT)), f"{mark}{name}({given_})"
 
 
+@pytest.mark.check("S39")
 def test_no_query_takes_its_names_from_a_variable_that_was_not_read_by_a_person() -> None:
     paths = [path for app in ("apperate", "tokens", "datasets") for path in (ROOT / app).rglob("*.py")]
 
@@ -75,6 +76,7 @@ def test_no_query_takes_its_names_from_a_variable_that_was_not_read_by_a_person(
     assert found == SPREAD_BY_CODE
 
 
+@pytest.mark.check("S39")
 @pytest.mark.django_db
 @pytest.mark.parametrize("address", LIST_PAGES)
 def test_names_of_parameters_change_no_query_of_a_page(
@@ -159,6 +161,7 @@ names_of_people = st.text(
 ).filter(lambda name: not name.startswith("_"))
 
 
+@pytest.mark.check("S39")
 @pytest.mark.django_db(transaction=True)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(names_of_people, min_size=1, max_size=12, unique=True))

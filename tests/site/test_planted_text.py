@@ -76,6 +76,7 @@ PAGES = (
 )  # fmt: skip
 
 
+@pytest.mark.check("S42")
 def test_planted_text_stays_text_on_every_page(
     page: Page, live_server: Any, owner: User, planted: dict[str, str]
 ) -> None:

@@ -134,6 +134,7 @@ def all_routes() -> dict[str, Any]:
     return dict(routes(get_resolver().url_patterns))
 
 
+@pytest.mark.check("S14")
 def test_every_route_has_an_entry() -> None:
     found = {route for route in all_routes() if not route.startswith((API, OPERATOR))}
     listed = set(POLICY) | {PERSON + route for route in ACCOUNT_PUBLIC | ACCOUNT_SIGNED_IN}
@@ -148,6 +149,7 @@ def test_every_view_declares_what_the_table_says() -> None:
     assert {route: declared[route] for route in POLICY} == POLICY
 
 
+@pytest.mark.check("S14")
 def test_every_route_of_the_api_declares_what_it_needs() -> None:
     found = dict(routes(api_routes))
     needs = {
@@ -253,6 +255,7 @@ def got(answer: Any) -> str:
     return {403: "may not", 404: "finds nothing"}.get(answer.status_code, "may")
 
 
+@pytest.mark.check("S13")
 @pytest.mark.django_db
 def test_every_address_answers_each_kind_of_people_as_the_table_says(
     fill: Callable[[str], str], people: dict[str, Client]

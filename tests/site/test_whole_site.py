@@ -31,6 +31,7 @@ def pages() -> Iterator[tuple[str, str]]:
             yield "/" + re.sub(r"<(?:\w+:)?\w+>", "1", route), getattr(view, "policy", "")
 
 
+@pytest.mark.check("S12")
 @pytest.mark.django_db
 def test_a_token_opens_no_page(client: Client, workspace: Workspace) -> None:
     """S12: the secret token in every place an API takes it is nobody here."""
@@ -47,6 +48,7 @@ def test_a_token_opens_no_page(client: Client, workspace: Workspace) -> None:
     assert asked > 20
 
 
+@pytest.mark.check("S46")
 @pytest.mark.django_db
 def test_no_page_takes_a_post_from_another_site(owner: User) -> None:
     """S46: each route that takes a POST refuses one without the CSRF value."""
@@ -63,6 +65,7 @@ def refuses(client: Client, path: str) -> bool:
     return status == 403
 
 
+@pytest.mark.check("S46")
 @pytest.mark.django_db
 def test_looking_at_every_page_changes_nothing(as_owner: Client, workspace: Workspace) -> None:
     """S46: no state change by GET."""
@@ -96,6 +99,7 @@ def log_line(rendering: tuple[Any, ...], text: str, error: Exception | None = No
     return formatter.format(record)
 
 
+@pytest.mark.check("S44")
 @pytest.mark.parametrize("text", BREAKS)
 def test_an_event_of_the_log_is_one_line(text: str) -> None:
     """S44: whatever is in a name or a header, no second event can be made up."""
@@ -105,6 +109,7 @@ def test_an_event_of_the_log_is_one_line(text: str) -> None:
     assert len(line.splitlines()) == 1 and "\x1b" not in line
 
 
+@pytest.mark.check("S44")
 @pytest.mark.parametrize("text", BREAKS)
 def test_an_event_in_a_terminal_is_one_line_too(text: str) -> None:
     """S44: nothing moves the cursor; of a traceback only indented lines follow."""

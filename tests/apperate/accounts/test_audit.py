@@ -51,6 +51,7 @@ def names(workspace: Workspace | None) -> list[str]:
     )
 
 
+@pytest.mark.check("S54")
 @pytest.mark.parametrize(
     "statement",
     [

@@ -89,6 +89,7 @@ def test_a_digest_can_be_made_again_from_what_is_documented(workspace: Workspace
 STORABLE = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
 
 
+@pytest.mark.check("S54")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     target=st.text(STORABLE, max_size=60),
@@ -161,6 +162,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
 }
 
 
+@pytest.mark.check("S54")
 @pytest.mark.parametrize(("statement", "expected"), CHANGES.values(), ids=CHANGES)
 def test_what_is_changed_behind_the_log_is_named(
     five: list[AuditEvent], workspace: Workspace, statement: str, expected: list[str]
@@ -251,6 +253,7 @@ def test_a_sealed_event_is_sealed_once(five: list[AuditEvent], statement: str) -
         cursor.execute(statement)
 
 
+@pytest.mark.check("S54")
 @pytest.mark.django_db(transaction=True)
 def test_many_who_write_at_once_make_one_chain() -> None:
     workspaces = [WorkspaceFactory() for _ in range(3)]

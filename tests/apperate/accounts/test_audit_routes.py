@@ -148,6 +148,7 @@ def deletes_records(call: str) -> bool:
     return bool(re.match(r"DELETE (datasets|data)/<segment:workspace>/<segment:name>(/|$)", call))
 
 
+@pytest.mark.check("S54")
 def test_every_page_that_takes_a_post_has_a_row(as_owner: Client) -> None:
     for route, _ in routes(get_resolver().url_patterns):
         if route.startswith("operator/") or route in PAGES:
@@ -222,6 +223,7 @@ def as_second(owner: User, monkeypatch: pytest.MonkeyPatch) -> Client:
     return client
 
 
+@pytest.mark.check("S49")
 @pytest.mark.django_db
 def test_second_factor_and_sign_out_are_audited(as_second: Client, workspace: Workspace) -> None:
     """S49: also what somebody does who lost the factor."""
@@ -245,6 +247,7 @@ def test_second_factor_and_sign_out_are_audited(as_second: Client, workspace: Wo
     assert "secret" not in str(AuditEvent.objects.values())
 
 
+@pytest.mark.check("S49")
 @pytest.mark.django_db
 def test_a_wrong_second_factor_is_audited(as_second: Client, owner: User, workspace: Workspace) -> None:
     other = Client()
@@ -269,6 +272,7 @@ def test_a_changed_address_is_audited(as_second: Client, owner: User, workspace:
     assert (removed.action, removed.before) == ("email.removed", {"email": "owner@example.com"})
 
 
+@pytest.mark.check("S54")
 @pytest.mark.django_db
 @pytest.mark.parametrize("change", ["email", "factor", "codes", "password"])
 def test_what_cannot_be_audited_is_not_changed(

@@ -33,6 +33,7 @@ def write(call: Caller, body: Any = RECORD, query: str = "", **headers: str) -> 
     return call.api.post(call.url("record/ACME/PRICES", query), body, headers=KEY | headers)
 
 
+@pytest.mark.check("S33")
 def test_a_repeated_write_is_answered_as_the_first_and_not_done_again(
     call: Caller,
     prices: Dataset,
@@ -163,6 +164,7 @@ def test_a_key_whose_process_was_killed_is_free_again(
     assert count(prices) == 1
 
 
+@pytest.mark.check("S33")
 def test_many_at_once_write_once(call: Caller, prices: Dataset) -> None:
     replies: list[Reply] = []
     threads = [threading.Thread(target=lambda: replies.append(write(call))) for _ in range(8)]

@@ -53,6 +53,7 @@ def is_in(client: Client) -> bool:
     return "_auth_user_id" in client.session
 
 
+@pytest.mark.check("S49")
 def test_a_code_works_once(owner: User, secret: str) -> None:
     first, second = half_signed_in(owner), half_signed_in(owner)
 
@@ -62,6 +63,7 @@ def test_a_code_works_once(owner: User, secret: str) -> None:
     assert is_in(first) and not is_in(second)
 
 
+@pytest.mark.check("S49")
 def test_guesses_are_stopped_also_for_the_right_code(owner: User, secret: str) -> None:
     client = half_signed_in(owner)
 
@@ -73,6 +75,7 @@ def test_guesses_are_stopped_also_for_the_right_code(owner: User, secret: str) -
     assert b"Usage" not in stopped.content  # No page of the dashboard.
 
 
+@pytest.mark.check("S49")
 def test_a_recovery_code_works_once(owner: User, secret: str) -> None:
     codes = Authenticator.objects.get(user=owner, type=Authenticator.Type.RECOVERY_CODES)
     code = codes.wrap().get_unused_codes()[0]
@@ -87,6 +90,7 @@ def test_a_recovery_code_works_once(owner: User, secret: str) -> None:
 # --- at rest ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S49")
 def test_nothing_that_makes_codes_is_stored_in_clear(owner: User, secret: str) -> None:
     stored = [row.data for row in Authenticator.objects.filter(user=owner)]
     code = Authenticator.objects.get(type="recovery_codes").wrap().get_unused_codes()[0]
@@ -110,6 +114,7 @@ def test_factors_follow_the_key_ring(owner: User, secret: str, monkeypatch: pyte
     assert is_in(client)
 
 
+@pytest.mark.check("S49")
 def test_a_factor_that_no_key_opens_lets_nobody_in(
     owner: User, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

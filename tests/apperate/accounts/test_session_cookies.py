@@ -56,6 +56,7 @@ def cookies(answers: list[HttpResponse]) -> dict[str, Any]:
     return {name: morsel for answer in answers for name, morsel in answer.cookies.items()}
 
 
+@pytest.mark.check("S47")
 def test_with_https_cookies_are_bound_to_host_and_https(https: None, teammate: User) -> None:
     found = cookies(signed_in_answers(Client(), teammate, secure=True))
 
@@ -93,6 +94,7 @@ def moved_back(client: Client, days: float, mark: str) -> None:
     session.save()
 
 
+@pytest.mark.check("S47")
 def test_a_session_ends_30_days_after_the_sign_in_however_much_it_is_used(as_teammate: Client) -> None:
     moved_back(as_teammate, 29.9, SIGNED_IN_AT)
     assert as_teammate.get(reverse(PAGE)).status_code == 200
@@ -154,12 +156,14 @@ def test_what_a_page_asks_for_by_itself_is_no_use(as_teammate: Client) -> None:
     assert "sessionid" not in answer.cookies
 
 
+@pytest.mark.check("S47")
 def test_a_session_that_was_not_used_for_14_days_has_ended(as_teammate: Client) -> None:
     Session.objects.update(expire_date=timezone.now())
 
     assert as_teammate.get(reverse(PAGE)).status_code == 302
 
 
+@pytest.mark.check("S47")
 def test_a_new_password_ends_the_other_sessions(as_teammate: Client, teammate: User) -> None:
     other = Client()
     other.force_login(teammate)

@@ -46,6 +46,7 @@ def test_sessions_are_listed_with_browser_and_address(teammate: User, owner: Use
     assert not shows(page, "198.51.100.9")  # Somebody else's.
 
 
+@pytest.mark.check("S47", "S51")
 def test_the_other_sessions_are_ended_and_that_is_audited(teammate: User, owner: User) -> None:
     others = [signed_in_with(teammate, FIREFOX), signed_in_with(teammate, SAFARI)]
     foreign, client = signed_in_with(owner, FIREFOX), signed_in_with(teammate, CHROME)

@@ -62,6 +62,7 @@ def written(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture)
     return f"{printed.out}{printed.err}{caplog.text}"
 
 
+@pytest.mark.check("S52")
 @pytest.mark.django_db(transaction=True)
 def test_an_invitation_over_https_is_saved_and_its_link_written_nowhere(
     unsent: None, as_admin: Client, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -82,6 +83,7 @@ def test_an_invitation_over_https_is_saved_and_its_link_written_nowhere(
     assert "lena@example.com" not in said
 
 
+@pytest.mark.check("S51")
 @pytest.mark.django_db
 @pytest.mark.parametrize("email", ["teammate@example.com", "nobody@example.com"])
 def test_a_reset_link_over_https_is_written_nowhere_and_the_page_says_so(

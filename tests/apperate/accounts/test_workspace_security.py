@@ -61,6 +61,7 @@ def test_a_user_sees_the_switches_and_cannot_use_them(as_teammate: Client, works
 # --- secret tokens from browsers ----------------------------------------------------------------
 
 
+@pytest.mark.check("S10")
 @pytest.mark.django_db(transaction=True)
 def test_a_secret_token_from_a_browser_follows_the_switch(
     api: DataPlaneClient, as_owner: Client, workspace: Workspace
@@ -82,6 +83,7 @@ def test_a_secret_token_from_a_browser_follows_the_switch(
 # --- the second factor --------------------------------------------------------------------------
 
 
+@pytest.mark.check("S49")
 def test_who_has_no_second_factor_cannot_require_one(as_owner: Client, workspace: Workspace) -> None:
     answer = save(as_owner, refuses=False, requires=True)
 
@@ -92,6 +94,7 @@ def test_who_has_no_second_factor_cannot_require_one(as_owner: Client, workspace
     assert not AuditEvent.objects.filter(action="workspace.changed").exists()
 
 
+@pytest.mark.check("S49")
 def test_a_required_second_factor_closes_every_page_to_who_has_none(
     owner: User, as_owner: Client, teammate: User, as_teammate: Client
 ) -> None:

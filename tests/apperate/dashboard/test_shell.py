@@ -57,6 +57,7 @@ def routes(patterns: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield route, pattern.callback
 
 
+@pytest.mark.check("S14")
 def test_every_view_declares_who_may_open_it() -> None:
     """S14: deny by default; a view without a policy fails here."""
     found = {
@@ -82,6 +83,7 @@ def test_every_page_of_a_workspace_asks_signed_out_people_to_sign_in(client: Cli
 # --- headers and errors -------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S09", "S48")
 @pytest.mark.django_db
 @with_faults
 @pytest.mark.parametrize(
@@ -117,6 +119,7 @@ def test_every_page_carries_the_security_headers(stranger: User, url: str, statu
     assert "onclick" not in text_of(answer)
 
 
+@pytest.mark.check("S55")
 @with_faults
 def test_an_error_page_says_the_request_id_and_nothing_of_the_error() -> None:
     """S55: no stack, SQL or token."""
@@ -138,6 +141,7 @@ def test_a_database_that_is_away_is_a_503_with_a_time_to_try_again() -> None:
     assert "The database does not answer" in text_of(answer)
 
 
+@pytest.mark.check("S16")
 @pytest.mark.django_db
 def test_another_workspaces_page_and_no_page_get_the_same_answer(as_outsider: Client, teammate: User) -> None:
     """S16: "not yours" and "does not exist" are the same."""

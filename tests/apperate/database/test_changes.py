@@ -53,6 +53,7 @@ def test_a_change_is_known_after_the_next_poll(api: DataPlaneClient, token: Toke
     assert api.get(token.path).code == "token-disabled"
 
 
+@pytest.mark.check("S07")
 def test_a_transaction_that_commits_late_is_not_missed(api: DataPlaneClient, token: Token) -> None:
     """S07: other transactions begin and end, and polls pass, before the one that disables commits."""
     assert api.get(token.path).status == 200

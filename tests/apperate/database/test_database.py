@@ -123,6 +123,7 @@ def test_a_replica_is_a_second_database_that_tests_mirror() -> None:
     assert found["replica"]["TEST"] == {"MIRROR": "default"}
 
 
+@pytest.mark.check("S37")
 def test_every_connection_has_time_limits_and_a_pinned_search_path() -> None:
     """S57: no request waits for a database that hangs, and names mean what the project means."""
     for environ in ({}, {"DATABASE_URL": URL}):

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow("each starts a database server of its own: 3 to 13
 # --- who gets in --------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S57")
 def test_the_account_of_the_server_gets_in_as_no_role_without_the_key(users: Users, data: Path) -> None:
     """S57: whoever may open the socket needs a password, and the superuser cannot log in at all."""
     users.start_ready()
@@ -67,6 +68,7 @@ def test_the_account_of_the_server_neither_reads_nor_replaces_the_key_and_the_ru
     assert [found.st_mode & 0o777 for _, found in after] == [0o600, 0o644]
 
 
+@pytest.mark.check("S57")
 @needs_root
 @pytest.mark.parametrize("mode", [0o755, 0o700], ids=["a folder it can walk to", "by descriptor"])
 def test_rules_of_its_own_open_nothing_to_the_account_of_the_server(

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow("each starts a database server of its own: 3 to 13
 # --- data of an earlier version -----------------------------------------------------------------
 
 
+@pytest.mark.check("S57")
 def test_the_data_of_an_earlier_version_is_brought_over(
     users: Users, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -346,6 +346,7 @@ def test_a_server_that_cannot_start_is_refused_with_its_last_words(users: Users,
 # --- rights and settings ------------------------------------------------------------------------
 
 
+@pytest.mark.check("S57")
 def test_the_app_role_writes_rows_but_makes_no_tables(users: Users, data: Path) -> None:
     """S57: the role that serves requests cannot change tables, here and in a test database."""
     users.start_ready()
@@ -369,6 +370,7 @@ def test_the_app_role_writes_rows_but_makes_no_tables(users: Users, data: Path) 
                     app.execute(forbidden)
 
 
+@pytest.mark.check("S57")
 def test_neither_role_is_a_superuser_and_the_search_path_is_pinned(users: Users, data: Path) -> None:
     users.start_ready()
     with connect(data, "apperate_app") as app:

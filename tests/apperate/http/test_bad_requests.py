@@ -85,6 +85,7 @@ def test_a_delete_refuses_a_span_turned_round(api: DataPlaneClient, filled: Data
     assert api.delete(url.replace("01-04", "01-02")).json()["message"] == "deleted 1 records"
 
 
+@pytest.mark.check("S29", "S56")
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [
@@ -134,6 +135,7 @@ def test_key_and_subkey_must_fit_the_index_together(
     assert api.post(url, {"a": "x" * 1_300, "b": "y" * 1_300}).status == 200
 
 
+@pytest.mark.check("S20")
 @pytest.mark.parametrize(
     "path",
     [
@@ -153,6 +155,7 @@ def test_odd_paths_are_not_found(api: DataPlaneClient, secret: Token, path: str)
     assert (reply.status, reply.code) == (404, "not-found")
 
 
+@pytest.mark.check("S20")
 @pytest.mark.parametrize("path", ["/%761/status", "/v1%2Fstatus", "/%761/data/ACME/PRICES"])
 def test_an_escaped_prefix_is_no_way_into_the_api(api: DataPlaneClient, reader: Token, path: str) -> None:
     """S20: the path that chooses the chain is the path that is routed."""
@@ -236,6 +239,7 @@ def test_answers_about_jobs_carry_what_data_answers_carry(api: DataPlaneClient, 
     assert UsageCounter.objects.get(token_id=writer.pk).calls == 2
 
 
+@pytest.mark.check("S16")
 def test_a_job_is_hidden_from_tokens_that_may_not_write(
     api: DataPlaneClient, prices: Dataset, reader: Token
 ) -> None:
@@ -248,6 +252,7 @@ def test_a_job_is_hidden_from_tokens_that_may_not_write(
     assert there["code"] == "not-found"
 
 
+@pytest.mark.check("S45")
 def test_refusals_of_the_wire_carry_the_usual_headers(api: DataPlaneClient) -> None:
     reply = api.get("/v1/data/ACME/PRICES", headers=[("X-API-Key", "a"), ("X-API-Key", "b")])
 
@@ -268,6 +273,7 @@ def test_the_first_failing_check_answers_before_names_are_looked_at(
     assert api.post(f"/v1/datasets/a-b?token={reader.test_value}").code == "token-disabled"
 
 
+@pytest.mark.check("S37")
 def test_a_long_answer_is_cut_into_pages(
     api: DataPlaneClient, filled: Dataset, reader: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ SHARED: list[tuple[list[str], dict[str, str], str]] = [
 ]
 
 
+@pytest.mark.check("S23")
 def test_an_answer_is_shared_with_the_origin_that_was_let_in(api: DataPlaneClient, prices: Dataset) -> None:
     for rules, headers, allowed_origin in SHARED:
         reply = ask(api, token_of(prices, *rules), headers)
@@ -75,6 +76,7 @@ REFUSED: list[dict[str, str]] = [
 ]
 
 
+@pytest.mark.check("S23")
 def test_a_refusal_can_be_read_by_every_page_and_names_no_allowed_site(
     api: DataPlaneClient, prices: Dataset
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_refusal_can_be_read_by_every_page_and_names_no_allowed_site(
         assert "app.example.com" not in told.replace(str(reply.json()["received"]), "")
 
 
+@pytest.mark.check("S23")
 def test_every_answer_of_a_limited_token_is_shared_with_its_page_alone(
     api: DataPlaneClient, prices: Dataset
 ) -> None:
@@ -129,6 +132,7 @@ def test_rules_that_only_report_share_with_every_page(api: DataPlaneClient, pric
     assert reply.headers["access-control-allow-origin"] == "*"
 
 
+@pytest.mark.check("S18", "S23")
 def test_a_preflight_is_the_same_for_every_method_page_token_and_path(
     api: DataPlaneClient, prices: Dataset
 ) -> None:
@@ -155,6 +159,7 @@ def test_a_preflight_is_the_same_for_every_method_page_token_and_path(
     assert "access-control-allow-credentials" not in answer
 
 
+@pytest.mark.check("S17", "S55")
 def test_a_fault_is_shared_like_a_refusal(
     api: DataPlaneClient, prices: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

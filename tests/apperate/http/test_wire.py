@@ -25,6 +25,7 @@ def answers(demo: Demo, request: str) -> tuple[int, bytes]:
     return int(head.split()[1]), body
 
 
+@pytest.mark.check("S35")
 @pytest.mark.parametrize("target", ["/v1/account/metadata", "/docs/"], ids=["API", "page"])
 @pytest.mark.parametrize(
     "headers",

@@ -39,12 +39,14 @@ def test_the_plain_text_is_not_in_the_blob_and_no_two_blobs_are_alike() -> None:
     assert not any(PLAIN[3:11].encode() in blob for blob in blobs)
 
 
+@pytest.mark.check("S02")
 def test_nonces_are_unique_over_100_000_writes() -> None:
     ring = KeyRing([OLD_KEY])
 
     assert len({ring.encrypt("", bound_to="")[5:17] for _ in range(100_000)}) == 100_000
 
 
+@pytest.mark.check("S02")
 def test_any_flipped_byte_is_refused() -> None:
     ring = KeyRing([OLD_KEY])
     blob = ring.encrypt(PLAIN, bound_to="secret:1")
@@ -67,6 +69,7 @@ def test_any_other_length_is_refused() -> None:
             ring.decrypt(changed, bound_to="secret:1")
 
 
+@pytest.mark.check("S02")
 @pytest.mark.parametrize("bound_to", ["secret:2", "secret:11", "secret:", "", "SECRET:1"])
 def test_a_secret_moved_to_another_row_is_refused(bound_to: str) -> None:
     ring = KeyRing([OLD_KEY])

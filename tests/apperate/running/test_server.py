@@ -83,6 +83,7 @@ def test_connection_close_is_echoed(demo: Demo) -> None:
     assert get(demo, target)[1].get("connection") != "close"
 
 
+@pytest.mark.check("S35")
 def test_a_chunked_body_is_read(demo: Demo) -> None:
     """S35: never taken as empty."""
     record = b'{"Ticker": "CHUNKED", "Date": "2024-01-02", "Close": 1.5}'
@@ -101,6 +102,7 @@ def test_a_chunked_body_is_read(demo: Demo) -> None:
     assert json.loads(get(demo, f"/v1/data/DEMO/STOCKS/CHUNKED?token={token}")[2])[0]["Close"] == 1.5
 
 
+@pytest.mark.check("S35")
 def test_a_length_beside_chunks_is_refused(demo: Demo) -> None:
     head = (
         f"POST /v1/record/DEMO/STOCKS?token={demo.facts['secret_token']} HTTP/1.1\r\nHost: x\r\n"
@@ -110,6 +112,7 @@ def test_a_length_beside_chunks_is_refused(demo: Demo) -> None:
     assert exchange(demo, head.encode())[0] == 400
 
 
+@pytest.mark.check("S20")
 def test_an_escaped_slash_stays_in_the_key(demo: Demo) -> None:
     secret, token = demo.facts["secret_token"], demo.facts["publishable_token"]
     record = b'{"Ticker": "BRK/B x", "Date": "2024-01-02", "Close": 2}'
@@ -156,6 +159,7 @@ def test_a_key_of_1501_bytes_is_refused(demo: Demo) -> None:
     assert write(demo, "\N{GRINNING FACE}" * 376) == (400, "invalid-values")
 
 
+@pytest.mark.check("S11")
 def test_two_different_tokens_in_one_request_are_refused(demo: Demo) -> None:
     secret, token = demo.facts["secret_token"], demo.facts["publishable_token"]
     target = f"/v1/data/DEMO/STOCKS?token={token}"
@@ -174,6 +178,7 @@ def test_2001_pairs_of_a_batch_are_refused_and_2000_are_read(demo: Demo) -> None
         assert get(demo, target)[0] == expected
 
 
+@pytest.mark.check("S38")
 def test_a_client_that_sends_slowly_is_read_and_keeps_nobody_waiting(demo: Demo) -> None:
     record = b'{"Ticker": "SLOW", "Date": "2024-01-02", "Close": 3}'
     head = (
@@ -192,6 +197,7 @@ def test_a_client_that_sends_slowly_is_read_and_keeps_nobody_waiting(demo: Demo)
         assert (reply.status, json.loads(reply.read())["message"]) == (200, "wrote 1 messages")
 
 
+@pytest.mark.check("S38")
 @pytest.mark.parametrize("kind", KINDS)
 def test_200_slow_clients_keep_nobody_waiting(demo: Demo, kind: str) -> None:
     """S38. How long a probe waits is measured by benchmarks/slow_clients.py."""
@@ -201,12 +207,14 @@ def test_200_slow_clients_keep_nobody_waiting(demo: Demo, kind: str) -> None:
         assert len(slow.alive()) == CONNECTIONS
 
 
+@pytest.mark.check("S11")
 def test_an_underscore_header_is_not_taken_for_a_dashed_one(demo: Demo) -> None:
     status, _, body = get(demo, "/v1/data/DEMO/STOCKS", f"X_API_Key: {demo.facts['publishable_token']}")
 
     assert (status, json.loads(body)["code"]) == (401, "token-missing")
 
 
+@pytest.mark.check("S11")
 @pytest.mark.parametrize("name", ["X-API-Key", "Authorization", "Referer", "Origin"])
 def test_a_repeated_credential_header_is_refused(demo: Demo, name: str) -> None:
     token = demo.facts["publishable_token"]
@@ -232,6 +240,7 @@ def test_an_encoded_body_is_refused(demo: Demo, encoding: str) -> None:
     assert exchange(demo, head.encode())[0] == 415
 
 
+@pytest.mark.check("S18")
 def test_head_has_the_headers_and_no_body(demo: Demo) -> None:
     target = f"/v1/data/DEMO/STOCKS?token={demo.facts['publishable_token']}"
     with closing(http.client.HTTPConnection("127.0.0.1", demo.port, timeout=5)) as connection:
@@ -278,6 +287,7 @@ class Callers:
             wire.close()
 
 
+@pytest.mark.check("S07")
 def test_what_the_page_calls_disabled_is_refused_by_both_workers(demo: Demo) -> None:
     """S07: no worker lets the token pass once the page has answered, and both once it is enabled again."""
     person = Dashboard(demo)

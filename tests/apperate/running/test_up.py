@@ -70,6 +70,7 @@ def test_up_makes_the_demo_only_where_nobody_works_yet(installation: Installatio
     assert "Nobody can sign in yet: `manage.py createworkspace`" in installation.said()
 
 
+@pytest.mark.check("S57")
 @pytest.mark.server
 @needs_proc
 def test_the_children_have_the_role_that_may_not_change_tables(running: Installation) -> None:

@@ -50,6 +50,7 @@ def test_the_admins_own_sign_in_form_is_closed(client: Client, operator: User) -
     assert "_auth_user_id" not in client.session
 
 
+@pytest.mark.check("S53")
 def test_owners_and_users_of_workspaces_are_not_operators(as_owner: Client, as_teammate: Client) -> None:
     """S53: staff only."""
     for client in (as_owner, as_teammate):
@@ -70,6 +71,7 @@ def test_staff_without_a_permission_changes_nothing(teammate: User, workspace: W
     assert Membership.objects.filter(pk=membership.pk).exists()
 
 
+@pytest.mark.check("S53")
 def test_no_secret_field_is_in_the_admin(as_operator: Client, operator: User, rf: Any) -> None:
     """S53: crawl every registered model's list and form."""
     request = rf.get("/")
@@ -84,6 +86,7 @@ def test_no_secret_field_is_in_the_admin(as_operator: Client, operator: User, rf
         assert not words & SECRET_WORDS, model
 
 
+@pytest.mark.check("S48")
 def test_every_page_of_the_admin_opens_and_keeps_the_policy(
     as_operator: Client, owner: User, workspace: Workspace
 ) -> None:

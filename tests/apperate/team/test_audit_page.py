@@ -61,6 +61,7 @@ def test_only_those_who_manage_see_the_log(as_teammate: Client, workspace: Works
     assert not AuditEvent.objects.filter(action="audit_log.exported").exists()
 
 
+@pytest.mark.check("S13")
 def test_the_log_of_another_workspace_is_not_shown(owner: User, outsider: User, workspace: Workspace) -> None:
     """S13: neither the page, nor the filters, nor the CSV know of it."""
     written(workspace, target="hidden-thing")
@@ -256,6 +257,7 @@ def test_the_page_tells_the_seal_of_the_last_event_of_the_workspace(
     assert shows(page, f"number 3: <code>{bytes(last.digest).hex()}</code>")
 
 
+@pytest.mark.check("S40")
 def test_no_cell_of_the_csv_starts_a_formula(owner: User, workspace: Workspace) -> None:
     client = AsyncClient()
     client.force_login(owner)

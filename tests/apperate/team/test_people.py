@@ -42,6 +42,7 @@ def shows(response: Any, text: str) -> bool:
 # --- signing in and out -------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S47")
 def test_sign_in_opens_a_session_with_a_new_id_and_is_audited(client: Client, teammate: User) -> None:
     client.get(reverse("account_login"))
     before = client.session.session_key
@@ -65,6 +66,7 @@ def test_wrong_password_and_unknown_address_get_the_same_answer(client: Client, 
     assert AuditEvent.objects.filter(action="sign_in.failed").count() == 2
 
 
+@pytest.mark.check("S31")
 def test_an_address_under_attack_is_refused_and_its_owner_still_gets_in_elsewhere(teammate: User) -> None:
     """S31: the limit goes by address of the client and by account."""
     attacker, session = Client(REMOTE_ADDR="192.0.2.1"), signed_in(teammate)
@@ -104,6 +106,7 @@ def test_nobody_signs_up_alone(client: Client) -> None:
 # --- passwords ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S51")
 def test_reset_answers_the_same_for_an_unknown_address(
     client: Client, teammate: User, mailoutbox: list[Any]
 ) -> None:
@@ -121,6 +124,7 @@ def test_reset_answers_the_same_for_an_unknown_address(
     assert "no account has this address" in mailoutbox[1].body
 
 
+@pytest.mark.check("S47", "S51")
 def test_reset_link_works_once_and_ends_other_sessions(
     client: Client, teammate: User, as_teammate: Client, mailoutbox: list[Any]
 ) -> None:
@@ -140,6 +144,7 @@ def test_reset_link_works_once_and_ends_other_sessions(
     assert AuditEvent.objects.get(action="password.changed").user == teammate
 
 
+@pytest.mark.check("S51")
 def test_reset_link_has_the_host_of_the_settings(
     client: Client, teammate: User, mailoutbox: list[Any]
 ) -> None:
@@ -154,6 +159,7 @@ def test_reset_link_has_the_host_of_the_settings(
     assert "http://127.0.0.1:8000/account/password/reset/key/" in mailoutbox[0].body
 
 
+@pytest.mark.check("S50")
 @pytest.mark.parametrize("password", ["short", "password123", "lena@example.com"])
 def test_weak_passwords_are_refused(client: Client, workspace: Workspace, password: str) -> None:
     invitation = invited(workspace, None)
@@ -164,6 +170,7 @@ def test_weak_passwords_are_refused(client: Client, workspace: Workspace, passwo
     assert not User.objects.exists()
 
 
+@pytest.mark.check("S50")
 def test_a_long_password_with_spaces_is_kept_as_it_is(client: Client, workspace: Workspace) -> None:
     password = " " + "x y" * 30
     client.post(path_of(invited(workspace, None)), NEW | {"password": password})
@@ -291,6 +298,7 @@ def test_nobody_sets_a_password_for_a_known_address_by_a_link(workspace: Workspa
     assert Client().login(email=stranger.email, password=PASSWORD)
 
 
+@pytest.mark.check("S52")
 def test_a_link_for_another_address_says_so(
     workspace: Workspace, as_outsider: Client, outsider: User
 ) -> None:

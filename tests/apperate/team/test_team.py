@@ -111,6 +111,7 @@ def test_a_get_changes_nothing(as_owner: Client, teammate: User, owner: User, wo
     assert Invitation.objects.get().withdrawn_at is None
 
 
+@pytest.mark.check("S46")
 def test_a_post_without_a_csrf_token_is_refused(teammate: User, owner: User, workspace: Workspace) -> None:
     invitation = invited(workspace, owner).invitation
     client = Client(enforce_csrf_checks=True)
@@ -158,6 +159,7 @@ def test_nobody_becomes_primary_on_the_page(as_owner: Client, teammate: User, wo
     assert of(teammate, workspace).role == Role.USER
 
 
+@pytest.mark.check("S52")
 def test_the_primary_stays(as_admin: Client, owner: User, workspace: Workspace) -> None:
     pk = of(owner, workspace).pk
 
@@ -170,6 +172,7 @@ def test_the_primary_stays(as_admin: Client, owner: User, workspace: Workspace) 
     assert of(owner, workspace).role == Role.PRIMARY
 
 
+@pytest.mark.check("S52")
 def test_a_user_cannot_promote_themselves_by_the_service(teammate: User, workspace: Workspace) -> None:
     outcome = services.change_role(membership=of(teammate, workspace), role=Role.ADMIN, by=teammate, now=NOW)
 
@@ -177,6 +180,7 @@ def test_a_user_cannot_promote_themselves_by_the_service(teammate: User, workspa
     assert of(teammate, workspace).role == Role.USER
 
 
+@pytest.mark.check("S47")
 def test_a_removed_person_sees_the_workspace_no_more_in_any_session(
     as_owner: Client, as_teammate: Client, teammate: User, workspace: Workspace
 ) -> None:
@@ -203,6 +207,7 @@ def test_a_person_removed_from_the_last_workspace_reads_so(
     assert shows(page, "You belong to no workspace")
 
 
+@pytest.mark.check("S52")
 def test_the_removal_page_lists_the_tokens_that_person_made(
     as_owner: Client, teammate: User, owner: User, workspace: Workspace
 ) -> None:

@@ -92,6 +92,7 @@ def test_users_see_that_there_is_one_and_change_nothing(
     assert Webhook.objects.get().url == URL
 
 
+@pytest.mark.check("S13")
 def test_people_of_other_workspaces_reach_their_own_alone(
     as_outsider: Client, workspace: Workspace, owner: User
 ) -> None:

@@ -17,6 +17,7 @@ from datasets.records.schema import Schema, parse_schema
 TEXTS = ['{"t": "A", "n": 1.50}', '{"n":-1e5,"t":null}']
 
 
+@pytest.mark.check("S45")
 def test_content_types_are_exact_and_complete() -> None:
     assert CONTENT_TYPES["json"] == "application/json; charset=utf-8"
     assert CONTENT_TYPES["csv"] == "text/csv; charset=utf-8"
@@ -105,6 +106,7 @@ def test_schema_is_described_by_rows() -> None:
     )
 
 
+@pytest.mark.check("S40")
 @given(st.text())
 def test_escaping_is_undone_exactly_and_leaves_no_formula(text: str) -> None:
     escaped = escape_cell(text)
@@ -113,6 +115,7 @@ def test_escaping_is_undone_exactly_and_leaves_no_formula(text: str) -> None:
     assert escaped[:1] not in FORMULA_STARTS
 
 
+@pytest.mark.check("S40")
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=2, max_size=4))
 def test_csv_reads_back_as_what_was_written(values: list[str]) -> None:
     columns = [str(number) for number in range(len(values))]

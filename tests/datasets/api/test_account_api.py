@@ -35,6 +35,7 @@ def spend(token: Token, dataset: Dataset, credits: int, at: datetime) -> None:
     )
 
 
+@pytest.mark.check("S03")
 @pytest.mark.parametrize("path", ACCOUNT_PATHS)
 def test_account_calls_need_the_secret_token(api: DataPlaneClient, secret: Token, path: str) -> None:
     publishable = TokenFactory(workspace=secret.workspace)

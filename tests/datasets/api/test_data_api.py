@@ -352,6 +352,7 @@ def test_a_record_over_64_kilobytes_is_refused(call: Caller, options: Dataset) -
     assert "at most 65,536" in json.dumps(problem["errors"])
 
 
+@pytest.mark.check("S34")
 @pytest.mark.parametrize("is_declared", [True, False])
 def test_a_body_of_11_megabytes_is_too_large(call: Caller, prices: Dataset, is_declared: bool) -> None:
     headers = {} if is_declared else {"Content-Length": "undefined"}

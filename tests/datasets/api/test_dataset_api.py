@@ -196,6 +196,7 @@ def test_the_unique_index_never_changes(call: Caller, change: dict[str, Any], na
     assert problem["needed"].startswith(named)
 
 
+@pytest.mark.check("S15")
 @pytest.mark.parametrize(
     "document",
     [

@@ -93,6 +93,7 @@ JSON_CORPUS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.check("S34")
 @pytest.mark.parametrize("case", JSON_CORPUS)
 def test_s34_json_written_as_records_is_refused(call: Any, things: Dataset, case: str) -> None:
     problem = refused(call.post("record/ACME/THINGS", JSON_CORPUS[case]))
@@ -101,6 +102,7 @@ def test_s34_json_written_as_records_is_refused(call: Any, things: Dataset, case
         assert "serialise" in problem["detail"], "the client forgot to serialise it"
 
 
+@pytest.mark.check("S34")
 def test_s34_json_sent_as_a_file_is_refused(call: Any, things: Dataset, worker: None) -> None:
     """All of it in one worker's life; what does not begin as JSON is a table with a wrong header."""
     for case, body in JSON_CORPUS.items():
@@ -109,6 +111,7 @@ def test_s34_json_sent_as_a_file_is_refused(call: Any, things: Dataset, worker: 
         refused(reply)
 
 
+@pytest.mark.check("S60")
 @pytest.mark.parametrize(
     "case", ["NUL byte", "lone surrogate", "1e400", "depth 20,000", "bad UTF-8", "nothing"]
 )
@@ -168,6 +171,7 @@ CSV_CORPUS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.check("S41")
 def test_s41_csv_is_refused_and_nothing_written(call: Any, things: Dataset, worker: None) -> None:
     for case, body in CSV_CORPUS.items():
         reply = call.post("data/ACME/THINGS", body, "wait=true")
@@ -195,6 +199,7 @@ def test_s41_harmless_oddities_of_csv_are_read(call: Any, things: Dataset, worke
 # --- S36: what unpacks ----------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S36")
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "compress", "x-none", "gzip, gzip"])
 @pytest.mark.parametrize("path", ["record/ACME/THINGS", "data/ACME/THINGS", "datasets/ACME"])
 def test_s36_an_encoded_request_is_415(call: Any, things: Dataset, path: str, encoding: str) -> None:
@@ -204,6 +209,7 @@ def test_s36_an_encoded_request_is_415(call: Any, things: Dataset, path: str, en
     refused(reply, (415,))
 
 
+@pytest.mark.check("S36")
 @pytest.mark.parametrize("level", [1, 2])
 def test_s36_a_bomb_is_refused_before_it_is_unpacked(
     call: Any, things: Dataset, ingest_dir: Path, level: int
@@ -220,6 +226,7 @@ def test_s36_a_bomb_is_refused_before_it_is_unpacked(
 # --- nothing in a file is a place to read from ------------------------------------------------------------
 
 
+@pytest.mark.check("S60")
 def test_a_path_or_address_in_data_is_text(call: Any, things: Dataset, worker: None) -> None:
     for place in ("/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/", "s3://a/b", "*"):
         body = json.dumps([{"name": "a", "more": place}]).encode()

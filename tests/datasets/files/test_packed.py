@@ -56,6 +56,7 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.check("S36")
 @pytest.mark.slow("each unpacks hundreds of megabytes: 2 to 6 s")
 @pytest.mark.parametrize(
     ("select", "options", "said"),

@@ -317,6 +317,7 @@ values = (
 )
 
 
+@pytest.mark.check("S41")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary(max_size=300) | st.text(alphabet='kn,"\n\r\t|[]{}:A1-', max_size=60).map(str.encode))
 def test_no_bytes_raise(save: Save, body: bytes) -> None:
@@ -413,6 +414,7 @@ def test_a_damaged_parquet_file_is_refused_without_naming_its_place(save: Save, 
     assert "upload" not in refusal.detail
 
 
+@pytest.mark.check("S60")
 def test_duckdb_reaches_nothing_but_the_file(tmp_path: Path) -> None:
     path = parquet(tmp_path / "upload", "SELECT 1 AS k")
     parquet(tmp_path / "other", "SELECT 2 AS k")

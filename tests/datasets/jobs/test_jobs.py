@@ -704,6 +704,7 @@ def test_other_compression_is_refused(prices: Dataset, ingest_dir: Path, body: b
     assert list(ingest_dir.iterdir()) == []
 
 
+@pytest.mark.check("S36")
 def test_what_is_in_gzip_has_a_greatest_size(prices: Dataset, settings: LazySettings) -> None:
     settings.UPLOAD_BYTES_MAX = 10
     refused = outcome(prices, gzip.compress(LINES.encode()))

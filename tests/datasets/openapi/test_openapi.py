@@ -48,6 +48,7 @@ def template(pattern: URLPattern) -> str:
 # --- the whole API ------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S59")
 def test_every_route_is_documented_and_no_other() -> None:
     views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in urls.urlpatterns]
     served = {
@@ -61,6 +62,7 @@ def test_every_route_is_documented_and_no_other() -> None:
     assert set(operations_of(WHOLE)) == served
 
 
+@pytest.mark.check("S14")
 def test_who_may_is_what_the_route_says() -> None:
     """An operation is documented as public, or for the secret token alone, where its view is."""
     views: list[tuple[URLPattern, Any]] = [(found, found.callback) for found in urls.urlpatterns]

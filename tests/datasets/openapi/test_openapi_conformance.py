@@ -177,6 +177,7 @@ def run(cases: Any, one: Callable[[Any], None]) -> None:
     check()
 
 
+@pytest.mark.check("S59")
 @pytest.mark.parametrize("kind", ["secret", "publishable", "none"])
 def test_the_api_is_what_its_document_says(
     api: DataPlaneClient, values: dict[str, str], job_id: str, kind: str
@@ -232,6 +233,7 @@ def test_what_is_not_public_needs_a_token(api: DataPlaneClient) -> None:
                 assert reply.status == (200 if is_public else status), (method, path, reply.body)
 
 
+@pytest.mark.check("S59")
 def test_methods_that_are_not_documented_are_refused(api: DataPlaneClient) -> None:
     for path, methods in WHOLE["paths"].items():
         allowed = {method.upper() for method in methods} | ({"HEAD"} if "get" in methods else set())

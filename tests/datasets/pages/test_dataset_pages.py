@@ -488,6 +488,7 @@ def test_a_token_that_would_be_refused_is_not_offered(prices: Dataset, changes: 
     assert selectors.open_tokens(prices, now=now) == []
 
 
+@pytest.mark.check("S42")
 def test_what_is_in_a_record_cannot_become_markup(as_owner: Client, prices: Dataset) -> None:
     add(as_owner, b'ticker,date\n"<script>alert(1)</script>",2024-01-02\n')
     run_jobs()
@@ -498,6 +499,7 @@ def test_what_is_in_a_record_cannot_become_markup(as_owner: Client, prices: Data
     assert b"&lt;script&gt;alert(1)" in response.content
 
 
+@pytest.mark.check("S42")
 def test_a_name_in_a_file_cannot_become_markup(as_owner: Client) -> None:
     address = send(as_owner, b"<b>x</b>,b\n1,2\n", file="<i>y.csv").url
 
@@ -537,6 +539,7 @@ def test_a_teammate_looks_and_does_not_change(as_teammate: Client, addresses: di
     assert IngestJob.objects.count() == 1
 
 
+@pytest.mark.check("S13")
 def test_an_outsider_gets_the_404_of_what_does_not_exist(
     as_outsider: Client, addresses: dict[str, str]
 ) -> None:

@@ -87,6 +87,7 @@ def test_records_are_chosen(reader: Reader, path: str, query: str, expected: str
     assert reader.shown(path, quote(query, safe="=&")) == expected.split()
 
 
+@pytest.mark.check("S39")
 def test_values_of_a_condition_are_data_and_never_part_of_the_statement(reader: Reader) -> None:
     for value in ("'; DROP TABLE records; --", "%s", "%(dataset)s", "\\", '"', "{close}"):
         asked = "ticker eq '" + value.replace("'", "''") + "'"
@@ -114,6 +115,7 @@ def test_pages_hold_every_record_once(reader: Reader, path: str, query: str) -> 
     assert found == whole and len(set(found)) == len(found)
 
 
+@pytest.mark.check("S09")
 def test_the_link_leads_to_the_next_page_and_names_no_token(reader: Reader) -> None:
     reply = reader.get("/AAPL", "limit=4")
 

@@ -78,6 +78,7 @@ def test_dataset_id_refuses(text: str) -> None:
     assert refusal.code == "invalid-values"
 
 
+@pytest.mark.check("S20")
 @given(st.text())
 def test_dataset_id_never_raises_and_is_its_own_normal_form(text: str) -> None:
     stored = dataset_id(text)
@@ -130,6 +131,7 @@ def test_date_mapped_to_a_text_property_makes_it_a_date() -> None:
     assert schema.properties == (Property("d", PropertyType.DATE, nullable=False),)
 
 
+@pytest.mark.check("S39")
 @pytest.mark.parametrize(
     "name", ["a b", "a;--", 'a"b', "é", "a'b", "日付", "x" * 255, " ", "key", "\n", "__proto__"], ids=repr
 )

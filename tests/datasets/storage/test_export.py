@@ -164,6 +164,7 @@ def test_an_export_that_does_not_fit_the_limit_sends_and_charges_nothing(
     spent.clear()
 
 
+@pytest.mark.check("S37")
 def test_two_exports_at_a_time_per_token(data: Exporter, workspace: Workspace) -> None:
     other = TokenFactory(workspace=workspace, settings__grants={data.dataset: "read"})
     with (
@@ -268,6 +269,7 @@ def test_an_integer_beyond_64_bits_makes_its_column_text_in_parquet(
     assert rows_of(reply.body, tmp_path, columns)[0] == (str(2**70), "VARCHAR", "DOUBLE")
 
 
+@pytest.mark.check("S39")
 def test_names_of_properties_are_no_sql_in_parquet(api: DataPlaneClient, workspace: Workspace) -> None:
     odd = ['a"; DROP TABLE x; --', "a'b", "{}", "ä b", "SELECT"]
     DatasetFactory(

@@ -89,6 +89,7 @@ def test_an_address_has_its_parts(url: str, host: str, port: int, path: str) -> 
     assert (target.host, target.port, target.path) == (host, port, path)
 
 
+@pytest.mark.check("S43")
 @pytest.mark.parametrize(
     "address",
     [
@@ -121,6 +122,7 @@ def test_what_the_operator_allows_may_be_called_and_nothing_beside_it() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.check("S43")
 @pytest.mark.parametrize(
     "host",
     [
@@ -153,6 +155,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str
     return asked
 
 
+@pytest.mark.check("S43")
 def test_a_name_whose_answer_changes_reaches_what_was_checked(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
@@ -207,6 +210,7 @@ def test_receivers_verify_a_message_with_their_library(secret: str) -> None:
             verifier.verify(BODY, headers(body, at))
 
 
+@pytest.mark.check("S43")
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
@@ -235,6 +239,7 @@ def test_only_2xx_means_taken_and_nothing_is_followed(
     assert len(receiver.requests) == 1
 
 
+@pytest.mark.check("S43")
 def test_an_answer_without_an_end_is_not_read(receiver: Receiver, allowed: None) -> None:
     receiver.answers = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]
     receiver.endless = b"10000\r\n" + b"x" * 65_536 + b"\r\n"

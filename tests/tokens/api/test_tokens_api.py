@@ -257,6 +257,7 @@ BAD = [
 ]
 
 
+@pytest.mark.check("S15")
 def test_a_bad_field_is_named_and_nothing_is_changed(call: Caller, app: Token) -> None:
     DatasetFactory(workspace=WorkspaceFactory(), name="FOREIGN")
 

@@ -65,6 +65,7 @@ def test_granted_dataset_is_read(api: DataPlaneClient, token: Token, secret: Tok
     assert reply.headers["cache-control"] == "private, no-cache"
 
 
+@pytest.mark.check("S11")
 @pytest.mark.parametrize("place", ["query", "bearer", "x-api-key", "query and bearer"])
 def test_the_value_is_taken_from(api: DataPlaneClient, token: Token, place: str) -> None:
     value = token.test_value
@@ -76,6 +77,7 @@ def test_the_value_is_taken_from(api: DataPlaneClient, token: Token, place: str)
     assert api.get(url, headers=headers).status == 200
 
 
+@pytest.mark.check("S11")
 @pytest.mark.parametrize(
     ("query", "headers", "status", "code"),
     [
@@ -107,6 +109,7 @@ def test_value_is_refused(
     assert ("www-authenticate" in reply.headers) == (status == 401)
 
 
+@pytest.mark.check("S55")
 def test_every_refusal_explains_itself(api: DataPlaneClient, token: Token) -> None:
     problem = read(api, token, "ACME/NOSUCH").json()
 
@@ -117,6 +120,7 @@ def test_every_refusal_explains_itself(api: DataPlaneClient, token: Token) -> No
     assert problem["request_id"]
 
 
+@pytest.mark.check("S16")
 def test_ungranted_and_missing_datasets_are_refused_in_the_same_words(
     api: DataPlaneClient, token: Token
 ) -> None:
@@ -148,6 +152,7 @@ def test_ungranted_and_missing_datasets_are_refused_in_the_same_words(
     assert len(bodies) == 1
 
 
+@pytest.mark.check("S18")
 @pytest.mark.parametrize("action", ["read", "write", "delete"])
 @pytest.mark.parametrize("granted", ["read", "write", "delete", "read write delete", ""])
 def test_each_permission_allows_its_own_action_alone(
@@ -215,6 +220,7 @@ def test_secret_token_may_all_in_its_workspace_and_nothing_elsewhere(
     )
 
 
+@pytest.mark.check("S10")
 @pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site"])
 def test_secret_token_from_a_browser_is_refused(api: DataPlaneClient, secret: Token, header: str) -> None:
     assert read(api, secret, headers={header: "https://example.com"}).code == "secret-in-browser"
@@ -241,6 +247,7 @@ def test_inactive_token_is_refused(api: DataPlaneClient, token: Token, column: s
     assert reply.code == code
 
 
+@pytest.mark.check("S19")
 def test_new_token_is_not_active_yet_and_says_when(api: DataPlaneClient, prices: Dataset) -> None:
     token = TokenFactory(workspace=prices.workspace, settings=False)
     now = datetime.now(UTC)
@@ -400,6 +407,7 @@ def test_a_lower_pending_limit_holds_at_once(
     assert read(api, token, "CORE/HISTORICAL_PRICES").code == "credits-exhausted"
 
 
+@pytest.mark.check("S18")
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "BREW"])
 def test_wrong_method_names_the_right_ones(api: DataPlaneClient, token: Token, method: str) -> None:
     reply = api.request(method, f"/v1/data/ACME/PRICES?token={token.test_value}")
@@ -435,6 +443,7 @@ def test_preflight_tells_nothing_about_a_token(api: DataPlaneClient, token: Toke
     assert "access-control-allow-credentials" not in replies[0].headers
 
 
+@pytest.mark.check("S12")
 def test_a_session_never_authorises_the_api(api: DataPlaneClient, token: Token, as_owner: Any) -> None:
     cookie = "; ".join(f"{name}={morsel.value}" for name, morsel in as_owner.cookies.items())
 
@@ -455,6 +464,7 @@ def test_a_failing_check_refuses(api: DataPlaneClient, token: Token, monkeypatch
     assert "fault" not in reply.body.decode()
 
 
+@pytest.mark.check("S17")
 def test_a_worker_that_hears_nothing_from_the_database_refuses(
     api: DataPlaneClient, token: Token, monkeypatch: Any
 ) -> None:

@@ -67,6 +67,7 @@ def lets_pass(version: Settings, facts: Facts) -> bool:
 # --- one moment ---------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S19")
 def test_a_request_passes_only_when_each_version_that_counts_lets_it_pass() -> None:
     """And "not active yet" is said exactly where the pending version alone would let it pass."""
     chance = random.Random(SEED)
@@ -274,6 +275,7 @@ def advance(chance: random.Random, world: World, workers: list[Worker], starts: 
         world.ahead_seconds = 0.0
 
 
+@pytest.mark.check("S07", "S19")
 @pytest.mark.parametrize("seed", range(2))
 def test_random_sequences_follow_the_one_rule_on_every_worker(
     world: World,

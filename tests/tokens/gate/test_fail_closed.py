@@ -58,6 +58,7 @@ def write(api: DataPlaneClient, token: Token) -> Reply:
     return api.post(f"/v1/record/CORE/PRICES?token={token.test_value}", RECORD)
 
 
+@pytest.mark.check("S17")
 def test_a_fault_in_any_check_is_a_refusal(
     api: DataPlaneClient, limited: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def failing_at_each(
     raise AssertionError("so many statements no request has")
 
 
+@pytest.mark.check("S17")
 def test_a_database_that_is_away_at_any_statement_is_a_refusal(
     api: DataPlaneClient, limited: Token, writer: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ def unknown() -> str:
     return token_format.make(TokenKind.PUBLISHABLE)
 
 
+@pytest.mark.check("S31")
 @pytest.mark.parametrize("value", ["", "pk_typo"], ids=["unknown", "malformed"])
 def test_more_failures_than_an_address_may_send_are_429(api: DataPlaneClient, value: str) -> None:
     codes = [ask(api, value or unknown()) for _ in range(3)]
@@ -43,6 +44,7 @@ def test_more_failures_than_an_address_may_send_are_429(api: DataPlaneClient, va
     assert ask(api, unknown(), address="192.0.2.2") == "token-invalid"
 
 
+@pytest.mark.check("S31")
 def test_a_token_is_served_from_an_address_that_is_refused(api: DataPlaneClient) -> None:
     """Neither one that the worker knows nor one that it never saw is locked out by its neighbours."""
     known, new = TokenFactory.create_batch(2, settings={"all_datasets_read": True})
@@ -62,6 +64,7 @@ def test_requests_without_a_token_take_nothing(api: DataPlaneClient) -> None:
     assert ask(api, unknown()) == "token-invalid"
 
 
+@pytest.mark.check("S29")
 def test_forged_addresses_are_one_bucket(api: DataPlaneClient) -> None:
     """Without a trusted proxy X-Forwarded-For is ignored, whatever it says."""
     codes = [ask(api, unknown(), forwarded=f"203.0.113.{number}") for number in range(50)]
@@ -69,6 +72,7 @@ def test_forged_addresses_are_one_bucket(api: DataPlaneClient) -> None:
     assert codes == ["token-invalid"] * 3 + ["rate-limited"] * 47
 
 
+@pytest.mark.check("S29")
 def test_behind_trusted_proxies_their_entry_counts_alone(api: DataPlaneClient, settings: Any) -> None:
     """What the client wrote before it is ignored; callers behind the same proxy are told apart."""
     settings.TRUSTED_PROXIES = 2

@@ -24,6 +24,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(part)
 
 
+@pytest.mark.check("S08")
 def test_a_cold_authorisation_in_a_large_account_is_three_statements_by_indexes(
     api: DataPlaneClient,
     proxy: CountingProxy,

@@ -21,12 +21,14 @@ def installation() -> Iterator[Race]:
         yield installation
 
 
+@pytest.mark.check("S32")
 def test_eight_clients_and_four_workers_spend_exactly_the_limit(installation: Race) -> None:
     outcome = race(installation)
 
     assert (outcome.served, outcome.charged) == (LIMIT, LIMIT)
 
 
+@pytest.mark.check("S32")
 def test_killed_workers_never_let_more_through_and_lose_only_the_answers_under_way(
     installation: Race,
 ) -> None:
@@ -42,6 +44,7 @@ def test_killed_workers_never_let_more_through_and_lose_only_the_answers_under_w
 RATE = Rate(per_second=20, burst=20)
 
 
+@pytest.mark.check("S30")
 @pytest.mark.parametrize("times_rate", [0.8, 1, 10])
 def test_eight_clients_and_four_workers_keep_to_the_rate_of_a_token(
     installation: Race, times_rate: float

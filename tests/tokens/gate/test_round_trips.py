@@ -110,6 +110,7 @@ def test_a_limit_with_little_left_is_asked_for_each_time(
     assert counted[1:] == [2, 2, 2]
 
 
+@pytest.mark.check("S05")
 def test_malformed_values_ask_nothing(proxy: CountingProxy, api: DataPlaneClient) -> None:
     """S05: a value with a wrong checksum is refused without a query."""
     token = TokenFactory()

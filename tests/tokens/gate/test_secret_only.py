@@ -39,6 +39,7 @@ def path_of(pattern: URLPattern) -> str:
     return "/v1/" + re.sub(r"\(\?P<(\w+)>.*?\)", lambda found: NAMES.get(found[1], "X"), route).strip("^$")
 
 
+@pytest.mark.check("S03")
 def test_what_needs_the_secret_token_refuses_a_publishable_one_with_every_grant(
     api: DataPlaneClient, almighty: Token
 ) -> None:
@@ -56,6 +57,7 @@ def test_what_needs_the_secret_token_refuses_a_publishable_one_with_every_grant(
     assert Dataset.objects.get().name == "PRICES"
 
 
+@pytest.mark.check("S18")
 def test_no_header_or_parameter_makes_another_method(api: DataPlaneClient, almighty: Token) -> None:
     record = [{"ticker": "AAPL", "date": "2024-01-02"}]
     url = f"/v1/record/ACME/PRICES?token={almighty.test_value}"

@@ -132,6 +132,7 @@ def test_the_host_may_be_signed_without_its_port(api: DataPlaneClient, token: To
     assert api.get(READ, headers=headers).status == 200
 
 
+@pytest.mark.check("S20")
 def test_the_target_is_signed_as_it_was_sent(api: DataPlaneClient, token: Token) -> None:
     """Escapes, empty parameters and their order are part of what is signed; a prefix is what was sent."""
     for url in (
@@ -177,6 +178,7 @@ def test_an_unsigned_request_is_told_what_is_needed(api: DataPlaneClient, token:
         assert "IEX-HMAC-SHA256" in reply.headers["www-authenticate"]
 
 
+@pytest.mark.check("S27")
 def test_another_algorithm_is_refused(api: DataPlaneClient, token: Token) -> None:
     headers = signed(token, "GET", READ)
     for name in ("AWS4-HMAC-SHA256", "HMAC", "IEX-HMAC-SHA1"):
@@ -191,6 +193,7 @@ def test_the_token_must_travel_beside_the_signature(api: DataPlaneClient, token:
     assert api.get(READ, headers=headers).code == "token-missing"
 
 
+@pytest.mark.check("S27")
 def test_the_credential_names_the_token_that_was_sent(api: DataPlaneClient, token: Token) -> None:
     other = TokenFactory(workspace=token.workspace)
     headers = signed(token, "GET", READ)
@@ -209,6 +212,7 @@ def test_a_date_within_five_minutes_passes(api: DataPlaneClient, token: Token, s
     assert send(api, token, "GET", READ, at=at).status == 200
 
 
+@pytest.mark.check("S26")
 @pytest.mark.parametrize("seconds", [-301, 302])
 def test_a_date_further_off_is_told_the_servers_time(
     api: DataPlaneClient, token: Token, seconds: int
@@ -285,6 +289,7 @@ def test_another_body_is_refused_and_not_stored(api: DataPlaneClient, token: Tok
     assert send(api, token, "GET", READ).json() == []
 
 
+@pytest.mark.check("S25")
 def test_a_signature_on_a_write_works_once(api: DataPlaneClient, token: Token) -> None:
     """S25: the same signed write twice is one record set and a 409."""
     headers = signed(token, "POST", WRITE, body=BODY)
@@ -390,6 +395,7 @@ def test_a_damaged_secret_refuses_and_is_logged(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.check("S02")
 def test_two_tokens_secrets_cannot_be_exchanged(api: DataPlaneClient, token: Token, prices: Dataset) -> None:
     other = TokenFactory(workspace=prices.workspace)
     give_signing_secret(other, "sig_" + "9" * 40)
@@ -430,6 +436,7 @@ def test_switching_signatures_on_makes_a_secret_once(api: DataPlaneClient, price
         assert cursor.fetchone() == (2,)
 
 
+@pytest.mark.check("S01")
 def test_a_signing_secret_stands_nowhere_in_clear(token: Token) -> None:
     """S01: what is stored is encrypted, and bound to the row of its token."""
     stored = bytes(SigningSecret.objects.get(token=token).ciphertext)

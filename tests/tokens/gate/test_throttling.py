@@ -32,6 +32,7 @@ async def ask(token: Token, rate: Rate, *, times_rate: float, seconds: float) ->
     return asked, passed
 
 
+@pytest.mark.check("S30")
 @pytest.mark.parametrize("rate", RATES, ids=str)
 def test_no_more_pass_than_the_bucket_holds(api: DataPlaneClient, rate: Rate) -> None:
     seconds = 200 / rate.per_second
@@ -42,6 +43,7 @@ def test_no_more_pass_than_the_bucket_holds(api: DataPlaneClient, rate: Rate) ->
     assert 0.9 * min(bound, asked) <= passed <= 1.05 * bound
 
 
+@pytest.mark.check("S30")
 @pytest.mark.parametrize("rate", RATES, ids=str)
 def test_a_caller_at_four_fifths_of_its_rate_is_never_refused(api: DataPlaneClient, rate: Rate) -> None:
     asked, passed = api.run(ask(TokenFactory(), rate, times_rate=0.8, seconds=300 / rate.per_second))

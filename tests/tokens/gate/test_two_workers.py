@@ -122,6 +122,7 @@ def answers(callers: Callers, origin: str | None) -> Iterator[bool]:
             yield reply.status == 200
 
 
+@pytest.mark.check("S07", "S19")
 def test_two_workers_follow_the_one_rule_while_a_token_is_edited(demo: Demo) -> None:
     """No answer is early by the database's clock, and both processes come to the newest state."""
     with closing(Editor(demo)) as editor:

@@ -219,6 +219,7 @@ def test_signing_that_is_on_can_be_turned_off_after_a_downgrade(token: Token, wo
     assert dropped.is_valid() and not dropped.settings().signed_requests
 
 
+@pytest.mark.check("S15")
 def test_protected_fields_are_not_taken_from_the_form(token: Token) -> None:
     """S15: what the form does not show cannot be set by sending it."""
     form = filled(

@@ -255,6 +255,7 @@ def test_keyboard_alone_opens_and_leaves_the_dialog_and_turns_a_switch(
     expect(switch).not_to_be_checked()
 
 
+@pytest.mark.check("S06")
 def test_secret_is_revealed_for_a_while_and_nowhere_afterwards(
     visit: Callable[..., Page], secret: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,6 +242,7 @@ def test_form_has_its_fields_in_the_order_of_the_product(as_owner: Client, token
     assert places == sorted(places)
 
 
+@pytest.mark.check("S24")
 def test_form_says_that_a_referer_can_be_forged_and_path_rules_rarely_work(
     as_owner: Client, token: Token
 ) -> None:
@@ -410,6 +411,7 @@ def test_secret_page_has_a_warning_and_no_settings(as_owner: Client, secret: Tok
     assert Token.objects.get(pk=secret.pk).nickname == "Our server"
 
 
+@pytest.mark.check("S06")
 def test_reveal_asks_for_the_password_again(as_owner: Client, secret: Token) -> None:
     """S06: a secret is shown only after fresh password entry."""
     response = as_owner.post(url("reveal", secret))
@@ -421,6 +423,7 @@ def test_reveal_asks_for_the_password_again(as_owner: Client, secret: Token) -> 
     assert not AuditEvent.objects.filter(action="token.secret_revealed").exists()
 
 
+@pytest.mark.check("S06")
 @pytest.mark.parametrize("headers", [{}, HTMX], ids=["page", "htmx"])
 def test_reveal_is_shown_once_uncached_and_audited(
     as_owner: Client, owner: User, secret: Token, headers: dict[str, str]
@@ -475,6 +478,7 @@ def unchanged(token: Token) -> tuple[Any, ...]:
     return (fresh.nickname, fresh.disabled_at, fresh.deleted_at, fresh.expires_at, fresh.revisions.count())
 
 
+@pytest.mark.check("S13")
 @pytest.mark.parametrize("name", PAGES + ACTIONS)
 def test_outsider_gets_the_same_404_as_for_no_token(as_outsider: Client, token: Token, name: str) -> None:
     """S13, S16: another workspace's token and one that does not exist are the same answer."""
@@ -539,12 +543,14 @@ def test_signed_out_people_are_led_to_sign_in(client: Client, token: Token, name
     assert response.status_code == 302 and response.headers["Location"].startswith("/account/login/")
 
 
+@pytest.mark.check("S46")
 @pytest.mark.parametrize("name", ["undo", "apply_now", "fix", "disable", "enable", "restore", "reveal"])
 def test_get_changes_nothing(as_owner: Client, token: Token, name: str) -> None:
     """S46: no state change by GET."""
     assert as_owner.get(url(name, token)).status_code == 405
 
 
+@pytest.mark.check("S46")
 def test_every_change_needs_the_csrf_token(owner: User, token: Token) -> None:
     """S46: a POST from another site is refused."""
     client = Client(enforce_csrf_checks=True)
@@ -556,6 +562,7 @@ def test_every_change_needs_the_csrf_token(owner: User, token: Token) -> None:
     assert Token.objects.count() == 1
 
 
+@pytest.mark.check("S42")
 def test_hostile_nickname_stays_text(as_owner: Client, token: Token) -> None:
     """S42: no script comes in by a name."""
     hostile = "<img src=x onerror=alert(1)>\"'"

@@ -44,6 +44,7 @@ def allows(field: str, referer: str | None, origin: str | None = None) -> bool:
 # --- the table of cases ---
 
 
+@pytest.mark.check("S21")
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_every_case_of_the_table(case: dict[str, Any]) -> None:
     _, errors = parse_rules(case["pattern"])
@@ -344,6 +345,7 @@ def test_may_share_a_site(first: str, second: str, shared: bool) -> None:
     assert may_share_a_site(other, one) is shared
 
 
+@pytest.mark.check("S22")
 def test_work_is_bounded_for_long_referers_and_many_rules() -> None:
     """S22: 4 kB against 50 rules is a few milliseconds of work; twenty times the mark is allowed here."""
     rules, errors = parse_rules(
@@ -458,6 +460,7 @@ def test_what_parses_is_in_the_form_browsers_write(host: str, port: str, rest: s
     assert page.path.startswith("/")
 
 
+@pytest.mark.check("S22")
 def test_nothing_is_compiled_from_a_rule_or_a_header() -> None:
     """S22: rules and headers are parsed by hand; no expression can be built from what a user wrote."""
     folder = Path(page_address.__file__).parent
@@ -470,6 +473,7 @@ def test_nothing_is_compiled_from_a_rule_or_a_header() -> None:
         assert not imported & {"re", "fnmatch", "glob", "regex"}, name
 
 
+@pytest.mark.check("S22")
 def test_a_header_longer_than_4096_characters_is_not_looked_at() -> None:
     """S22: the work is bounded by the length, and the longest that is read still is."""
     longest = "https://example.com/" + "a" * (ADDRESS_CHARACTERS_MAX - len("https://example.com/"))

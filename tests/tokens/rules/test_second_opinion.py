@@ -148,6 +148,7 @@ def test_the_second_matcher_agrees_on_every_case_of_the_table(case: dict[str, ob
     assert theirs(*asked) == (case["pattern_valid"], case["allow"]), case["why"]  # type: ignore[arg-type]
 
 
+@pytest.mark.check("S21")
 def test_the_matchers_agree_on_10000_cases() -> None:
     chance = random.Random(SEED)
     decided: Counter[tuple[bool, bool]] = Counter()
@@ -168,6 +169,7 @@ def test_the_matchers_agree_on_10000_cases() -> None:
 letters = st.lists(st.sampled_from([*SIGNS, *"comxe/..", "example.com"]), max_size=12).map("".join)
 
 
+@pytest.mark.check("S21")
 @settings(derandomize=True, max_examples=300, deadline=None)
 @given(letters, st.one_of(st.none(), letters), st.one_of(st.none(), letters))
 def test_the_matchers_agree_on_any_text(field: str, referer: str | None, origin: str | None) -> None:

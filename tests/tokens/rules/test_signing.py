@@ -83,6 +83,7 @@ def any_request(chance: random.Random) -> tuple[Request, str, bytes]:
     return made, secret, body
 
 
+@pytest.mark.check("S28")
 def test_a_signer_in_javascript_agrees_on_10000_requests() -> None:
     """A signer written from the specification alone, in another language, makes the same signatures."""
     chance = random.Random(SEED)
@@ -149,6 +150,7 @@ def test_any_other_host_breaks_it(sent: bytes, signed: bytes) -> None:
     assert found is Fault.OTHER_REQUEST
 
 
+@pytest.mark.check("S25")
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
@@ -192,6 +194,7 @@ DOWNGRADES = {
 }
 
 
+@pytest.mark.check("S27")
 @pytest.mark.parametrize(("header", "expected"), DOWNGRADES.values(), ids=DOWNGRADES.keys())
 def test_no_downgrade(header: str, expected: Fault) -> None:
     """S27: whatever is not exactly this signature, for this token, day and request, is refused."""
@@ -214,6 +217,7 @@ def test_a_date_of_another_form_is_refused(date: str) -> None:
     assert signing.fault(sent, [SECRET]) in {Fault.DATE_MALFORMED, Fault.OTHER_DAY, Fault.MALFORMED}
 
 
+@pytest.mark.check("S28")
 def test_reordered_parameters_are_another_request() -> None:
     """As docs/api.md says: the query is signed as it is sent, without sorting."""
     found = signing.fault(presented(request(query=b"a=1&b=2"), request(query=b"b=2&a=1")), [SECRET])
@@ -221,6 +225,7 @@ def test_reordered_parameters_are_another_request() -> None:
     assert found is Fault.OTHER_REQUEST
 
 
+@pytest.mark.check("S28")
 def test_10000_one_byte_changes_are_all_refused() -> None:
     """S28: any one-byte change of method, path, query, host, date, body or signature is refused."""
     chance = random.Random(SEED)

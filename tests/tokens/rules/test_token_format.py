@@ -72,6 +72,7 @@ def test_parse_refuses_malformed_values(value: str) -> None:
     assert parse(value) is None
 
 
+@pytest.mark.check("S05")
 def test_parse_refuses_ten_thousand_mutated_values() -> None:
     """S05: one to three characters changed, or two neighbours exchanged, never parse."""
     chance = random.Random(5)
@@ -96,6 +97,7 @@ def test_parse_and_mask_take_any_text(text: str) -> None:
     assert len(mask(text)) <= 19
 
 
+@pytest.mark.check("S04")
 def test_made_values_are_distinct_and_evenly_spread() -> None:
     """S04, light: no duplicates, and χ² over all random positions stays below an impossible bound."""
     values = [make(TokenKind.PUBLISHABLE) for _ in range(5_000)]
@@ -128,6 +130,7 @@ def test_mask_shows_no_more_than_it_may(value: str, shown: str) -> None:
     assert mask(value) == shown
 
 
+@pytest.mark.check("S09")
 @pytest.mark.parametrize(
     "text",
     [
@@ -168,6 +171,7 @@ def test_mask_in_text_keeps_what_is_no_token() -> None:
     assert mask_in_text(line) == line.replace(PUBLISHABLE, "pk_3f9c1d7e52a…9401")
 
 
+@pytest.mark.check("S05")
 def test_value_pattern_finds_a_planted_value() -> None:
     assert re.findall(VALUE_PATTERN, f'key = "{SECRET}" # {PUBLISHABLE}') == [SECRET, PUBLISHABLE]
 

@@ -132,6 +132,7 @@ def test_the_secret_token_is_rotated_encrypted(workspace: Workspace) -> None:
     assert lifecycle.reveal_secret(token=token, by=None, now=database_now(), address="") == value
 
 
+@pytest.mark.check("S01")
 def test_the_audit_row_holds_no_value(token: Token, owner: User) -> None:
     rotated = rotation.rotate(
         token=token, overlap_seconds=0, by=owner, now=database_now(), address="192.0.2.1"
@@ -228,6 +229,7 @@ def test_reencrypting_puts_every_secret_under_the_new_key(key_file: Path) -> Non
         assert lifecycle.reveal_secret(token=token, by=None, now=LONG_AGO, address="") == value
 
 
+@pytest.mark.check("S02")
 def test_a_reader_sees_no_failure_while_keys_are_changed(key_file: Path) -> None:
     """S02: secrets are read in a loop while keys are added and everything is encrypted anew: no failure."""
     [(token, value)] = make_secrets(1)

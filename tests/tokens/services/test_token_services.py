@@ -54,6 +54,7 @@ def actions() -> list[str]:
 # --- creating -----------------------------------------------------------------------------------
 
 
+@pytest.mark.check("S01")
 def test_secret_token_is_sealed_and_in_force_at_once(workspace: Workspace, owner: User) -> None:
     """S01: no secret value is at rest in clear."""
     token = lifecycle.create_secret_token(workspace=workspace, by=owner, now=NOW)
@@ -210,6 +211,7 @@ def test_everything_the_form_sets_is_read_back(token: Token, workspace: Workspac
     assert lifecycle.saved(token, now=NOW)[0] == wanted
 
 
+@pytest.mark.check("S07")
 @pytest.mark.parametrize("change", ["save", "apply_now", "undo_pending"])
 def test_change_of_versions_writes_the_token_row(token: Token, change: str) -> None:
     """S07: workers learn of a change by the stamp on the token row, so each change must write it."""
@@ -266,6 +268,7 @@ def test_premium_needs_a_subscription_to_be_switched_on(token: Token, workspace:
     assert save(token, wanted).revision.premium_data_access
 
 
+@pytest.mark.check("S13")
 def test_grants_on_datasets_of_another_workspace_are_refused(token: Token) -> None:
     """S13, S15: an id of another workspace's dataset gives no access, and no hint that it exists."""
     foreign = DatasetFactory()
@@ -435,6 +438,7 @@ def test_secret_token_is_never_deleted_and_has_no_settings(workspace: Workspace)
     refused(lifecycle.save_settings(token=token, changes=Settings(), by=None, now=NOW, based_on=None))
 
 
+@pytest.mark.check("S54")
 def test_each_change_leaves_one_audit_row(token: Token, owner: User) -> None:
     """S54: each action writes exactly one row, in the same transaction."""
     earlier = actions()
