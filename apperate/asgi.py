@@ -30,6 +30,7 @@ from apperate.database.pool import pools  # noqa: E402
 from apperate.http import exhaustion, health  # noqa: E402
 from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.http.noting import note  # noqa: E402
+from apperate.http.page_bodies import PageBody, send_refusal, with_headers  # noqa: E402
 from apperate.http.problems import is_api_path  # noqa: E402
 from apperate.running import figures  # noqa: E402
 from apperate.running.sampling import sampling  # noqa: E402
@@ -62,8 +63,11 @@ class Dashboard(ASGIHandler):
     """Django's handler for pages. A worker renders only a few at a time, so that the API keeps running."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        body = PageBody(scope, receive)
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, body, send)
+            if body.refusal:
+                await send_refusal(body, body.refusal, send)
         except RuntimeError as error:
             if not exhaustion.note(error):
                 raise
@@ -88,7 +92,7 @@ class Dashboard(ASGIHandler):
         except shares.Busy:
             response = HttpResponse(render_to_string("503.html"), status=503)
             response.headers["Retry-After"] = "2"
-            return response
+            return with_headers(request, response)
 
 
 async def respond_unavailable(send: Any) -> None:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from apperate.accounts.decorators import MemberRequest, workspace_admin, workspace_member
 from apperate.dashboard.redirects import go_to
 from apperate.database.clock import database_now
+from apperate.http.page_bodies import takes_files
 from apperate.kernel.refusals import Refusal
 from datasets import selectors
 from datasets.jobs import making, uploads
@@ -38,6 +39,7 @@ def dataset_list(request: MemberRequest) -> HttpResponseBase:
     return render(request, "datasets/list.html", context)
 
 
+@takes_files
 @require_http_methods(["GET", "HEAD", "POST"])
 @workspace_admin
 def dataset_create(request: MemberRequest) -> HttpResponseBase:
@@ -114,6 +116,7 @@ def dataset_detail(request: MemberRequest, name: str) -> HttpResponseBase:
     return render(request, "datasets/detail.html", context)
 
 
+@takes_files
 @require_http_methods(["GET", "HEAD", "POST"])
 @workspace_admin
 def dataset_add(request: MemberRequest, name: str) -> HttpResponseBase:
