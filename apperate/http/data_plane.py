@@ -38,7 +38,16 @@ PART_BYTES = 256 * 1024
 PATH_CHARS_LOGGED = 300
 PART_SECONDS_MAX = 30.0
 # Repeating one of these is ambiguous.
-ONCE = {b"authorization", b"x-api-key", b"host", b"origin", b"referer", b"x-iex-date", b"content-length"}
+ONCE = {
+    b"authorization",
+    b"x-api-key",
+    b"host",
+    b"origin",
+    b"referer",
+    b"x-iex-date",
+    b"content-length",
+    b"transfer-encoding",
+}
 
 EXPOSED = (
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, iexcloud-credits-used, "
@@ -46,6 +55,13 @@ EXPOSED = (
     "Apperate-Credits-Remaining, Apperate-Next-Cursor, Apperate-Unconfirmed-Workers, ETag, Link"
 )
 
+CUT = Refusal(
+    "invalid-values",
+    "The body broke off before its end.",
+    check="body",
+    received="less than the whole body, or chunks that are not well-formed",
+    needed="as many bytes as Content-Length says, or well-formed chunks up to the last one",
+)
 Headers = list[tuple[bytes, bytes]]
 logger = logging.getLogger("apperate.requests")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -73,6 +89,7 @@ class DataRequest(ASGIRequest):
         while not self._has_ended:
             message = await self._receive()
             if message["type"] == "http.disconnect":
+                self._has_ended = True
                 raise ConnectionAbortedError("the client closed the connection before the end of the body")
             if part := message.get("body", b""):
                 if self.body_hash is not None:
@@ -228,8 +245,9 @@ class DataPlaneHandler(ASGIHandler):
                 response: HttpResponseBase = problem_response(refusal, request)
             else:
                 response = await self._middleware_chain(request)
-        except ConnectionAbortedError:
-            return
+        except ConnectionAbortedError:  # If the client is still there, what it sent is not HTTP.
+            response = problem_response(CUT, request)
+            response.headers["Connection"] = "close"
         except Exception as error:  # A fault in a check is a refusal, never a pass.
             response = failure_response(request, error)
         finally:
@@ -364,6 +382,8 @@ def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
                 received=f"Host: {value[:40].decode('latin-1')}" if value else "no Host",
                 needed="one Host header with a host name or an address, and its port if it has one",
             )
+        if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            return refused_coding(value.decode("latin-1"))
         if name.lower() == b"content-encoding" and value.strip().lower() not in {
             b"",
             b"identity",
@@ -377,6 +397,16 @@ def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
                 needed="no Content-Encoding",
             )
     return None
+
+
+def refused_coding(value: str) -> Refusal:
+    """The server takes whatever ends in "chunked" as chunks alone; a proxy could see another body in it."""
+    return Refusal(
+        "unsupported-encoding",
+        "The body may be sent in chunks, and not be encoded besides.",
+        received=f"Transfer-Encoding: {value[:40]}",
+        needed="Transfer-Encoding: chunked, or a Content-Length",
+    )
 
 
 class Segment:

@@ -20,7 +20,7 @@ from django.urls import Resolver404, resolve
 
 from apperate.database import disk
 from apperate.database.threads import in_thread
-from apperate.http.data_plane import DataRequest, respond, too_large
+from apperate.http.data_plane import CUT, DataRequest, refused_coding, respond, too_large
 from apperate.http.middleware import SecurityHeaders, failure_refusal
 from apperate.kernel.refusals import Refusal
 
@@ -50,16 +50,28 @@ class PageBody:
         self._room: disk.Room | None = None
 
     async def __call__(self) -> dict[str, Any]:
-        declared = self.request.headers.get("Content-Length", "")
-        if self._bytes == 0 and declared.isdigit():
-            self.refusal = await self._refused(int(declared))
+        if self._bytes == 0:
+            self.refusal = await self._refused_by_headers()
         if self.refusal is None:
             message = await self._receive()
-            self.has_ended = not message.get("more_body")
-            part = len(message.get("body", b""))
-            self._bytes += part
-            self.refusal = await self._refused(self._bytes) or (self._room.take(part) if self._room else None)
+            self.refusal = await self._refused_part(message)
         return {"type": "http.disconnect"} if self.refusal else message
+
+    async def _refused_by_headers(self) -> Refusal | None:
+        coding = self.request.headers.get("Transfer-Encoding", "chunked")
+        if coding.lower() != "chunked":
+            return refused_coding(coding)
+        declared = self.request.headers.get("Content-Length", "")
+        return await self._refused(int(declared)) if declared.isdigit() else None
+
+    async def _refused_part(self, message: dict[str, Any]) -> Refusal | None:
+        if message["type"] == "http.disconnect":
+            # Before the end: if the client is still there, what it sent is not HTTP.
+            return None if self.has_ended else CUT
+        self.has_ended = not message.get("more_body")
+        part = len(message.get("body", b""))
+        self._bytes += part
+        return await self._refused(self._bytes) or (self._room.take(part) if self._room else None)
 
     async def _refused(self, total: int) -> Refusal | None:
         """Why a body of so many bytes is not taken. Whether it may be a file is asked when it is too long."""

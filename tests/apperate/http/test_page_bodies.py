@@ -1,4 +1,4 @@
-"""Bodies sent to pages: a form from anybody, a file from who is signed in, and nothing that fills the disk."""
+"""Bodies sent to pages: a form from anybody, a file from who is signed in, nothing that fills the disk."""
 
 import asyncio
 import os
