@@ -152,7 +152,7 @@ def kept_passwords() -> dict[str, str]:
         known = json.loads(path.read_text())["passwords"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         known = {}
-    passwords = {email: known.get(email) or secrets.token_urlsafe(12) for email in PEOPLE}
+    passwords = {email: known.get(email) or secrets.token_urlsafe(16) for email in PEOPLE}
     if passwords != known:
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         draft.unlink(missing_ok=True)
