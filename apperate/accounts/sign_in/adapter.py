@@ -14,6 +14,7 @@ from django.urls import reverse
 from apperate.accounts.addresses import client_address
 from apperate.accounts.audit import person_events, trail
 from apperate.accounts.models import User
+from apperate.accounts.sign_in import devices
 from apperate.database.clock import database_now
 
 
@@ -48,7 +49,15 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def post_login(self, request: HttpRequest, user: Any, **about: Any) -> HttpResponse:
         self.record("sign_in.done", request, user)
-        return super().post_login(request, user, **about)
+        response: HttpResponse = super().post_login(request, user, **about)
+        devices.remember(request, response, user.email)
+        return response
+
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        """What failed tries are counted by: the account, or the account on a device that knows it."""
+        key: str = super()._get_login_attempts_cache_key(request, **credentials)
+        device = devices.device_of(request, str(credentials.get("email", "")))
+        return f"{key}:{device}" if device else key
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
         email = str(credentials.get("email", ""))

@@ -60,7 +60,7 @@ def cookies(answers: list[HttpResponse]) -> dict[str, Any]:
 def test_with_https_cookies_are_bound_to_host_and_https(https: None, teammate: User) -> None:
     found = cookies(signed_in_answers(Client(), teammate, secure=True))
 
-    assert set(found) == {"__Host-session", "__Host-csrf", "theme"}
+    assert set(found) == {"__Host-session", "__Host-csrf", "__Host-device", "theme"}
     for cookie in found.values():
         assert cookie["secure"] and cookie["httponly"] and cookie["samesite"] == "Lax"
         # A cookie of that prefix is kept by browsers only with this path and without a domain.
@@ -78,7 +78,7 @@ def test_with_https_a_page_over_http_sets_no_cookie_and_leads_to_https(https: No
 def test_without_https_cookies_are_closed_to_scripts_and_other_sites(teammate: User) -> None:
     found = cookies(signed_in_answers(Client(), teammate, secure=False))
 
-    assert set(found) == {"sessionid", "csrftoken", "theme"}
+    assert set(found) == {"sessionid", "csrftoken", "device", "theme"}
     assert all(cookie["httponly"] and cookie["samesite"] == "Lax" for cookie in found.values())
     # A browser would not send it back.
     assert not any(cookie["secure"] for cookie in found.values())
