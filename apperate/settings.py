@@ -177,6 +177,7 @@ USERSESSIONS_ADAPTER = "apperate.accounts.sign_in.adapter.SessionAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Apperate] "
+ACCOUNT_REAUTHENTICATION_REQUIRED = True  # Before an address is added, chosen or removed.
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 600
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
