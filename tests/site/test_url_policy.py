@@ -1,4 +1,4 @@
-"""Who may do what: every address of the dashboard, opened and posted to by five kinds of people.
+"""Who may do what: every address of the dashboard, opened and posted to by nine kinds of people.
 
 POLICY is the table. A route of the URL resolver without an entry fails, and so does a view whose own
 declaration says something else. What the API's routes need is in the table of operations.
@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver, reverse
 
 from apperate.accounts import services as accounts
-from apperate.accounts.models import User, Workspace
+from apperate.accounts.models import Role, User, Workspace
 from apperate.database.clock import database_now
 from datasets.api.urls import ByMethod
 from datasets.api.urls import urlpatterns as api_routes
@@ -24,7 +25,8 @@ from datasets.services.writing import IngestOptions
 from datasets.storage import writes
 from tests.apperate.dashboard.test_shell import routes
 from tests.conftest import signed_in
-from tests.support.factories import DatasetFactory, TokenFactory
+from tests.site.test_whole_site import changes
+from tests.support.factories import DatasetFactory, MembershipFactory, TokenFactory, UserFactory
 
 PUBLIC, MEMBER, ADMIN = "public", "member", "admin"
 API, OPERATOR = "v1/", "operator/"
@@ -117,7 +119,9 @@ ACCOUNT_SIGNED_IN = {
 }  # fmt: skip
 
 # What differs from the rule.
-ANYBODY_SIGNED_IN = ("owner", "admin", "user", "other workspace")
+ELSEWHERE = ("other workspace", "admin elsewhere", "user elsewhere")
+OF_NO_WORKSPACE = ("operator", "stranger")
+ANYBODY_SIGNED_IN = ("owner", "admin", "user", *ELSEWHERE, *OF_NO_WORKSPACE)
 EXCEPTIONS = {
     # It shows tokens, or leads to sign-in.
     ("GET", "", "anonymous"): "signs in",
@@ -162,7 +166,7 @@ def test_every_route_of_the_api_declares_what_it_needs() -> None:
     assert [at for at, need in needs.items() if not need] == []
 
 
-# --- five kinds of people --------------------------------------------------------------------------
+# --- nine kinds of people --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -216,23 +220,28 @@ def fill(
 
 
 @pytest.fixture
-def people(owner: User, admin: User, teammate: User, outsider: User) -> dict[str, Client]:
+def people(owner: User, admin: User, teammate: User, outsider: User, stranger: User) -> dict[str, Client]:
+    elsewhere = outsider.memberships.get().workspace
     return {
         "owner": signed_in(owner),
         "admin": signed_in(admin),
         "user": signed_in(teammate),
         "other workspace": signed_in(outsider),
+        "admin elsewhere": signed_in(MembershipFactory(workspace=elsewhere, role=Role.ADMIN).user),
+        "user elsewhere": signed_in(MembershipFactory(workspace=elsewhere, role=Role.USER).user),
+        "operator": signed_in(UserFactory(is_staff=True, is_superuser=True)),
+        "stranger": signed_in(stranger),
         "anonymous": Client(),
     }
 
 
-def asked(client: Client, address: str) -> Iterator[tuple[str, Any]]:
-    """What a GET and a POST of nothing are answered; neither leaves anything behind."""
+def asked(client: Client, address: str) -> Iterator[tuple[str, Any, list[str]]]:
+    """What a GET and a POST of nothing are answered, and what they write; neither leaves anything behind."""
     for method in METHODS:
-        with transaction.atomic():
+        with transaction.atomic(), CaptureQueriesContext(connection) as queries:
             answer = client.generic(method, address)
             transaction.set_rollback(True)
-        yield method, answer
+        yield method, answer, [query["sql"] for query in queries.captured_queries if changes(query["sql"])]
 
 
 def is_sent_to_sign_in(answer: Any) -> bool:
@@ -244,9 +253,11 @@ def expected(policy: str, person: str, *, has_row: bool) -> str:
         return "may"
     if person == "anonymous":
         return "signs in"
-    if person == "other workspace" and has_row:
-        return "finds nothing"
-    return "may not" if policy == ADMIN and person == "user" else "may"
+    if person in OF_NO_WORKSPACE:
+        return "may not"
+    if policy == ADMIN and person in {"user", "user elsewhere"}:
+        return "may not"
+    return "finds nothing" if person in ELSEWHERE and has_row else "may"
 
 
 def got(answer: Any) -> str:
@@ -264,12 +275,16 @@ def test_every_address_answers_each_kind_of_people_as_the_table_says(
     for route, policy in POLICY.items():
         for person, visitor in people.items():
             answers = {
-                method: answer for method, answer in asked(visitor, fill(route)) if answer.status_code != 405
+                method: (answer, written)
+                for method, answer, written in asked(visitor, fill(route))
+                if answer.status_code != 405
             }
             assert answers, f"{route} takes neither GET nor POST"
             wanted = expected(policy, person, has_row="<" in route)
-            for method, answer in answers.items():
+            for method, (answer, written) in answers.items():
                 assert answer.status_code < 500, (route, method, person)
+                if got(answer) != "may":
+                    assert written == [], (route, method, person)
                 right = EXCEPTIONS.get((method, route, person), wanted)
                 if got(answer) != right:
                     faults.append(f"{method} {route} as {person}: {answer.status_code}, not “{right}”")
@@ -279,10 +294,10 @@ def test_every_address_answers_each_kind_of_people_as_the_table_says(
 @pytest.mark.django_db
 def test_an_account_is_for_who_is_signed_in(people: dict[str, Client]) -> None:
     for route in ACCOUNT_SIGNED_IN:
-        for method, answer in asked(people["anonymous"], "/" + PERSON + route):
+        for method, answer, _ in asked(people["anonymous"], "/" + PERSON + route):
             assert is_sent_to_sign_in(answer), (route, method, answer.status_code)
-        for person in ("owner", "user", "other workspace"):
-            for method, answer in asked(people[person], "/" + PERSON + route):
+        for person in ANYBODY_SIGNED_IN:
+            for method, answer, _ in asked(people[person], "/" + PERSON + route):
                 assert answer.status_code in {200, 302, 404, 405}, (route, method, person)
                 assert not is_sent_to_sign_in(answer), (route, method, person)
 
@@ -298,7 +313,9 @@ def test_the_operators_pages_are_for_operators_alone(people: dict[str, Client]) 
     opened = set()
     for route in pages:
         for person, visitor in people.items():
-            for _, answer in asked(visitor, "/" + route):
+            if person == "operator":
+                continue
+            for _, answer, _ in asked(visitor, "/" + route):
                 if answer.status_code == 200:
                     opened.add((route, person))
     assert {route for route, _ in opened} <= {"operator/login/", "operator/jsi18n/", "operator/logout/"}
