@@ -21,7 +21,7 @@ HEAD = """\
 
 The checks come from OWASP ASVS 5.0, the OWASP API Security Top 10 (2023) and published incidents. Each is
 held by tests that carry its id: `make test PYTEST_ARGS="-k S07"` runs those of one. What no test holds stands
-in the last column, with the reason.
+in the last column, with the reason. Requirement by requirement: [ASVS 5.0](asvs.md).
 
 This page is made from the tests by `make checks`; a test fails when it is behind them.
 
