@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import io
 import logging
-import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,10 +25,9 @@ from apperate.database import disk
 from apperate.http.middleware import failure_response, request_id_of
 from apperate.http.noting import note
 from apperate.http.problems import API_PREFIXES, problem_response
+from apperate.http.wire import refuse_wire
 from apperate.kernel.refusals import Refusal
 
-TARGET_BYTES_MAX = 16_384
-HEADER_BYTES_MAX = 32_768
 BODY_IN_MEMORY_MAX = 1_000_000
 # What of a body is read after a refusal: the largest body of records, and a little.
 DRAIN_BYTES_MAX = 16_000_000
@@ -37,18 +35,6 @@ DRAIN_SECONDS_MAX = 5.0
 PART_BYTES = 256 * 1024
 PATH_CHARS_LOGGED = 300
 PART_SECONDS_MAX = 30.0
-# Repeating one of these is ambiguous.
-ONCE = {
-    b"authorization",
-    b"x-api-key",
-    b"host",
-    b"origin",
-    b"referer",
-    b"x-iex-date",
-    b"content-length",
-    b"transfer-encoding",
-}
-
 EXPOSED = (
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, iexcloud-credits-used, "
     "iexcloud-premium-credits-used, iexcloud-messages-used, iexcloud-premium-messages-used, "
@@ -64,7 +50,6 @@ CUT = Refusal(
 )
 Headers = list[tuple[bytes, bytes]]
 logger = logging.getLogger("apperate.requests")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
 class DataRequest(ASGIRequest):
@@ -344,69 +329,6 @@ def data_scope(scope: dict[str, Any]) -> dict[str, Any]:
 def clean_headers(headers: Headers) -> Headers:
     """The headers without those that have an underscore in the name: Django would read it as a dash."""
     return [(name, value) for name, value in headers if b"_" not in name]
-
-
-def refuse_wire(scope: dict[str, Any]) -> Refusal | None:
-    """What is wrong with a request at the protocol level, before any of it is interpreted."""
-    names = [name.lower() for name, _ in scope["headers"]]
-    target_bytes = len(scope.get("raw_path") or scope["path"]) + len(scope["query_string"])
-    if target_bytes > TARGET_BYTES_MAX:
-        return Refusal(
-            "url-too-long",
-            f"The URL may have at most {TARGET_BYTES_MAX:,} bytes.",
-            received=f"{target_bytes:,} bytes",
-            needed=f"at most {TARGET_BYTES_MAX:,} bytes",
-        )
-    header_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
-    if header_bytes > HEADER_BYTES_MAX:
-        return Refusal(
-            "headers-too-large",
-            f"The headers may have at most {HEADER_BYTES_MAX:,} bytes in all.",
-            received=f"{header_bytes:,} bytes",
-            needed=f"at most {HEADER_BYTES_MAX:,} bytes",
-        )
-    if repeated := {name for name in names if names.count(name) > 1} & ONCE:
-        listed = ", ".join(sorted(name.decode() for name in repeated))
-        return Refusal(
-            "invalid-values",
-            f"Send each of these headers once: {listed}.",
-            received=f"{listed} repeatedly",
-            needed="each header once",
-        )
-    for name, value in scope["headers"]:
-        if name.lower() == b"host" and not _HOST.fullmatch(value) and scope.get("http_version") != "1":
-            # The server adds an empty Host where there was none; HTTP/1.0, which it calls "1", needs none.
-            return Refusal(
-                "invalid-values",
-                "The request does not say which host it is for.",
-                received=f"Host: {value[:40].decode('latin-1')}" if value else "no Host",
-                needed="one Host header with a host name or an address, and its port if it has one",
-            )
-        if name.lower() == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            return refused_coding(value.decode("latin-1"))
-        if name.lower() == b"content-encoding" and value.strip().lower() not in {
-            b"",
-            b"identity",
-            b"undefined",
-        }:
-            shown = value[:40].decode("latin-1")
-            return Refusal(
-                "unsupported-encoding",
-                "The body must not be encoded.",
-                received=f"Content-Encoding: {shown}",
-                needed="no Content-Encoding",
-            )
-    return None
-
-
-def refused_coding(value: str) -> Refusal:
-    """The server takes whatever ends in "chunked" as chunks alone; a proxy could see another body in it."""
-    return Refusal(
-        "unsupported-encoding",
-        "The body may be sent in chunks, and not be encoded besides.",
-        received=f"Transfer-Encoding: {value[:40]}",
-        needed="Transfer-Encoding: chunked, or a Content-Length",
-    )
 
 
 class Segment:

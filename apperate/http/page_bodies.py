@@ -20,8 +20,9 @@ from django.urls import Resolver404, resolve
 
 from apperate.database import disk
 from apperate.database.threads import in_thread
-from apperate.http.data_plane import CUT, DataRequest, refused_coding, respond, too_large
+from apperate.http.data_plane import CUT, DataRequest, respond, too_large
 from apperate.http.middleware import SecurityHeaders, failure_refusal
+from apperate.http.wire import refused_coding
 from apperate.kernel.refusals import Refusal
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
