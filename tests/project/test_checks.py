@@ -22,6 +22,13 @@ def test_there_are_60_checks_and_a_test_holds_each() -> None:
     assert faults(checks["held"]()) == []
 
 
+def test_what_is_open_says_why() -> None:
+    """As "what: why", so that no check is open without a reason."""
+    reasons = {number: check.still_open for number, check in CHECKS.items() if check.still_open}
+
+    assert [number for number, said in reasons.items() if ": " not in said or not said.endswith(".")] == []
+
+
 def test_a_check_without_a_test_and_a_mark_of_no_check_are_found() -> None:
     found = {number: {"x/test_y.py": ["test_z"]} for number in CHECKS if number != "S07"}
     found["S61"] = {"x/test_y.py": ["test_z"]}
