@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
-from django.utils.crypto import salted_hmac
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 SALT = "apperate.accounts.sign_in.devices"
 SECONDS_MAX = 365 * 86_400
@@ -26,7 +26,7 @@ def device_of(request: HttpRequest, login: str) -> str:
         )
     except signing.BadSignature:
         return ""
-    return str(known["device"]) if known["login"] == digest(login) else ""
+    return str(known["device"]) if constant_time_compare(known["login"], digest(login)) else ""
 
 
 def remember(request: HttpRequest, response: HttpResponse, login: str) -> None:
