@@ -38,10 +38,10 @@ from apperate.watching import faults, tracing  # noqa: E402
 from tokens.gate.calls import ApiRequest  # noqa: E402
 from tokens.gate.failed_values import failed_values  # noqa: E402
 from tokens.gate.leases import leases  # noqa: E402
-from tokens.gate.meter import meter  # noqa: E402
 from tokens.gate.recovery import recovery  # noqa: E402
 from tokens.gate.refusal_log import refusals  # noqa: E402
 from tokens.gate.throttling import buckets  # noqa: E402
+from tokens.metering.meter import meter  # noqa: E402
 from tokens.rules.token_format import mask_in_text  # noqa: E402
 
 # More than shares.py gives to requests, so that background work finds a free one too.

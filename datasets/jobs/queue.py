@@ -19,7 +19,8 @@ from datasets.jobs import run
 from datasets.models import IngestJob
 from datasets.services import trash
 from datasets.storage import job_files, recount
-from tokens.gate import meter, refusal_log, signed_requests
+from tokens.gate import refusal_log, signed_requests
+from tokens.metering import meter
 from tokens.rules.token_format import mask_in_text
 from tokens.services import forgetting
 

@@ -29,7 +29,8 @@ COMPARED = {
 CHANCE = {"apperate/demo/usage.py"}
 UUIDS = {
     "tokens/alert_models.py", "tokens/alerts/telling.py", "tokens/alerts/webhook_settings.py",
-    "tokens/alerts/webhooks.py", "tokens/gate/journal.py", "tokens/gate/leases.py", "tokens/gate/meter.py",
+    "tokens/alerts/webhooks.py", "tokens/gate/leases.py", "tokens/metering/journal.py",
+    "tokens/metering/meter.py",
 }  # fmt: skip
 BYTES_MIN = 16
 # The id of a request and the name of a draft, which open nothing.

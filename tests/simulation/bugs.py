@@ -3,7 +3,7 @@
 from tests.simulation.copies import Bug
 
 CHANGES, ACCESS = "apperate.database.changes", "tokens.gate.access"
-LEASES, METER, THROTTLING = "tokens.gate.leases", "tokens.gate.meter", "tokens.gate.throttling"
+LEASES, METER, THROTTLING = "tokens.gate.leases", "tokens.metering.meter", "tokens.gate.throttling"
 
 BUGS: dict[str, Bug] = {
     "a return is sent again under another id": Bug(

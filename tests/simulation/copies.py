@@ -25,9 +25,10 @@ COPIED = frozenset(
         f"tokens.gate.{name}"
         for name in (
             "access", "answers", "authentication", "calls", "credits", "endpoint", "failed_values", "leases",
-            "meter", "payment", "refusal_log", "signed_requests", "snapshots", "throttling",
+            "payment", "refusal_log", "signed_requests", "snapshots", "throttling",
         )
     ]
+    + ["tokens.metering.journal", "tokens.metering.meter"]
 )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from tests.simulation.network import Sent
 from tests.simulation.rates import RateJudge, Violation, counting
 from tests.simulation.server import ACTIONS, Rows, Server, TokenRow
 from tests.simulation.worker import Asked, Worker
-from tokens.gate import leases, meter
+from tokens.gate import leases
+from tokens.metering import meter
 
 CALM_SECONDS = 0.75  # half a second between polls, and their ways
 STALE_SECONDS = 5.6  # five without an answer, or a look-up of at most 5.5

@@ -13,7 +13,8 @@ from math import floor
 from typing import Any
 
 from apperate.database import follower, propagation
-from tokens.gate import credits, leases, meter, snapshots, throttling
+from tokens.gate import credits, leases, snapshots, throttling
+from tokens.metering import meter
 
 ACTIONS = ("read", "write", "delete")
 READ = "SELECT the records of an answer"  # Stands for what datasets/storage sends.

@@ -15,7 +15,8 @@ from django.test import override_settings
 from tests.simulation import editor
 from tests.simulation.server import Server, TokenRow, Value, WorkspaceRow
 from tests.support.factories import DatasetFactory, TokenFactory
-from tokens.gate import credits, leases, meter, snapshots, throttling
+from tokens.gate import credits, leases, snapshots, throttling
+from tokens.metering import meter
 from tokens.models import Token
 from tokens.rules import token_format
 from tokens.rules.permissions import Settings

@@ -119,7 +119,7 @@ class Worker:
         self.changes: Any = copies["apperate.database.changes"].changes
         self.snapshots = copies["tokens.gate.snapshots"]
         self.leases = copies["tokens.gate.leases"].leases
-        self.meter = copies["tokens.gate.meter"].meter
+        self.meter = copies["tokens.metering.meter"].meter
         self.buckets = copies["tokens.gate.throttling"].buckets
         self._pool, self._payment = pool, copies["tokens.gate.payment"]
         self._calls, self._endpoint = copies["tokens.gate.calls"], copies["tokens.gate.endpoint"]

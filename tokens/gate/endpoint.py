@@ -28,8 +28,8 @@ from tokens.gate import access, payment, signed_requests
 from tokens.gate.access import Facts
 from tokens.gate.answers import compressed, etag_of, say_cost, say_rate, share_with_origin
 from tokens.gate.calls import Admit, Answer, ApiRequest, Bill, Call, Outdated, Part, View
-from tokens.gate.meter import meter
 from tokens.gate.refusal_log import refusals
+from tokens.metering.meter import meter
 from tokens.rules.permissions import CORE, Action, Target
 
 # An answer of up to this many records is short, a longer one may not be. Once no more than this many bytes

@@ -21,7 +21,7 @@ from typing import Any
 
 from apperate.database import pool
 from apperate.database.background import Background
-from tokens.gate.journal import journal
+from tokens.metering.journal import journal
 
 SHARE = 64  # a lease is at most this fraction of what is left
 AHEAD = 20  # and pays for at least this many requests like the current one, if that fraction allows

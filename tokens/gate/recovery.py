@@ -11,8 +11,9 @@ from pathlib import Path
 from django.conf import settings
 
 from apperate.database.background import Background
-from tokens.gate import leases, meter
-from tokens.gate.journal import FOLDER_NAME, Left, journal, left_behind
+from tokens.gate import leases
+from tokens.metering import meter
+from tokens.metering.journal import FOLDER_NAME, Left, journal, left_behind
 
 LOOK_SECONDS = 2.0
 logger = logging.getLogger("apperate.usage")

@@ -8,7 +8,7 @@ from apperate.database.changes import changes
 from datasets.models import Dataset, IngestJob, Record
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import LONG_AGO, DatasetFactory, RevisionFactory, TokenFactory, WorkspaceFactory
-from tokens.gate.meter import meter
+from tokens.metering.meter import meter
 from tokens.models import Token, UsageCounter
 from tokens.rules.token_format import TokenKind
 

@@ -23,7 +23,7 @@ from datasets.query import parameters
 from datasets.storage import reads
 from tests.support.data_plane_client import DataPlaneClient, Reply
 from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.gate.meter import meter
+from tokens.metering.meter import meter
 from tokens.models import Token, UsageCounter
 from tokens.rules.token_format import TokenKind
 from tokens.services import rotation

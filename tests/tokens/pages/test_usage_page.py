@@ -20,7 +20,7 @@ from tests.apperate.team.test_people import shows
 from tests.conftest import signed_in
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.gate.meter import meter
+from tokens.metering.meter import meter
 from tokens.models import CreditWindow, Token, UsageCounter
 from tokens.rules.token_format import TokenKind
 from tokens.usage import rollup

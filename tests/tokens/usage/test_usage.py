@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import DatasetFactory, TokenFactory, WorkspaceFactory
-from tokens.gate import meter as usage
-from tokens.gate.meter import meter
+from tokens.metering import meter as usage
+from tokens.metering.meter import meter
 from tokens.models import CreditWindow, UsageCounter, UsageFlush
 from tokens.rules.token_format import TokenKind
 

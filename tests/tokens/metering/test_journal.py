@@ -15,10 +15,10 @@ import pytest
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import TokenFactory
 from tests.support.installation import ROOT
-from tokens.gate import journal as journals
-from tokens.gate import meter as meters
-from tokens.gate.journal import Journal, Slot, Totals, left_behind
 from tokens.gate.recovery import folder, recover
+from tokens.metering import journal as journals
+from tokens.metering import meter as meters
+from tokens.metering.journal import Journal, Slot, Totals, left_behind
 from tokens.models import CreditWindow, UsageCounter
 
 MONTH = date(2026, 11, 1)
@@ -29,7 +29,7 @@ VICTIM = """
 import sys, uuid
 from datetime import UTC, date, datetime
 from pathlib import Path
-from tokens.gate.journal import Journal, Slot, Totals
+from tokens.metering.journal import Journal, Slot, Totals
 minute, month = datetime(2026, 11, 30, 12, 34, tzinfo=UTC), date(2026, 11, 1)
 journal = Journal()
 journal.open(Path(sys.argv[1]))
@@ -182,7 +182,7 @@ def test_it_is_brought_in_once(api: DataPlaneClient, monkeypatch: pytest.MonkeyP
     token = TokenFactory()
     CreditWindow.objects.create(token=token, month=MONTH, used=100)
     killed_worker(folder(), token.pk)
-    give_back, done = "tokens.gate.recovery.leases.give_back", "tokens.gate.journal.Left.done"
+    give_back, done = "tokens.gate.recovery.leases.give_back", "tokens.metering.journal.Left.done"
     for place in (give_back, done):
         with monkeypatch.context() as cut, pytest.raises(ConnectionError):
             cut.setattr(place, cut_off)

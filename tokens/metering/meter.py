@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from apperate.database import pool
 from apperate.database.background import Background
 from apperate.database.clock import month_of
-from tokens.gate.journal import Slot, Totals, journal
+from tokens.metering.journal import Slot, Totals, journal
 from tokens.models import UsageFlush
 
 FLUSH_SECONDS = 1.0
