@@ -6,6 +6,7 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from apperate.backup.retention import Keep, seconds_of
 from apperate.database.settings import databases
 from apperate.kernel.logs import logging_configuration
 from apperate.running.configuration import choice, flag, integer, metrics, networks, public_url, secret_key
@@ -37,6 +38,14 @@ SLOW_REQUEST_MS = integer(os.environ, "APPERATE_SLOW_REQUEST_MS", default=2_000,
 refuse_missing(os.environ)
 METRICS = metrics(os.environ)
 METRICS_DIR = DATA_DIR / "metrics"
+BACKUP_TO = env.str("APPERATE_BACKUP_TO", default="")
+BACKUP_EVERY_SECONDS = seconds_of(env.str("APPERATE_BACKUP_EVERY", default="6h"), "APPERATE_BACKUP_EVERY")
+BACKUP_KEEP = Keep.of(env.str("APPERATE_BACKUP_KEEP", default="7d4w6m"), "APPERATE_BACKUP_KEEP")
+_age = env.str("APPERATE_BACKUP_MAX_AGE", default="")
+BACKUP_MAX_AGE_SECONDS: int = (
+    seconds_of(_age, "APPERATE_BACKUP_MAX_AGE") if _age else 2 * BACKUP_EVERY_SECONDS
+)
+WAL_ARCHIVE = env.str("APPERATE_WAL_ARCHIVE", default="")
 ADMIN_ENABLED = flag(os.environ, "APPERATE_ADMIN", default=True)
 
 # --- Django -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from apperate.accounts.models import Invitation, Membership, Role, User, Workspa
 from apperate.accounts.plans import PLANS
 from apperate.accounts.sign_in import mail
 from apperate.accounts.sign_in.adapter import public_address
+from apperate.backup import revocations
 from apperate.kernel.refusals import Refusal, invalid_value
 
 
@@ -84,7 +85,10 @@ def invite(
         workspace, email, role
     ):
         return refusal
-    workspace.invitations.pending(now=now).filter(email=email).update(withdrawn_at=now)
+    earlier = workspace.invitations.pending(now=now).filter(email=email)
+    for invitation in earlier:
+        note_ended(invitation, now=now)
+    earlier.update(withdrawn_at=now)
     token = secrets.token_urlsafe(32)
     invitation = Invitation.objects.create(
         workspace=workspace,
@@ -117,6 +121,7 @@ def resend_invitation(
         invitation, now=None
     ):
         return refusal
+    note_ended(invitation, now=now)
     token = secrets.token_urlsafe(32)
     invitation.digest = digest_of(token)
     invitation.expires_at = now + timedelta(days=settings.INVITATION_DAYS)
@@ -144,6 +149,7 @@ def withdraw_invitation(
         return refusal
     invitation.withdrawn_at = now
     invitation.save(update_fields=["withdrawn_at"])
+    note_ended(invitation, now=now)
     trail.record(
         "invitation.withdrawn",
         workspace=invitation.workspace,
@@ -153,6 +159,11 @@ def withdraw_invitation(
         address=address,
     )
     return invitation
+
+
+def note_ended(invitation: Invitation, *, now: datetime) -> None:
+    """The link that was sent must not work again when a backup is restored."""
+    revocations.note("invitation.ended", now=now, digests=revocations.digests([invitation.digest]))
 
 
 def sent(invitation: Invitation, token: str) -> Invited:
@@ -210,6 +221,7 @@ def accept_invitation(
         after={"role": membership.role},
         address=address,
     )
+    note_member("member.joined", membership, now=now)
     return membership
 
 
@@ -264,6 +276,7 @@ def change_role(
             after={"role": role},
             address=address,
         )
+        note_member("member.role_changed", membership, now=now)
     return membership
 
 
@@ -286,8 +299,16 @@ def remove_member(
         before={"role": membership.role},
         address=address,
     )
+    note_member("member.removed", membership, now=now)
     membership.delete()
     return membership
+
+
+def note_member(what: str, membership: Membership, *, now: datetime) -> None:
+    """What a restored backup must not forget."""
+    revocations.note(
+        what, now=now, workspace=membership.workspace.name, user=membership.user_id, role=membership.role
+    )
 
 
 def locked(membership: Membership) -> Membership:

@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 from django.db import transaction
 
 from apperate.accounts.models import User, Workspace
+from apperate.backup import revocations
 from apperate.database import sealing
 from apperate.kernel.refusals import Refusal, invalid_value
 from tokens.models import Revision, Secret, Token
@@ -165,6 +166,7 @@ def save_settings(
     before, after = rows.changed_words(token.workspace, old, changes)
     after["effective_at"] = revision.effective_at.isoformat()
     rows.audit("token.settings_saved", token, by=by, now=now, address=address, before=before, after=after)
+    revocations.note("token.settings_saved", now=now, token=token.public_id)
     return Saved(token, revision)
 
 

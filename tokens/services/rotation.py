@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from apperate.accounts.models import User
+from apperate.backup import revocations
 from apperate.database import sealing
 from apperate.kernel.refusals import Refusal, invalid_value
 from tokens.models import Secret, Token
@@ -44,6 +46,7 @@ def rotate(
         return invalid_value("token", token.public_id, "a token outside the trash", check="token")
     ends_at = now + timedelta(seconds=overlap_seconds)
     current = token.secrets.current().first()
+    ending = list(token.secrets.filter(Q(retires_at__gt=now) | Q(retires_at=None)))
     token.secrets.filter(retires_at__gt=now).update(retires_at=now)
     token.secrets.filter(retires_at=None).update(retires_at=ends_at)
     value = token_format.make(TokenKind(token.kind))
@@ -58,6 +61,11 @@ def rotate(
         before={"token": current.masked if current else ""},
         after={"token": token_format.mask(value), "old_value_ends_at": ends_at.isoformat()},
     )  # fmt: skip
+    for old in ending:
+        revocations.note(
+            "token.rotated", now=now, token=token.public_id, digests=revocations.digests([old.digest]),
+            ends_at=(ends_at if old.retires_at is None else now).isoformat(),
+        )  # fmt: skip
     return Rotated(token, value, ends_at)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from apperate.accounts.audit.trail import record
 from apperate.accounts.models import User, Workspace
+from apperate.backup import revocations
 from apperate.database import propagation, sealing
 from tokens.models import Revision, Secret, SigningSecret, Token
 from tokens.rules import signing, token_format
@@ -17,6 +18,10 @@ from tokens.rules.token_format import TokenKind
 from tokens.services import saved_settings
 
 PUBLIC_ID_TRIES = 5
+# What a restored backup must not forget; each is set by set_field().
+NOTED = {
+    "token.disabled", "token.enabled", "token.deleted", "token.restored", "token.expiry_set",
+}  # fmt: skip
 
 
 def lock(token: Token) -> Token:
@@ -61,6 +66,8 @@ def set_field(
         before={name: _plain(old)},
         after={name: _plain(value)},
     )
+    if action in NOTED:
+        revocations.note(action, now=now, token=token.public_id, **{name: _plain(value)})
     return token
 
 
