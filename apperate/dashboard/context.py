@@ -1,6 +1,7 @@
 """The context of every page: navigation, the person's workspaces, the theme. Queries run on first use."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.urls import NoReverseMatch, reverse
 
 from apperate.accounts.models import Workspace
 from apperate.accounts.sign_in import mail
+from apperate.backup import status
 from apperate.kernel.hosts import is_loopback
 
 THEMES = {"light", "dark"}
@@ -92,6 +94,15 @@ class Shell:
         except DisallowedHost:
             return False
         return not is_loopback(host)
+
+    @cached_property
+    def late_backup(self) -> str:
+        """That the last backup is too old, for operators and for who manages the workspace; else empty."""
+        user, membership = getattr(self.request, "user", None), getattr(self.request, "membership", None)
+        if user is None or not user.is_authenticated:
+            return ""
+        is_told = user.is_staff or (membership is not None and membership.manages)
+        return status.banner(now=datetime.now(UTC)) if is_told else ""
 
 
 def address_of(url_name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from django.db import DatabaseError
 from django.db.utils import InterfaceError
 
-from apperate.doctor import contents, database, machine, retention, server, surroundings, work
+from apperate.doctor import backup_checks, contents, database, machine, retention, server, surroundings, work
 from apperate.doctor.findings import FAIL, Finding, first_line
 
 Check = Callable[[], Finding]
@@ -20,6 +20,7 @@ WITHOUT_DATABASE: tuple[Check, ...] = (
     surroundings.answering,
     surroundings.mail,
     machine.static_files,
+    backup_checks.revocations,
 )
 ON_DATABASE: tuple[Check, ...] = (
     database.replica,
@@ -37,6 +38,7 @@ ON_DATABASE: tuple[Check, ...] = (
     work.background_work,
     work.usage_counters,
     retention.retention,
+    backup_checks.backups,
 )
 
 

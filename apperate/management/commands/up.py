@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connections
 
+from apperate.backup import restoring, status
 from apperate.database import disk
 from apperate.database.embedded import launcher
 from apperate.kernel import keyring
+from apperate.management.commands.backup import passphrase_of
 from apperate.running import listening, supervisor
 from apperate.running.configuration import URL_FILE, flag, integer
 from apperate.running.supervisor import Child, ChildFailed
@@ -64,6 +67,7 @@ class Command(BaseCommand):
             host, port = listening_values()
             refuse_open_http(host)
             refuse_unseen_https()
+            refuse_unclear_backups()
             held = listening.hold(host, port)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=2) from None
@@ -91,6 +95,7 @@ class Command(BaseCommand):
 
     def prepare(self) -> None:
         """Bring tables, static files and the demo up to this version; quick when they already are."""
+        restoring.refuse_half_restored()
         with one_host_at_a_time():
             call_command("migrate", interactive=False, verbosity=0)
             if os.environ.get("DATABASE_OWNER_URL"):
@@ -112,6 +117,8 @@ class Command(BaseCommand):
 
         note().write_text(settings.PUBLIC_URL)
         self.stdout.write(self.style.SUCCESS(f"Apperate runs at {settings.PUBLIC_URL}"))
+        for sentence in about_backups():
+            self.stdout.write(sentence)
         first = User.objects.order_by("pk").values_list("email", flat=True).first()
         connections.close_all()
         if first is None:
@@ -149,6 +156,18 @@ def refuse_lost_keys() -> None:
             f"backup, or set {keyring.KEYS_VARIABLE}. To give these secrets up, make a new key with "
             "`manage.py reencrypt --new-key`, and start again."
         )
+
+
+def refuse_unclear_backups() -> None:
+    """Where regular backups are wanted, it must be said what becomes of the keys."""
+    if settings.BACKUP_TO:
+        passphrase_of({"passphrase_file": None, "without_keys": False}, said=True)
+
+
+def about_backups() -> list[str]:
+    """What whoever starts it should know: a restore that was done here, and backups that are late."""
+    said = [restoring.said_of_last(), status.lateness(status.read(), now=datetime.now(UTC))]
+    return [sentence for sentence in said if sentence]
 
 
 def close_folders() -> None:
@@ -229,7 +248,7 @@ def wants_demo() -> bool:
 
 
 def programs(address: str, port: int, workers: int) -> list[Child]:
-    """The server and the background worker, both with the role that may not change tables."""
+    """The server and the background work, with the role that may not change tables; regular backups."""
     environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
     counting = {FOLDER_VARIABLE: str(settings.METRICS_DIR)} if settings.METRICS.is_on else {}
     server = [sys.executable, "-m", "apperate.running.server", address, str(port), str(workers)]
