@@ -6,7 +6,7 @@ import sys
 
 # These change tables, so they connect as the role that owns them.
 OWNER_COMMANDS = {"migrate", "sqlmigrate", "flush", "dbshell", "grants", "up", "workspaces"}
-OWNER_COMMANDS |= {"backup", "restore"}
+OWNER_COMMANDS |= {"backup", "restore", "archivelog"}
 
 
 def main() -> None:

@@ -127,6 +127,16 @@ def read_note() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def begin(path: Path, what: str) -> None:
+    """Leave a note that stands until end(): that a restore is under way, of which file, and which it is."""
+    began = {"file": str(path), "id": what, "began_at": f"{datetime.now().astimezone():%F %T}"}
+    _put(Path(settings.DATA_DIR) / NOTE, json.dumps(began))
+
+
+def end() -> None:
+    (Path(settings.DATA_DIR) / NOTE).unlink(missing_ok=True)
+
+
 def refuse_half_restored() -> None:
     """For `manage.py up`: raises ImproperlyConfigured while a restore has not come to its end."""
     if note := read_note():
@@ -159,12 +169,7 @@ def carry_out(
     """Load, compare, commit; then migrate, give rights, take away again what was revoked since."""
     data_dir, manifest = Path(settings.DATA_DIR), plan.manifest
     noted = revocations.read(replay.found_beside(plan.checked.path, given))
-    began = {
-        "file": str(plan.checked.path),
-        "id": manifest.id,
-        "began_at": f"{datetime.now().astimezone():%F %T}",
-    }
-    _put(data_dir / NOTE, json.dumps(began))
+    begin(plan.checked.path, manifest.id)
     if not plan.goes_on:
         say(f"Loading {manifest.rows:,} rows of {len(manifest.tables)} tables …")
         written: list[Path] = []
@@ -174,24 +179,48 @@ def carry_out(
             # Nothing of it is left: the transaction is rolled back, and the database is as empty as before.
             for path in written:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            (data_dir / NOTE).unlink()
+            end()
             raise
     say("Migrating …")
     call_command("migrate", interactive=False, verbosity=0)
     _give_rights()
     with programs.session() as session:
         session.execute("ANALYZE")
-    since = datetime.fromisoformat(manifest.revocations_until)
+    replayed = _take_away_again(noted, since=datetime.fromisoformat(manifest.revocations_until))
+    facts = {"made_at": manifest.made_at, "file": str(plan.checked.path), "done": replayed.done,
+             "to_see": replayed.to_see, "revocation_files": [str(path) for path in noted.files]}  # fmt: skip
+    _put(data_dir / LAST, json.dumps(facts))
+    end()
+    return Restored(manifest, noted, replayed)
+
+
+def _take_away_again(noted: revocations.Noted, *, since: datetime) -> replay.Replayed:
     replayed = replay.apply(noted, since=since, now=database_now())
     for line in noted.lines:
         # A second restore, of the same backup, must know of them too.
         if line.at >= since:
             _note_again(line)
-    facts = {"made_at": manifest.made_at, "file": str(plan.checked.path), "done": replayed.done,
+    return replayed
+
+
+def finish_recovery(
+    folder: Path, given: list[Path], *, until: datetime | None
+) -> tuple[revocations.Noted, replay.Replayed, datetime]:
+    """After a recovery to a moment: migrate, end sessions, take away again; returns what moment it was."""
+    noted = revocations.read(replay.found_beside(folder / "base", given))
+    call_command("migrate", interactive=False, verbosity=0)
+    with programs.session() as session:
+        row = session.execute("SELECT max(at) FROM accounts_auditevent").fetchone()
+        for name in SESSIONS:
+            session.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
+    # "latest" ends where the log does, which nothing says but the last thing that was written.
+    reached = until or (row[0] if row and row[0] else database_now())
+    replayed = _take_away_again(noted, since=reached - making.NOTED_LATER)
+    facts = {"made_at": reached.isoformat(), "file": str(folder), "done": replayed.done,
              "to_see": replayed.to_see, "revocation_files": [str(path) for path in noted.files]}  # fmt: skip
-    _put(data_dir / LAST, json.dumps(facts))
-    (data_dir / NOTE).unlink()
-    return Restored(manifest, noted, replayed)
+    _put(Path(settings.DATA_DIR) / LAST, json.dumps(facts))
+    end()
+    return noted, replayed, reached
 
 
 def _load(plan: Plan, written: list[Path], progress: Callable[[int], object]) -> None:

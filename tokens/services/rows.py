@@ -67,7 +67,8 @@ def set_field(
         after={name: _plain(value)},
     )
     if action in NOTED:
-        revocations.note(action, now=now, token=token.public_id, **{name: _plain(value)})
+        facts = {name: _plain(value)} if action == "token.expiry_set" else {}
+        revocations.note(action, now=now, token=token.public_id, **facts)
     return token
 
 

@@ -31,9 +31,11 @@ KEY_BYTES_MAX = 10_000
 SCRAM_ITERATIONS = 4096
 RULES = """\
 # Written by Apperate at each start of its database, and read in place of the cluster's own pg_hba.conf.
-# There is no TCP. The superuser cannot log in at all; everybody else needs a password.
-local  all  postgres  reject
-local  all  all       scram-sha-256
+# There is no TCP. The superuser cannot log in at all; everybody else needs a password. The log is kept aside
+# by its owner, where APPERATE_WAL_ARCHIVE says so.
+local  all          postgres        reject
+local  all          all             scram-sha-256
+local  replication  apperate_owner  scram-sha-256
 """
 
 

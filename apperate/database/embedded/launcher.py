@@ -57,6 +57,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE apperate_owner GRANT EXECUTE ON FUNCTIONS TO a
 ALTER DEFAULT PRIVILEGES FOR ROLE apperate_owner GRANT USAGE ON SCHEMAS TO apperate_app;
 CREATE DATABASE apperate OWNER apperate_owner;
 """
+REPLICATION_SQL = f"ALTER ROLE {access.OWNER} REPLICATION;\n"
 
 # The shared lock of each data folder that this process uses; a forked child shares it.
 _held: dict[Path, int] = {}
@@ -75,8 +76,12 @@ def socket_dir(data: Path) -> Path:
 
 def cluster_major(data: Path) -> int | None:
     """The major version of the cluster in the data folder, None before there is one."""
+    return _major_of(data / "pg")
+
+
+def _major_of(cluster: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return int((data / "pg" / "PG_VERSION").read_text())
+        return int((cluster / "PG_VERSION").read_text())
     return None
 
 
@@ -124,7 +129,7 @@ def release(data: Path, *, wait_seconds: float = watcher.STOP_SECONDS_MAX) -> No
 def _start(data: Path) -> None:
     """Take the locks, make the cluster if there is none, and wait until the server answers."""
     try:
-        account = _prepare_folders(data)
+        account = prepare_folders(data)
         start, users = (watcher.open_plain(data / name) for name in (".start.lock", ".users.lock"))
     except OSError as error:
         raise EmbeddedPostgresError(
@@ -148,7 +153,7 @@ def _start(data: Path) -> None:
             os.close(users)
 
 
-def _prepare_folders(data: Path) -> Account:
+def prepare_folders(data: Path) -> Account:
     """Make the folders and locks, and return the server's account, which owns them."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     sockets = socket_dir(data)
@@ -199,25 +204,15 @@ def _start_server(data: Path, account: Account) -> None:
     if not (data / "pg" / "PG_VERSION").exists():
         _make_cluster(data, account, found, by_descriptor=by_descriptor)
     access.write_rules(data)
-    order = {
-        "data": str(data),
-        "cluster": str(data / "pg"),
-        "sockets": str(socket_dir(data)),
-        "rules": str(access.rules_file(data)),
-        "program": str(found.folder / "postgres"),
-        "uid": account.uid,
-        "gid": account.gid,
-        "by_descriptor": by_descriptor,
-        "linger_seconds": os.environ.get("APPERATE_DATABASE_LINGER_SECONDS", "2"),
-    }
+    order = _order(data, data / "pg", account, found, by_descriptor=by_descriptor)
     launched = _launch(data, order)
-    if launched and not _opens(data, *access.ROLES):
-        # The cluster is an earlier version's, or the key file is new: no role can log in yet.
+    opens = _opens(data, *access.ROLES)
+    archives = not os.environ.get("APPERATE_WAL_ARCHIVE") or (opens and _may_replicate(data))
+    if launched and not (opens and archives):
+        # An earlier version's cluster, a restored one, or a new key file; or the log is kept aside from now on.
         _end_watcher(data, signal.SIGTERM, wait_seconds=watcher.STOP_SECONDS_MAX)
-        _run_programs(
-            data, account, found, [(_single_user("pg"), access.password_statements(data))],
-            by_descriptor=by_descriptor,
-        )  # fmt: skip
+        statements = access.password_statements(data) + ("" if archives else REPLICATION_SQL)
+        _run_programs(data, account, found, [(_single_user("pg"), statements)], by_descriptor=by_descriptor)
         _launch(data, order)
     if not _opens(data, *access.ROLES):
         raise EmbeddedPostgresError(
@@ -227,10 +222,34 @@ def _start_server(data: Path, account: Account) -> None:
         )
 
 
-def _launch(data: Path, order: dict[str, Any]) -> bool:
+def run_on(data: Path, account: Account, cluster: Path, *, seconds_max: float) -> None:
+    """Start the server on another cluster until it answers, and stop it. The caller holds the users' lock."""
+    found = binaries.runnable_by(account, binaries.find(_major_of(cluster)), data.parent)
+    by_descriptor = not binaries.reachable_by(account, data)
+    access.write_rules(data)
+    order = _order(data, cluster, account, found, by_descriptor=by_descriptor)
+    try:
+        _launch(data, order, seconds_max=seconds_max)
+    finally:
+        _end_watcher(data, signal.SIGTERM, wait_seconds=watcher.STOP_SECONDS_MAX)
+
+
+def _order(
+    data: Path, cluster: Path, account: Account, found: binaries.Binaries, *, by_descriptor: bool
+) -> dict[str, Any]:
+    """What the watcher is told."""
+    return {
+        "data": str(data), "cluster": str(cluster), "sockets": str(socket_dir(data)),
+        "rules": str(access.rules_file(data)), "program": str(found.folder / "postgres"),
+        "uid": account.uid, "gid": account.gid, "by_descriptor": by_descriptor,
+        "linger_seconds": os.environ.get("APPERATE_DATABASE_LINGER_SECONDS", "2"),
+    }  # fmt: skip
+
+
+def _launch(data: Path, order: dict[str, Any], *, seconds_max: float = START_SECONDS_MAX) -> bool:
     """Start the watcher unless one runs, wait until its server answers, and return whether we started it."""
     command = [sys.executable, "-I", "-S", watcher.__file__, json.dumps(order)]
-    deadline = time.monotonic() + START_SECONDS_MAX
+    deadline = time.monotonic() + seconds_max
     launched = False
     while not (_is_watched(data) and _answers(data)):
         if not _is_watched(data):
@@ -243,7 +262,7 @@ def _launch(data: Path, order: dict[str, Any]) -> bool:
             launched = True
         if time.monotonic() > deadline:
             raise EmbeddedPostgresError(
-                f"The embedded PostgreSQL did not answer within {START_SECONDS_MAX} s: {_last_words(data)}"
+                f"The embedded PostgreSQL did not answer within {seconds_max:.0f} s: {_last_words(data)}"
             )
         time.sleep(0.02)
     return launched
@@ -322,17 +341,28 @@ def _answers(data: Path) -> bool:
     return pq.PGconn.ping(address.encode()) == pq.Ping.OK
 
 
+def _connect(data: Path, role: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host=str(socket_dir(data)), port=PORT, user=role, password="", dbname=DATABASE, connect_timeout=2,
+        **access.connection_options(data),
+    )  # fmt: skip
+
+
 def _opens(data: Path, *roles: str) -> bool:
     """Whether the key file lets these roles in; by default the role that serves requests."""
-    for role in roles or (access.APP,):
-        try:
-            psycopg.connect(
-                host=str(socket_dir(data)), port=PORT, user=role, password="", dbname=DATABASE,
-                connect_timeout=2, **access.connection_options(data),
-            ).close()  # fmt: skip
-        except psycopg.Error:
-            return False
+    try:
+        for role in roles or (access.APP,):
+            _connect(data, role).close()
+    except psycopg.Error:
+        return False
     return True
+
+
+def _may_replicate(data: Path) -> bool:
+    """Whether the owner may read the write-ahead log as it is written."""
+    with _connect(data, access.OWNER) as connection:
+        asked = connection.execute("SELECT rolreplication FROM pg_roles WHERE rolname = current_user")
+        return asked.fetchone() == (True,)
 
 
 def _is_watched(data: Path) -> bool:

@@ -38,6 +38,8 @@ SERVER_SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
+    # How much an archive of the log may be behind (backup/point_in_time.py) before it has a gap.
+    "max_slot_wal_keep_size": "4GB",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_parameter_max_length_on_error": "0",

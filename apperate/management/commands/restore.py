@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from apperate.backup import restoring
+from apperate.backup import recovery, replay, restoring, revocations
 from apperate.backup.manifest import SEALED, Manifest, Unusable, major
 from apperate.backup.restoring import Plan, Restored
 from apperate.kernel import keyring
@@ -26,7 +26,13 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("file", help="what `manage.py backup` made")
+        parser.add_argument(
+            "file", help="what `manage.py backup` made; with --until a folder of APPERATE_WAL_ARCHIVE"
+        )
+        parser.add_argument(
+            "--until", metavar="TIME",
+            help="the embedded database as it was then, '2026-11-30 12:00' in UTC, or latest",
+        )  # fmt: skip
         add_key_arguments(parser)
         parser.add_argument(
             "--revocations", nargs="+", default=[], metavar="FILE",
@@ -37,7 +43,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with listening.the_only_one(settings.DATA_DIR, "a restore"):
-                self.restore(options)
+                if options["until"]:
+                    self.recover(options)
+                else:
+                    self.restore(options)
         except (Unusable, ImproperlyConfigured, OSError) as error:
             raise CommandError(" ".join(str(error).split())) from None
         except KeyboardInterrupt:
@@ -46,9 +55,7 @@ class Command(BaseCommand):
     def restore(self, options: dict[str, Any]) -> None:
         began = time.monotonic()
         path = Path(options["file"]).expanduser().absolute()
-        given = [Path(name).expanduser().absolute() for name in options["revocations"]]
-        for missing in (name for name in given if not name.exists()):
-            raise Unusable(f"There is no file {missing}.")
+        given = given_files(options)
         if path.is_dir() or not path.exists():
             raise Unusable(
                 f"{path} is {'a folder' if path.exists() else 'not there'}: name the file of a backup."
@@ -63,6 +70,31 @@ class Command(BaseCommand):
             plan, given=given, say=self.stdout.write, progress=shown("loaded", size)
         )
         self.report(restored, seconds=time.monotonic() - began)
+
+    def recover(self, options: dict[str, Any]) -> None:
+        """The embedded database as it was at a moment, from the log that was kept aside."""
+        began = time.monotonic()
+        folder = Path(options["file"]).expanduser().absolute()
+        until = recovery.moment_of(options["until"])
+        given = given_files(options)
+        what, note = f"{folder} {options['until']}", restoring.read_note()
+        if note:
+            self.stdout.write(f"A restore that began at {note.get('began_at')} did not come to its end.")
+        if note.get("id") != what or not (Path(settings.DATA_DIR) / "db" / "pg").exists():
+            restoring.begin(folder, what)
+            try:
+                recovery.recover(folder, until=until, say=self.stdout.write)
+            except Unusable:
+                restoring.end()
+                raise
+        noted, replayed, reached = restoring.finish_recovery(folder, given, until=until)
+        said = f"{reached:%Y-%m-%d %H:%M:%S} UTC"
+        self.stdout.write(self.style.SUCCESS(f"Back at {said}, in {time.monotonic() - began:.1f} s."))
+        self.tell_revocations(noted, replayed)
+        path = Path(settings.DATA_DIR) / keyring.KEY_FILE
+        if not path.exists():
+            self.stdout.write(f"{path} is not there: put it back from a backup before you start Apperate.")
+        self.stdout.write("Next: `manage.py doctor`, then `manage.py up`.")
 
     def introduce(self, plan: Plan) -> None:
         manifest = plan.manifest
@@ -84,7 +116,16 @@ class Command(BaseCommand):
     def report(self, restored: Restored, *, seconds: float) -> None:
         manifest = restored.manifest
         self.stdout.write(self.style.SUCCESS(f"Restored to {restore_point(manifest)}, in {seconds:.1f} s."))
-        noted, replayed = restored.noted, restored.replayed
+        self.tell_revocations(restored.noted, restored.replayed)
+        self.stdout.write("What was written after that time is not there. Everybody signs in again.")
+        if manifest.keys != SEALED or not (Path(settings.DATA_DIR) / keyring.KEY_FILE).exists():
+            self.stdout.write(
+                f"Without its keys secrets cannot be shown and signatures not be checked: put "
+                f"{keyring.KEY_FILE} into {settings.DATA_DIR}, or set {keyring.KEYS_VARIABLE}."
+            )
+        self.stdout.write("Next: `manage.py doctor`, then `manage.py up`.")
+
+    def tell_revocations(self, noted: revocations.Noted, replayed: replay.Replayed) -> None:
         if not noted.files:
             self.stdout.write(
                 "No file of revocations was found, so whatever was disabled, deleted or rotated since then "
@@ -96,13 +137,6 @@ class Command(BaseCommand):
             self.list_up("to be looked at", replayed.to_see)
         if noted.unreadable:
             self.stdout.write(f"{noted.unreadable} lines of revocations could not be read.")
-        self.stdout.write("What was written after that time is not there. Everybody signs in again.")
-        if manifest.keys != SEALED or not (Path(settings.DATA_DIR) / keyring.KEY_FILE).exists():
-            self.stdout.write(
-                f"Without its keys secrets cannot be shown and signatures not be checked: put "
-                f"{keyring.KEY_FILE} into {settings.DATA_DIR}, or set {keyring.KEYS_VARIABLE}."
-            )
-        self.stdout.write("Next: `manage.py doctor`, then `manage.py up`.")
 
     def list_up(self, what: str, lines: list[str]) -> None:
         self.stdout.write(f"  {what}: {len(lines) or 'nothing'}")
@@ -112,6 +146,13 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"    and {len(lines) - SHOWN_MAX} more, in {settings.DATA_DIR / restoring.LAST}"
             )
+
+
+def given_files(options: dict[str, Any]) -> list[Path]:
+    given = [Path(name).expanduser().absolute() for name in options["revocations"]]
+    for missing in (name for name in given if not name.exists()):
+        raise Unusable(f"There is no file {missing}.")
+    return given
 
 
 def restore_point(manifest: Manifest) -> str:

@@ -162,6 +162,11 @@ def refuse_unclear_backups() -> None:
     """Where regular backups are wanted, it must be said what becomes of the keys."""
     if settings.BACKUP_TO:
         passphrase_of({"passphrase_file": None, "without_keys": False}, said=True)
+    if settings.WAL_ARCHIVE and os.environ.get("DATABASE_URL"):
+        raise ImproperlyConfigured(
+            "APPERATE_WAL_ARCHIVE is for the embedded database; the server of DATABASE_URL has means of its "
+            "own, such as archive_command. Unset one of the two."
+        )
 
 
 def about_backups() -> list[str]:

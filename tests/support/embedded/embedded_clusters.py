@@ -58,7 +58,7 @@ def passwords(data: Path) -> dict[str, str]:
 
 
 def run_programs(data: Path, *steps: tuple[list[str], str]) -> None:
-    account = launcher._prepare_folders(data)
+    account = launcher.prepare_folders(data)
     found = binaries.runnable_by(account, binaries.find(), data.parent)
     by_descriptor = not binaries.reachable_by(account, data)
     launcher._run_programs(data, account, found, list(steps), by_descriptor=by_descriptor)
@@ -84,7 +84,7 @@ def make_old_cluster(data: Path) -> None:
 
 def start_old_server(data: Path) -> None:
     """Start the old cluster as earlier versions do, with its own rules."""
-    account = launcher._prepare_folders(data)
+    account = launcher.prepare_folders(data)
     found = binaries.runnable_by(account, binaries.find(), data.parent)
     order = {
         "data": str(data), "cluster": str(data / "pg"), "sockets": str(launcher.socket_dir(data)),
