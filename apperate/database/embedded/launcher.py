@@ -209,7 +209,7 @@ def _start_server(data: Path, account: Account) -> None:
     opens = _opens(data, *access.ROLES)
     archives = not os.environ.get("APPERATE_WAL_ARCHIVE") or (opens and _may_replicate(data))
     if launched and not (opens and archives):
-        # An earlier version's cluster, a restored one, or a new key file; or the log is kept aside from now on.
+        # An earlier version's cluster, a restored one, or a new key file; or the log is kept from now on.
         _end_watcher(data, signal.SIGTERM, wait_seconds=watcher.STOP_SECONDS_MAX)
         statements = access.password_statements(data) + ("" if archives else REPLICATION_SQL)
         _run_programs(data, account, found, [(_single_user("pg"), statements)], by_descriptor=by_descriptor)
