@@ -5,6 +5,7 @@ Manifest.as_json() -> bytes
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -67,6 +68,5 @@ class Manifest:
 
 def major(version: str) -> int:
     """18 of "18.6 (Debian …)"; 0 when there is no number."""
-    first = version.strip().partition(".")[0].partition(" ")[0]
-    digits = "".join(sign for sign in first if sign.isdigit())
-    return int(digits) if digits else 0
+    found = re.match(r"\s*(\d+)", version)
+    return int(found[1]) if found else 0

@@ -65,11 +65,16 @@ def parameters() -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in KEYWORDS and value is not None}
 
 
+def bare_environment() -> dict[str, str]:
+    """What a program needs that asks no database."""
+    kept = ("PATH", "HOME", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
+
+
 def environment() -> dict[str, str]:
-    """The same for a program. Older versions of libpq do not know some parameters, but ignore variables."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    """parameters() for a program. Older versions of libpq do not know some, but they ignore variables."""
     named = {VARIABLE_OF[name]: str(value) for name, value in parameters().items() if name in VARIABLE_OF}
-    return kept | named | {"LC_ALL": "C"}
+    return bare_environment() | named
 
 
 def session(**options: Any) -> psycopg.Connection[Any]:

@@ -269,7 +269,7 @@ def _script(plan: Plan, progress: Callable[[int], object]) -> Iterator[Iterator[
     with tempfile.TemporaryFile() as errors:
         running = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            env=programs.bare_environment(),
         )  # fmt: skip
         failed: list[Exception] = []
         assert running.stdin is not None and running.stdout is not None  # noqa: S101  They are pipes.

@@ -1,4 +1,4 @@
-"""Which backups stay: the newest of each of so many hours, days, weeks, months and years. Pure.
+"""Which backups stay: the newest of each of so many hours, days, weeks, months and years.
 
 Keep.of("7d4w6m") -> Keep                     raises Unusable
 Keep.chosen(times) -> set of datetime         the newest of all is always among them

@@ -95,7 +95,8 @@ def append(path: Path, text: str) -> None:
 def read(paths: Iterable[Path]) -> Noted:
     """The lines of these files, in the order of their times. Raises OSError for one that cannot be read."""
     seen: dict[str, Line] = {}
-    unreadable, files = 0, []
+    unreadable: set[str] = set()
+    files = []
     for path in paths:
         files.append(path)
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -106,8 +107,8 @@ def read(paths: Iterable[Path]) -> Noted:
                     facts = json.loads(text)
                     seen[text] = Line(datetime.fromisoformat(facts.pop("at")), str(facts.pop("what")), facts)
                 except (ValueError, KeyError, TypeError, AttributeError):
-                    unreadable += 1
-    return Noted(sorted(seen.values(), key=lambda line: line.at), unreadable, files)
+                    unreadable.add(text)
+    return Noted(sorted(seen.values(), key=lambda line: line.at), len(unreadable), files)
 
 
 def complete_copy(folder: Path) -> None:

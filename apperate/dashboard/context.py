@@ -98,11 +98,14 @@ class Shell:
     @cached_property
     def late_backup(self) -> str:
         """That the last backup is too old, for operators and for who manages the workspace; else empty."""
-        user, membership = getattr(self.request, "user", None), getattr(self.request, "membership", None)
-        if user is None or not user.is_authenticated:
+        said = status.banner(now=datetime.now(UTC))
+        user, membership = (getattr(self.request, name, None) for name in ("user", "membership"))
+        if not said or user is None:
             return ""
-        is_told = user.is_staff or (membership is not None and membership.manages)
-        return status.banner(now=datetime.now(UTC)) if is_told else ""
+        # A membership that there is none of is a lazy object, and false.
+        return (
+            said if user.is_authenticated and (user.is_staff or (membership and membership.manages)) else ""
+        )
 
 
 def address_of(url_name: str) -> str:

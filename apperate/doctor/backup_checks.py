@@ -36,7 +36,7 @@ def revocations() -> Finding:
     """Can what is taken away be noted outside the database?"""
     path = noted.own_file()
     place = path if path.exists() else path.parent
-    if place.exists() and not os.access(place, os.W_OK):
+    if (path.exists() and not path.is_file()) or (place.exists() and not os.access(place, os.W_OK)):
         detail = f"{path} cannot be written, so a restored backup would bring back what was revoked since."
         return Finding(FAIL, "Revocations", detail, f"Give {place} to the account that runs Apperate.")
     copy = noted.copy_in(Path(settings.BACKUP_TO)) if settings.BACKUP_TO else None
