@@ -4,6 +4,7 @@ to_folder(folder, …) -> Done        made beside its place, read again from the
 run(folder, every_seconds=…, …)     for ever: the process that `manage.py up` starts for APPERATE_BACKUP_TO
 """
 
+import fcntl
 import os
 import re
 import time
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from django.conf import settings
 
 from apperate.backup import archive, making, revocations, status
 from apperate.backup.manifest import Manifest, Unusable
@@ -47,7 +50,9 @@ def to_folder(
             raise Unusable(f"The folder {folder} cannot be made: {error.strerror}.") from None
     done = to_file(folder / NAME.format(datetime.now(UTC)), passphrase=passphrase, progress=progress)
     try:
-        revocations.complete_copy(folder)
+        # Elsewhere a copy would not go on, and look as if nothing had been revoked after the backup.
+        if settings.BACKUP_TO and folder == Path(settings.BACKUP_TO).absolute():
+            revocations.complete_copy(folder)
         removed = remove_old(folder, keep) if keep else []
     except OSError as error:
         raise Unusable(f"The backup is good, and {folder} could not be tidied: {error.strerror}.") from None
@@ -61,11 +66,11 @@ def to_file(
     began = time.monotonic()
     if path.exists():
         raise Unusable(f"{path} exists already: choose another name, or name a folder.")
-    draft = path.with_name(f".{path.name}{PARTIAL}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        for left in path.parent.glob(f".apperate-*{PARTIAL}"):
-            left.unlink()  # Of a backup that was killed.
+        _remove_left(path.parent)
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as out:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             manifest = making.make(out, passphrase=passphrase, folder=path.parent, progress=progress)
             out.flush()
             os.fsync(out.fileno())
@@ -79,6 +84,17 @@ def to_file(
     seconds = time.monotonic() - began
     status.record_good(file=str(path), size=path.stat().st_size, seconds=seconds, now=datetime.now(UTC))
     return Done(path, manifest, seconds, [])
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what killed backups left. One that is being written is locked by its process."""
+    for left in folder.glob(f".apperate-*{PARTIAL}"):
+        with left.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            left.unlink(missing_ok=True)
 
 
 def remove_old(folder: Path, keep: Keep) -> list[Path]:
@@ -112,7 +128,6 @@ def run(
     keep: Keep,
     passphrase: str | None,
     say: Callable[[str], object],
-    beside: Callable[[], object] = lambda: None,
 ) -> None:
     """Make a backup whenever one is due, for ever. A failure is logged and noted, and tried again."""
     status.record_schedule(now=datetime.now(UTC))
@@ -126,7 +141,6 @@ def run(
             except Exception as error:
                 # Whatever it was: this process must be there for the next one.
                 status.record_failed(f"{type(error).__name__}: {error}", now=datetime.now(UTC))
-        beside()
         time.sleep(TICK_SECONDS)
 
 

@@ -132,7 +132,9 @@ class Command(BaseCommand):
                 "works again: look through the API Tokens and Team pages before you open the door."
             )
         else:
-            self.stdout.write(f"Revocations since then, from {', '.join(map(str, noted.files))}:")
+            last = f"{noted.lines[-1].at:%Y-%m-%d %H:%M:%S} UTC" if noted.lines else "none"
+            named = ", ".join(map(str, noted.files))
+            self.stdout.write(f"Revocations since then, from {named} (last line: {last}):")
             self.list_up("taken away again", replayed.done)
             self.list_up("to be looked at", replayed.to_see)
         if noted.unreadable:
