@@ -1,6 +1,6 @@
 """The embedded server's write-ahead log, kept aside as it is written, and a base backup to begin from.
 
-    receive()               becomes pg_receivewal: each change is in the archive within moments of its commit
+    receive()               pg_receivewal: each change is in the archive within moments of its commit
     keep_base(folder)       makes a base backup when one is due, and removes what no kept one needs
     bases(folder)           those there are, oldest first
 
@@ -8,22 +8,22 @@ The folder holds `wal/`, written by pg_receivewal, and `base-TIME/` with pg_base
 keeps what the archive has not got yet for its replication slot, up to a limit (embedded/watcher.py), so that
 an archive that is away does not fill its disk. What is lost that way is a gap: a new base backup follows.
 """
-# ruff: noqa: S603, S606 - every command is a list built here, and no part of it comes from a request.
+# ruff: noqa: S603 - every command is a list built here, and no part of it comes from a request.
 
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
 from django.conf import settings
 
 from apperate.backup import programs
 from apperate.backup.manifest import Unusable, major
+from apperate.running.supervisor import die_with_parent
 
 SLOT = "apperate_archive"
 LOG, BASE, FACTS, GAP = "wal", "base-{:%Y%m%dT%H%M%SZ}", "base.json", "gap"
@@ -44,8 +44,8 @@ class Base:
     apperate: str
 
 
-def receive() -> NoReturn:
-    """Make sure of the slot and become pg_receivewal. Raises Unusable."""
+def receive() -> None:
+    """Make sure of the slot and run pg_receivewal, which goes on for ever. Raises Unusable when it ended."""
     place = Path(settings.WAL_ARCHIVE) / LOG
     _make_folder(place)
     with programs.session() as session:
@@ -56,7 +56,11 @@ def receive() -> NoReturn:
         str(program.path), "--directory", str(place), "--slot", SLOT, "--synchronous",
         "--compress=gzip:1", "--no-password",
     ]  # fmt: skip
-    os.execve(command[0], command, programs.environment())
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, cwd="/",
+        env=programs.environment(), preexec_fn=die_with_parent,  # noqa: PLW1509, this process has one thread
+    )  # fmt: skip
+    raise Unusable(f"pg_receivewal {program.version} ended: {' '.join(ended.stderr.split())[-STDERR_CHARS:]}")
 
 
 def _ensure_slot(session: psycopg.Connection[Any], folder: Path) -> None:

@@ -1,7 +1,9 @@
 """Keep the embedded server's write-ahead log aside, and base backups; `manage.py up` starts it.
 
-archivelog receive      becomes pg_receivewal
-archivelog bases        makes a base backup whenever one is due, for ever; --once makes one and ends
+    archivelog receive      runs pg_receivewal, for ever
+    archivelog bases        makes a base backup whenever one is due, for ever; --once makes one and ends
+
+What goes wrong is a line in the log and tried again: an archive that is away must not end the service.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from apperate.backup.manifest import Unusable
 from apperate.kernel.version import VERSION
 
 ASKED_AGAIN_SECONDS = 60.0
+TRIED_AGAIN_SECONDS = 10.0
 
 
 class Command(BaseCommand):
@@ -29,30 +32,30 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="with bases: make one if it is due, and end")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if (
-            not settings.WAL_ARCHIVE
-            or settings.DATABASES["default"]["ENGINE"] != "apperate.database.embedded"
-        ):
+        is_embedded = settings.DATABASES["default"]["ENGINE"] == "apperate.database.embedded"
+        if not settings.WAL_ARCHIVE or not is_embedded:
             raise CommandError("This is for the embedded database with APPERATE_WAL_ARCHIVE set to a folder.")
-        try:
-            if options["what"] == "receive":
-                point_in_time.receive()
-            self.keep_base(told=options["once"])
-        except Unusable as error:
-            raise CommandError(str(error)) from None
-        while not options["once"]:
-            time.sleep(ASKED_AGAIN_SECONDS)
-            self.keep_base(told=False)
-
-    def keep_base(self, *, told: bool) -> None:
-        try:
-            made = point_in_time.keep_base(
-                Path(settings.WAL_ARCHIVE), apperate=VERSION, now=datetime.now(UTC)
-            )
-        except Unusable as error:
-            if told:
-                raise
-            status.record_failed(str(error), now=datetime.now(UTC))
+        if options["once"]:
+            try:
+                self.keep_base()
+            except Unusable as error:
+                raise CommandError(str(error)) from None
             return
+        step, pause = (
+            (point_in_time.receive, TRIED_AGAIN_SECONDS)
+            if options["what"] == "receive"
+            else (self.keep_base, ASKED_AGAIN_SECONDS)
+        )
+        while True:
+            try:
+                step()
+            except Exception as error:
+                # Whatever it was: this process must be there for the next try.
+                status.record_failed(" ".join(str(error).split()), now=datetime.now(UTC))
+            time.sleep(pause)
+
+    def keep_base(self) -> None:
+        folder = Path(settings.WAL_ARCHIVE)
+        made = point_in_time.keep_base(folder, apperate=VERSION, now=datetime.now(UTC))
         if made:
             self.stderr.write(f"base backup: {made.path}")

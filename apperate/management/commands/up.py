@@ -89,6 +89,9 @@ class Command(BaseCommand):
                 children, lambda: answers(address, port), seconds_max=READY_SECONDS_MAX
             )
             self.greet()
+            for child in archivists():  # Once it answers, so that they do not make that later.
+                children.append(child)
+                child.start()
             supervisor.watch(children, say=self.stderr.write, each_second=DatabaseKeeper(self.stderr.write))
         except ChildFailed as failed:
             raise CommandError(f"{failed}; everything else was stopped.") from None
@@ -253,7 +256,7 @@ def wants_demo() -> bool:
 
 
 def programs(address: str, port: int, workers: int) -> list[Child]:
-    """The server and the background work, with the role that may not change tables; regular backups."""
+    """The server and the background worker, both with the role that may not change tables."""
     environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
     counting = {FOLDER_VARIABLE: str(settings.METRICS_DIR)} if settings.METRICS.is_on else {}
     server = [sys.executable, "-m", "apperate.running.server", address, str(port), str(workers)]
@@ -276,6 +279,22 @@ def programs(address: str, port: int, workers: int) -> list[Child]:
         ]  # fmt: skip
         children.append(Child("The port of the figures", figures, environment, settings.BASE_DIR))
     return children
+
+
+def archivists() -> list[Child]:
+    """What makes backups regularly; none by default. Their faults are theirs, and end nothing else."""
+    environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
+    wanted = {
+        "The backups": ["backup", "--every"] if settings.BACKUP_TO else [],
+        "The archive of the log": ["archivelog", "receive"] if settings.WAL_ARCHIVE else [],
+        "The base backups": ["archivelog", "bases"] if settings.WAL_ARCHIVE else [],
+    }
+    manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+    return [
+        Child(name, [*manage, *arguments], environment, settings.BASE_DIR, is_ready=True)
+        for name, arguments in wanted.items()
+        if arguments
+    ]
 
 
 def answers(address: str, port: int) -> bool:
