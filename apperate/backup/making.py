@@ -214,6 +214,8 @@ def _dump(writer: archive.Writer, pg_dump: programs.Program, moment: Snapshot) -
         finally:
             running.kill()
             running.wait()
+            if running.stdout:
+                running.stdout.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     if code:

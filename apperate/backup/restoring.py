@@ -272,15 +272,20 @@ def _script(plan: Plan, progress: Callable[[int], object]) -> Iterator[Iterator[
             env=programs.bare_environment(),
         )  # fmt: skip
         failed: list[Exception] = []
+        is_cut = False
         assert running.stdin is not None and running.stdout is not None  # noqa: S101  They are pipes.
         feeder = threading.Thread(target=_feed, args=(plan, running.stdin, failed, progress), daemon=True)
         feeder.start()
         try:
-            yield iter(running.stdout)
+            try:
+                yield iter(running.stdout)
+            except EOFError:
+                is_cut = True  # pg_restore or the file says why; else this does.
             code = running.wait()
         finally:
             running.kill()
             running.wait()
+            running.stdout.close()
             feeder.join()
         errors.seek(0)
         said = " ".join(errors.read().decode(errors="replace").split())[-STDERR_CHARS:]
@@ -288,6 +293,8 @@ def _script(plan: Plan, progress: Callable[[int], object]) -> Iterator[Iterator[
         raise failed[0]
     if code:
         raise Unusable(f"pg_restore {plan.pg_restore.version} cannot read the dump: {said}")
+    if is_cut:
+        raise Unusable("The dump ends within the rows of a table. Take another backup.")
 
 
 def _feed(plan: Plan, pipe: IO[bytes], failed: list[Exception], progress: Callable[[int], object]) -> None:
