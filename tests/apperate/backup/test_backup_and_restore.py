@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from psycopg import sql
 
 from apperate.backup import archive
 from apperate.backup.restoring import NOTE
+from apperate.database.embedded import launcher
 from tests.support.embedded.embedded_users import connect
 from tests.support.installation import ROOT, Installation, started, started_before, until
 
@@ -168,6 +170,17 @@ def digests(session: psycopg.Connection[Any]) -> dict[str, str]:
     return found
 
 
+@contextmanager
+def opened(home: Path) -> Iterator[psycopg.Connection[Any]]:
+    """The database of an installation that does not run: its server is started, and stopped again."""
+    launcher.ensure(home / "db")
+    try:
+        with connect(home / "db", "apperate_owner") as session:
+            yield session
+    finally:
+        launcher.release(home / "db")
+
+
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
     """The first installation: writes, a backup meanwhile, revocations after it, and its end."""
@@ -236,7 +249,7 @@ def restored(story: Story) -> Iterator[Installation]:
     ended = documented(line, story.environment(target), **places)
     target.restore_said = done(ended)  # type: ignore[attr-defined]
     try:
-        with connect(target.home / "db", "apperate_owner") as session:
+        with opened(target.home) as session:
             target.tables = digests(session)  # type: ignore[attr-defined]
         target.start()
         yield target
@@ -244,13 +257,12 @@ def restored(story: Story) -> Iterator[Installation]:
         target.end()
 
 
-def value_of(story: Story, home: Path, public_id: str) -> list[tuple[str, Any]]:
-    with connect(home / "db", "apperate_owner") as session:
-        return session.execute(
-            "SELECT s.clear, s.retires_at FROM tokens_secret s JOIN tokens_token t ON t.id = s.token_id "
-            "WHERE t.public_id = %s ORDER BY s.id",
-            [public_id],
-        ).fetchall()
+def values_of(session: psycopg.Connection[Any], public_id: str) -> list[tuple[str, Any]]:
+    return session.execute(
+        "SELECT s.clear, s.retires_at FROM tokens_secret s JOIN tokens_token t ON t.id = s.token_id "
+        "WHERE t.public_id = %s ORDER BY s.id",
+        [public_id],
+    ).fetchall()
 
 
 def test_what_was_acknowledged_is_there_and_no_batch_in_part(story: Story, restored: Installation) -> None:
@@ -292,8 +304,9 @@ def test_old_tokens_answer_and_secrets_can_be_shown(story: Story, restored: Inst
 
 def test_what_was_revoked_after_the_backup_stays_revoked(story: Story, restored: Installation) -> None:
     base = f"http://127.0.0.1:{restored.port}"
-    ((disabled, _),) = value_of(story, restored.home, story.disabled)
-    ((old, retires_at),) = value_of(story, restored.home, story.rotated)
+    with connect(restored.home / "db", "apperate_owner") as session:
+        ((disabled, _),) = values_of(session, story.disabled)
+        ((old, retires_at),) = values_of(session, story.rotated)
 
     said = restored.restore_said  # type: ignore[attr-defined]
     assert "taken away again: 2" in said and story.disabled in said and story.rotated in said
@@ -413,15 +426,15 @@ def test_back_to_a_moment(story: Story) -> None:
     places = {"/archive": story.place / "archive", "2026-11-30 12:00": story.moment}
     said = done(documented(line, environment, **places))
 
-    with connect(target.home / "db", "apperate_owner") as session:
+    with opened(target.home) as session:
         found = session.execute(
             "SELECT key FROM records WHERE key LIKE 'batch-%' OR key = 'later' GROUP BY key"
         )
         keys = {key for (key,) in found.fetchall()}
         assert session.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+        (_, retires_at), *_ = values_of(session, story.rotated)
     assert keys == set(story.after)
     assert "Back at 20" in said
-    ((_, retires_at),) = value_of(story, target.home, story.rotated)[:1]
     assert retires_at is not None
     assert "ok    Secrets at rest" in manage(environment, "doctor").stdout
     until(lambda: not target.left())
