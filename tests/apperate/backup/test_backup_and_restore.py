@@ -311,8 +311,9 @@ def test_what_was_revoked_after_the_backup_stays_revoked(story: Story, restored:
     said = restored.restore_said  # type: ignore[attr-defined]
     assert "taken away again: 2" in said and story.disabled in said and story.rotated in said
     assert retires_at is not None
-    assert ask(base, "GET", "/v1/data/DEMO/CARS?limit=1", disabled)[0] == 403
-    assert ask(base, "GET", "/v1/data/DEMO/CARS?limit=1", old)[0] == 401
+    for value, code in ((disabled, "token-disabled"), (old, "token-invalid")):
+        status, refusal = ask(base, "GET", "/v1/data/DEMO/CARS?limit=1", value)
+        assert (status, refusal["type"]) == (403, f"/docs/errors/#{code}")
     assert "Restored to" in restored.said() and "2 revocations since then were applied" in restored.said()
 
 
