@@ -462,7 +462,7 @@ def test_new_keys_and_a_workspace_by_the_documented_commands(story: Story, resto
     )
     encrypted = documented(".venv/bin/python manage.py reencrypt --new-key", environment)
 
-    assert "/invitation/" in done(invited)
+    assert "/join/" in done(invited)
     assert "0 were under the first key already" in done(encrypted)
     until(lambda: not restored.left())
 
