@@ -12,7 +12,7 @@ from django.test import Client
 from apperate.accounts.models import User, Workspace
 from apperate.backup import schedule, status
 from apperate.backup.retention import Keep
-from apperate.running import diagnosis
+from apperate.doctor import backup_checks
 from tests.conftest import signed_in
 from tests.support.factories import UserFactory, WorkspaceFactory
 
@@ -63,18 +63,18 @@ def test_where_no_backups_are_wanted_none_is_late(settings: LazySettings) -> Non
 
 @pytest.mark.django_db
 def test_the_doctor(settings: LazySettings) -> None:
-    assert diagnosis.backups().level == "ok"
+    assert backup_checks.backups().level == "ok"
 
     made(1)
-    assert diagnosis.backups().level == "ok"
+    assert backup_checks.backups().level == "ok"
     status.record_failed("The disk is full.", now=NOW)
-    assert (diagnosis.backups().level, diagnosis.backups().detail) == (
+    assert (backup_checks.backups().level, backup_checks.backups().detail) == (
         "warn",
         "The last try failed: The disk is full.",
     )
     made(13)
     status.record_failed("The disk is full.", now=NOW)
-    found = diagnosis.backups()
+    found = backup_checks.backups()
     assert found.level == "fail" and SAID in found.detail and "The disk is full." in found.detail
 
 
@@ -82,11 +82,11 @@ def test_the_doctor(settings: LazySettings) -> None:
 def test_the_doctor_warns_where_none_was_ever_made_unless_it_is_the_demo(settings: LazySettings) -> None:
     settings.BACKUP_TO = ""
     WorkspaceFactory(name="DEMO")
-    assert diagnosis.backups().level == "ok"
+    assert backup_checks.backups().level == "ok"
 
     WorkspaceFactory(name="ACME")
 
-    found = diagnosis.backups()
+    found = backup_checks.backups()
     assert (found.level, found.detail) == ("warn", "None was ever made here.")
 
 

@@ -15,7 +15,7 @@ from apperate.accounts import services as people
 from apperate.accounts.models import AuditEvent, Invitation, Membership, Role, User, Workspace
 from apperate.backup import replay, revocations
 from apperate.database.clock import database_now
-from apperate.running import diagnosis
+from apperate.doctor import backup_checks
 from tests.support.factories import TokenFactory
 from tests.support.installation import until
 from tokens.models import Token
@@ -177,12 +177,12 @@ def test_a_file_that_cannot_be_written_stops_no_revocation(
 def test_the_doctor_says_when_the_file_cannot_be_written(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert diagnosis.revocations().level == "ok"
+    assert backup_checks.revocations().level == "ok"
 
     revocations.own_file().mkdir()
 
-    assert diagnosis.revocations().level == "fail"
-    assert "cannot be written" in diagnosis.revocations().detail
+    assert backup_checks.revocations().level == "fail"
+    assert "cannot be written" in backup_checks.revocations().detail
 
 
 def test_each_line_has_a_copy_in_the_folder_of_the_backups(
