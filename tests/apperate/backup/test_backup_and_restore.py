@@ -487,8 +487,9 @@ def test_every_command_of_the_page_was_run(request: pytest.FixtureRequest) -> No
         elif "manage.py" in arguments:
             # Other tests run these; here it is enough that the command knows its arguments.
             name, *rest = arguments[arguments.index("manage.py") + 1 :]
-            get_parser(name).parse_args(rest)
-            RUN.add(line)
+            if name in get_commands():
+                get_parser(name).parse_args(rest)
+                RUN.add(line)
 
     assert {line for line in COMMANDS - RUN if line in ours} == set()
     assert {"git pull"} >= COMMANDS - RUN and len(COMMANDS) >= 12
