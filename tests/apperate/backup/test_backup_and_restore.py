@@ -492,7 +492,10 @@ def test_every_command_of_the_page_was_run(request: pytest.FixtureRequest) -> No
                 RUN.add(line)
 
     assert {line for line in COMMANDS - RUN if line in ours} == set()
-    assert {"git pull"} >= COMMANDS - RUN and len(COMMANDS) >= 12
+    # What asks the network is for whoever reads it; `reload` comes with the servers that it reloads.
+    left = COMMANDS - RUN
+    assert all(line.endswith(("git pull", "manage.py reload")) or " -m pip " in line for line in left)
+    assert len(COMMANDS) >= 12
 
 
 def get_parser(name: str) -> CommandParser:
