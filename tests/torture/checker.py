@@ -53,6 +53,19 @@ class Tables:
     accounts: dict[str, Account] = field(default_factory=dict)
     nicknames: list[str] = field(default_factory=list)  # of the audit rows of edits, one each
 
+    def since(self, before: "Tables") -> "Tables":
+        """What came in addition to what was there before, where several histories share a database."""
+        return Tables(
+            batches={name: one for name, one in self.batches.items() if name not in before.batches},
+            jobs={name: count for name, count in self.jobs.items() if name not in before.jobs},
+            accounts={
+                name: Account(one.charged - spent, one.limit - spent, one.lease_max)
+                for name, one in self.accounts.items()
+                for spent in [before.accounts[name].charged if name in before.accounts else 0]
+            },
+            nicknames=list((Counter(self.nicknames) - Counter(before.nicknames)).elements()),
+        )
+
 
 @dataclass
 class Verdict:

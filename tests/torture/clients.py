@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import random
+import secrets
 import subprocess
 import sys
 import time
@@ -57,6 +58,7 @@ class Plan:
     """What one process plays."""
 
     name: str
+    has_switch: bool
     seed: int
     port: int
     cast: dict[str, str]
@@ -72,7 +74,7 @@ class Player:
         self.troupe, self.plan, self.load = troupe, troupe.plan, troupe.plan.load
         self.name = f"{self.plan.name}.{role}{number}"
         self.log = Log(troupe.file, self.name)
-        self.random = random.Random(f"{self.plan.seed} {self.name}")
+        self.random = random.Random(f"{self.plan.seed} {self.name.partition('.')[2]}")
         self.wire = Wire(self.plan.port)
         self.count = 0
 
@@ -210,7 +212,7 @@ class Player:
 
     async def switcher(self) -> None:
         """Disable a token; once that was answered, nobody passes with it any more."""
-        if self.plan.name != "0":  # One process has the switch.
+        if not self.plan.has_switch:
             return await self.troupe.rest(60)
         public = self.plan.ids["switched"][0]
         how, _ = await self.ask("switch", "POST", f"/v1/tokens/{public}/disable", token="secret", to="off")
@@ -326,7 +328,10 @@ def playing(stage: Stage, folder: Path, seed: int, load: Load) -> Iterator[Playe
     try:
         for number in range(load.processes):
             path = folder / f"{number}.jsonl"
-            plan = Plan(str(number), seed, stage.port, stage.cast, stage.ids, load, str(path))
+            name = (
+                f"{secrets.token_hex(3)}.{number}"  # Histories on one installation have names of their own.
+            )
+            plan = Plan(name, number == 0, seed, stage.port, stage.cast, stage.ids, load, str(path))
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.torture.clients"], cwd=ROOT, stdin=subprocess.PIPE, text=True
             )

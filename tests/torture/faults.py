@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -82,3 +83,9 @@ def filled(folder: Path, left_bytes: int = 0) -> Iterator[None]:
 def wait(seconds: float) -> None:
     """Let the fault last: this is its length, not a wait for something to happen."""
     time.sleep(seconds)
+
+
+def raise_descriptors() -> None:
+    """Let this process hold as many connections as the system allows it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -51,6 +51,7 @@ made = {
     "reader": token(settings__grants={batches: "read"}),
     "switched": token(settings__grants={batches: "read"}),
     "elsewhere": token(settings={"all_datasets_read": True, "allowed_domains": ["https://www.example.com"]}),
+    "others": token(other, kind="secret"),
     "stranger": token(other, settings={"all_datasets_read": True, "all_datasets_write": True}),
     **{f"edited{n}": token() for n in range(4)},
     **{f"limited{n}": token(other, settings={"core_credit_limit": LIMIT}) for n in range(LIMITED)},
@@ -124,7 +125,7 @@ class Stage(Demo):
         self.ids = {name: (public, number) for name, (_, public, number) in made.items()}
         self.limits = {name: self.limit for name in made if name.startswith("limited")}
         for dataset, token in ((PRICED, "core_writer"), (CLOSED, "writer")):
-            self.write(dataset, [{"name": "one"}], token)
+            self.write(dataset, [{"name": f"name {number}"} for number in range(20)], token)
 
     def write(self, dataset: str, records: list[dict[str, Any]], token: str) -> None:
         import http.client

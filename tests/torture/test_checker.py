@@ -199,3 +199,20 @@ def test_what_is_asked_is_on_disk_before_it_is_sent() -> None:
     Log(file, "client").invoke("write", batch="a")
 
     assert '"batch": "a"' in file.getvalue()
+
+
+def test_what_was_there_before_belongs_to_another_history() -> None:
+    before = Tables(
+        batches={"earlier": StoredBatch(5, 5)},
+        jobs={"earlier": 1},
+        accounts={"LIMITED": Account(charged=3, limit=13, lease_max=5)},
+        nicknames=["earlier"],
+    )
+    left = tables()
+    left.batches |= before.batches
+    left.jobs |= before.jobs
+    left.accounts["LIMITED"] = Account(charged=12, limit=13, lease_max=5)
+    left.nicknames.append("earlier")
+
+    assert not judge(HISTORY, left).holds
+    assert left.since(before) == tables()

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from apperate.database.embedded import launcher
 from tests.support.installation import Demo, until
+from tests.support.small_disk import left_mb, small_disk
 
 SIZE_MB, RESERVE_MB, LEFT_MB = 600, 60, 50
 LINE = b"symbol,date,close\nSMALL,2024-01-02,1\n"
@@ -49,30 +49,11 @@ class OnSmallDisk(Demo):
             return cursor.fetchone()[0] if cursor.description else None  # type: ignore[index]
 
 
-@contextmanager
-def small_disk(size_mb: int = SIZE_MB) -> Iterator[Path]:
-    """A file system of its own in memory; root mounts it, or whoever may become root without a word."""
-    folder = Path(tempfile.mkdtemp(prefix="apperate-disk-"))
-    become = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    options = f"size={size_mb}m,mode=755,uid={os.geteuid()}"
-    mounted = subprocess.run(
-        [*become, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if mounted.returncode:
-        pytest.fail(f"A file system is to be mounted for this test, as root or by sudo: {mounted.stderr}")
-    try:
-        yield folder
-    finally:
-        subprocess.run([*become, "umount", "-l", str(folder)], check=True)
-        folder.rmdir()
-
-
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[OnSmallDisk]:
     # Of a server elsewhere the disk cannot be filled, nor seen.
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    with small_disk() as folder:
+    with small_disk(SIZE_MB) as folder:
         installation = OnSmallDisk(folder / "data")
         installation.log = folder / "log"
         try:
@@ -105,10 +86,6 @@ def with_small_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[OnSmallDisk]:
 class WithoutReserve(OnSmallDisk):
     def environment(self, **changes: str) -> dict[str, str]:
         return super().environment(**({"APPERATE_DISK_RESERVE_MB": "0"} | changes))
-
-
-def left_mb(place: Path) -> float:
-    return shutil.disk_usage(place).free / 1e6
 
 
 @pytest.mark.server
