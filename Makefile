@@ -6,16 +6,18 @@ BIN := $(VENV)/bin
 CLIENTS := .clients
 LINT := .lint
 PYTEST_ARGS ?=
+TORTURE_ARGS ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 # What is compiled once need not be compiled by each of the many processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help run install test quick simulate coverage check format lock packages checks pictures recording clean clients dev chromium node
+.PHONY: help run install test quick simulate torture reliability coverage check format lock packages checks pictures \
+	recording clean clients dev chromium node faketime
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 11
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 run: $(VENV)/installed  ## start Apperate: database, server and background work (HOST, PORT)
 	@exec $(BIN)/python manage.py up
@@ -39,6 +41,12 @@ simulate: dev  ## simulate the token core with clocks, crashes and a network of 
 coverage: dev chromium clients  ## run every test and show what they cover, by module (slower)
 	@status=0; $(BIN)/coverage run -m pytest $(PYTEST_ARGS) || status=$$?; \
 	$(BIN)/coverage report || true; exit $$status
+
+torture: dev faketime  ## break a running installation in every way, for an hour (ONLY=E-D4,E-D5, SEED=7)
+	@$(BIN)/python -m tests.torture $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) $(TORTURE_ARGS)
+
+reliability: dev  ## make docs/reliability.md from the report of a whole `make torture`
+	@$(BIN)/python -m tests.torture.page
 
 check: dev $(LINT)/installed  ## everything that is checked without running tests
 	$(BIN)/ruff check .
@@ -145,6 +153,12 @@ node:
 	@command -v node >/dev/null && command -v npm >/dev/null && exit 0; \
 	command -v apt-get >/dev/null || { echo "The linter of styles and scripts, and the tests of the old clients, need Node and npm: install them and try again." >&2; exit 1; }; \
 	echo "Installing Node …"; $(APT_INSTALL) --no-install-recommends nodejs npm >/dev/null
+
+# Jumps of the clock; without it the experiments of the clock are not run, and say so.
+faketime:
+	@compgen -G "/usr/lib/*/faketime/libfaketime.so.1" >/dev/null && exit 0; \
+	command -v apt-get >/dev/null || { echo "There is no libfaketime: the clock will not jump." >&2; exit 0; }; \
+	echo "Installing libfaketime …"; $(APT_INSTALL) faketime >/dev/null
 
 chromium:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \

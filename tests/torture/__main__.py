@@ -5,18 +5,22 @@ long it took until all was well again. The report is a JSON file. Exit code 1 wh
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import random
+import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.support.installation import ROOT, Installation
 from tests.torture import experiments, outcome
 from tests.torture.outcome import BROKEN, FAILED
+from tests.torture.stage import Stage
 from tests.torture.trial import EXPERIMENTS, Experiment, Trial
 
 # By what is hit: workers, database and network, credits, disk, connections, starts, clock; the longest last.
@@ -36,6 +40,27 @@ def chosen(only: str) -> list[Experiment]:
 
 def belongs(id: str, name: str) -> bool:
     return id == name or id.startswith(name + "-")
+
+
+@contextlib.contextmanager
+def shared_stages(folder: Path, quick: bool) -> Iterator[Callable[[], Stage | None]]:
+    """What gives quick experiments an installation in common, while it is well; the others have their own."""
+    stages: list[Stage] = []
+
+    def shared() -> Stage | None:
+        if not quick:
+            return None
+        if stages and stages[-1].process is not None and stages[-1].status("/readyz") != 200:
+            stages.pop().end()
+        if not stages:
+            stages.append(Stage(folder / secrets.token_hex(4)))
+        return stages[-1]
+
+    try:
+        yield shared
+    finally:
+        for stage in stages:
+            stage.end()
 
 
 def arguments() -> argparse.Namespace:
@@ -66,14 +91,17 @@ def main() -> None:
     given.report.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="apperate-torture-") as folder:
         Installation.copies = Path(folder)
-        for one in chosen(given.only):
-            print(f"… {one.id}: {one.title}", flush=True)
-            place = Path(folder) / one.id
-            place.mkdir(mode=0o755)
-            found.append(Trial(one, seed, place, quick=given.quick).run())
-            print(found[-1].line(), flush=True)
-            # After each: a run that is stopped has a report of what it did.
-            outcome.save(found, given.report, **facts, seconds=round(time.monotonic() - began))
+        with shared_stages(Path(folder), given.quick) as shared:
+            for one in chosen(given.only):
+                print(f"… {one.id}: {one.title}", flush=True)
+                place = Path(folder) / one.id
+                place.mkdir(mode=0o755)
+                trial = Trial(one, seed, place, quick=given.quick)
+                trial.shared = shared()
+                found.append(trial.run())
+                print(found[-1].line(), flush=True)
+                # After each: a run that is stopped has a report of what it did.
+                outcome.save(found, given.report, **facts, seconds=round(time.monotonic() - began))
     wrong = [one.id for one in found if one.state in (BROKEN, FAILED)]
     print(f"{len(found)} experiments in {time.monotonic() - began:.0f} s, seed {seed}: {given.report}")
     print(f"Broken: {', '.join(wrong)}" if wrong else "All that could be run held.")

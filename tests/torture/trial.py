@@ -95,12 +95,14 @@ class Trial:
             shutil.rmtree(stage.home, ignore_errors=True)
 
     @contextlib.contextmanager
-    def embedded(self, **changes: str) -> Iterator[Stage]:
-        """An installation on the embedded server. Tests share one, which they have put into `shared`."""
+    def embedded(self) -> Iterator[Stage]:
+        """An installation on the embedded server: that in `shared`, else one of the experiment's own."""
         if self.shared is not None:
+            if self.shared.process is None:
+                self.shared.start()
             yield self.shared
             return
-        with self.stage(Stage(self.folder / "data", **changes)) as stage:
+        with self.stage(Stage(self.folder / "data")) as stage:
             yield stage
 
     @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The experiments, one module for each kind of fault; importing this package fills the list of them.
 
-Each is a function of a `Trial` (tests/torture/trial.py) under the id that the report has it by. It is imported
+Each is a function of a `Trial` (tests/torture/trial.py) under the id that the report has it by. It is used
 by `make torture` and by the short form in tests/torture/test_short.py alone.
 """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.torture import faults
 from tests.torture.clients import Load
-from tests.torture.cluster import external
 from tests.torture.experiments.credit import ask
+from tests.torture.external.cluster import external
 from tests.torture.stage import BATCHES, Stage
 from tests.torture.trial import NotThere, Trial, experiment, statuses
 

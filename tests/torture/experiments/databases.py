@@ -6,7 +6,7 @@ from tests.support.installation import until
 from tests.support.load import hostile
 from tests.torture import faults
 from tests.torture.clients import Load
-from tests.torture.cluster import external
+from tests.torture.external.cluster import external
 from tests.torture.stage import Stage
 from tests.torture.trial import Trial, experiment, p99, slowest, statuses
 

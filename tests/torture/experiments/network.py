@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from tests.support.installation import until
 from tests.torture import faults
 from tests.torture.clients import Load
-from tests.torture.cluster import external
 from tests.torture.experiments.databases import away_marks
-from tests.torture.proxy import Proxy, proxied
+from tests.torture.external.cluster import external
+from tests.torture.external.proxy import Proxy, proxied
 from tests.torture.stage import Stage
 from tests.torture.trial import Trial, experiment, slowest, statuses
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests.support.installation import until
-from tests.torture.proxy import Proxy, is_commit, proxied
+from tests.torture.external.proxy import Proxy, is_commit, proxied
 
 
 class Echo:
