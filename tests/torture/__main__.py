@@ -10,15 +10,16 @@ import os
 import platform
 import random
 import secrets
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.support.installation import ROOT, Installation
 from tests.torture import experiments, outcome
+from tests.torture.external.elsewhere import Elsewhere, elsewhere
 from tests.torture.outcome import BROKEN, FAILED
 from tests.torture.stage import Stage
 from tests.torture.trial import EXPERIMENTS, Experiment, Trial
@@ -42,25 +43,36 @@ def belongs(id: str, name: str) -> bool:
     return id == name or id.startswith(name + "-")
 
 
-@contextlib.contextmanager
-def shared_stages(folder: Path, quick: bool) -> Iterator[Callable[[], Stage | None]]:
-    """What gives quick experiments an installation in common, while it is well; the others have their own."""
-    stages: list[Stage] = []
+class Shared:
+    """What quick experiments have in common, while it is well; the others have installations of their own."""
 
-    def shared() -> Stage | None:
-        if not quick:
-            return None
-        if stages and stages[-1].process is not None and stages[-1].status("/readyz") != 200:
-            stages.pop().end()
-        if not stages:
-            stages.append(Stage(folder / secrets.token_hex(4)))
-        return stages[-1]
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.embedded: Stage | None = None
+        self.place: Elsewhere | None = None
+        self.stack = contextlib.ExitStack()
 
-    try:
-        yield shared
-    finally:
-        for stage in stages:
-            stage.end()
+    def give(self, trial: Trial) -> None:
+        if self.embedded is not None and self.embedded.process and self.embedded.status("/readyz") != 200:
+            self.embedded.end()
+            self.embedded = None
+        if self.embedded is None:
+            self.embedded = Stage(self.folder / secrets.token_hex(4))
+        trial.shared, trial.shared_elsewhere = self.embedded, self.elsewhere
+
+    def elsewhere(self) -> Elsewhere:
+        if self.place is not None and self.place.stage.status("/readyz") != 200:
+            self.stack.close()
+            self.place = None
+        if self.place is None:
+            home = self.folder / secrets.token_hex(4)
+            self.place = self.stack.enter_context(elsewhere(home, self.seed))
+        return self.place
+
+    def end(self) -> None:
+        self.stack.close()
+        if self.embedded is not None:
+            self.embedded.end()
 
 
 def arguments() -> argparse.Namespace:
@@ -75,6 +87,8 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    # Whoever ends this run ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = arguments()
     seed = given.seed or random.randrange(1, 1_000_000)
     found, began = [], time.monotonic()
@@ -91,17 +105,21 @@ def main() -> None:
     given.report.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="apperate-torture-") as folder:
         Installation.copies = Path(folder)
-        with shared_stages(Path(folder), given.quick) as shared:
+        shared = Shared(Path(folder), seed)
+        try:
             for one in chosen(given.only):
                 print(f"… {one.id}: {one.title}", flush=True)
                 place = Path(folder) / one.id
                 place.mkdir(mode=0o755)
                 trial = Trial(one, seed, place, quick=given.quick)
-                trial.shared = shared()
+                if given.quick:
+                    shared.give(trial)
                 found.append(trial.run())
                 print(found[-1].line(), flush=True)
                 # After each: a run that is stopped has a report of what it did.
                 outcome.save(found, given.report, **facts, seconds=round(time.monotonic() - began))
+        finally:
+            shared.end()
     wrong = [one.id for one in found if one.state in (BROKEN, FAILED)]
     print(f"{len(found)} experiments in {time.monotonic() - began:.0f} s, seed {seed}: {given.report}")
     print(f"Broken: {', '.join(wrong)}" if wrong else "All that could be run held.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from tests.support.installation import until
 from tests.torture.stage import Stage, children_of
 
 
@@ -25,6 +26,7 @@ def kill(pid: int) -> bool:
 
 def kill_postmaster(stage: Stage) -> None:
     """kill -9 of the embedded server and every process it started."""
+    until(stage.postmaster)  # It may be starting again from the last time.
     postmaster = stage.postmaster()
     for pid in (postmaster, *children_of(postmaster)):
         kill(pid)

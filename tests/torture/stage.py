@@ -203,10 +203,20 @@ class Stage(Demo):
         return self.pids("procrastinate worker")
 
     def watcher(self) -> int:
-        return int((self.home / "db" / ".watcher.lock").read_text())
+        """The process that watches the embedded server; 0 while there is none."""
+        return pid_in(self.home / "db" / ".watcher.lock")
 
     def postmaster(self) -> int:
-        return int((self.home / "db" / "pg" / "postmaster.pid").read_text().split()[0])
+        """The embedded server; 0 while there is none."""
+        return pid_in(self.home / "db" / "pg" / "postmaster.pid")
+
+
+def pid_in(path: Path) -> int:
+    """The number on the first line of a file, 0 when it is not there or only being written."""
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def parent_of(pid: int) -> int:

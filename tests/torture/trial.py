@@ -20,6 +20,7 @@ from typing import TypeVar
 from tests.support.installation import Installation
 from tests.torture.checker import judge
 from tests.torture.clients import Load, Players, playing
+from tests.torture.external.elsewhere import Elsewhere, elsewhere
 from tests.torture.history import Request
 from tests.torture.outcome import ABSENT, FAILED, Mark, Outcome
 from tests.torture.stage import Stage
@@ -61,7 +62,9 @@ class Trial:
         self.outcome = Outcome(found.id, found.title, seed)
         self.requests: list[Request] = []
         self.acts = 0
+        # Installations that several experiments have in common, started when the first needs them.
         self.shared: Stage | None = None
+        self.shared_elsewhere: Callable[[], Elsewhere] | None = None
 
     def run(self) -> Outcome:
         began = time.monotonic()
@@ -104,6 +107,15 @@ class Trial:
             return
         with self.stage(Stage(self.folder / "data")) as stage:
             yield stage
+
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[Elsewhere]:
+        """An installation on a database elsewhere, behind a proxy."""
+        if self.shared_elsewhere is not None:
+            yield self.shared_elsewhere()
+            return
+        with elsewhere(self.folder / "data", self.seed) as place:
+            yield place
 
     @contextlib.contextmanager
     def played(

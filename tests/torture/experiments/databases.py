@@ -1,18 +1,24 @@
 """E-D1 to E-D4 and E-X1: the database is killed, loses its sessions, is away, hangs, or is busy."""
 
 import time
+from collections.abc import Callable
 
 from tests.support.installation import until
 from tests.support.load import hostile
 from tests.torture import faults
 from tests.torture.clients import Load
-from tests.torture.external.cluster import external
 from tests.torture.stage import Stage
 from tests.torture.trial import Trial, experiment, p99, slowest, statuses
 
 LOAD = Load(spenders=1, pages=1)
 SMALL = Load(spenders=1, pages=1, file_share=0.0)
 ANSWERS = ("probe", "page", "read", "spend", "edit", "switch", "trespass", "write")
+
+
+def until_back(stage: Stage, which: Callable[[], int], before: int) -> None:
+    """Wait until another process is there in the place of that one, and the installation is ready."""
+    until(lambda: which() not in (0, before), seconds=90)
+    until(lambda: stage.status("/readyz") == 200, seconds=90)
 
 
 @experiment("E-D1", "kill -9 of the postmaster and all its processes under load; the watcher starts it again")
@@ -28,7 +34,7 @@ def killed(trial: Trial) -> None:
                 before = stage.postmaster()
                 faults.kill_postmaster(stage)
                 moments.append(time.monotonic())
-                until(lambda: stage.postmaster() != before and stage.status("/readyz") == 200, seconds=60)  # noqa: B023
+                until_back(stage, stage.postmaster, before)
                 time.sleep(trial.long(4, 0.5))
         unchanged = stage.servers() == processes
     for moment in moments:
@@ -49,7 +55,7 @@ def watcher(trial: Trial) -> None:
             if number % 2:
                 faults.kill_postmaster(stage)
             moments.append(time.monotonic())
-            until(lambda: stage.watcher() != before, seconds=60)  # noqa: B023
+            until(lambda: stage.watcher() not in (0, before), seconds=60)  # noqa: B023
             until(lambda: stage.status("/readyz") == 200, seconds=60)
             time.sleep(trial.long(4, 1))
     for moment in moments:
@@ -101,7 +107,8 @@ def away_marks(trial: Trial, began: float, ended: float) -> None:
 
 @experiment("E-D3", "the database is stopped for 60 s")
 def away(trial: Trial) -> None:
-    with external() as cluster, trial.stage(Stage(trial.folder / "data", cluster.url)) as stage:
+    with trial.elsewhere() as at:
+        stage, cluster = at.stage, at.cluster
         processes = stage.servers(), stage.job_workers()
         with trial.played(stage, SMALL, leases_lost_max=lambda: 8):
             began = time.monotonic()
@@ -120,11 +127,8 @@ def away(trial: Trial) -> None:
 
 @experiment("E-D4", "the database hangs: SIGSTOP of all its processes for 30 s")
 def hangs(trial: Trial) -> None:
-    with (
-        external() as cluster,
-        trial.stage(Stage(trial.folder / "data", cluster.url)) as stage,
-        trial.played(stage, SMALL, leases_lost_max=lambda: 8),
-    ):
+    with trial.elsewhere() as at, trial.played(at.stage, SMALL, leases_lost_max=lambda: 8):
+        stage, cluster = at.stage, at.cluster
         assert cluster.process is not None
         with faults.stopped(faults.with_children(cluster.process.pid)):
             began = time.monotonic()

@@ -1,48 +1,26 @@
 """E-D5: what a network does between the application and its database."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from tests.support.installation import until
 from tests.torture import faults
 from tests.torture.clients import Load
 from tests.torture.experiments.databases import away_marks
-from tests.torture.external.cluster import external
-from tests.torture.external.proxy import Proxy, proxied
-from tests.torture.stage import Stage
+from tests.torture.external.proxy import Proxy
 from tests.torture.trial import Trial, experiment, slowest, statuses
 
 LOAD = Load(spenders=1, pages=1, file_share=0.1)
 
 
-class BehindProxy(Stage):
-    """Its database is reached through a proxy; the tables are read past it."""
-
-    straight_url = ""
-
-    @property
-    def direct_url(self) -> str:
-        return self.straight_url
-
-
-@contextlib.contextmanager
-def behind_proxy(trial: Trial) -> Iterator[tuple[BehindProxy, Proxy]]:
-    with external() as cluster, proxied(cluster.port, trial.seed) as proxy:
-        stage = BehindProxy(trial.folder / "data", cluster.url_by(proxy.port))
-        stage.straight_url = cluster.url
-        with trial.stage(stage):
-            yield stage, proxy
-
-
 def for_a_while(trial: Trial, fault: Callable[[Proxy], None], seconds: float) -> None:
-    with behind_proxy(trial) as (stage, proxy), trial.played(stage, LOAD, leases_lost_max=lambda: 8):
+    with trial.elsewhere() as at, trial.played(at.stage, LOAD, leases_lost_max=lambda: 8):
         began = time.monotonic()
-        fault(proxy)
+        fault(at.proxy)
         faults.wait(seconds)
-        proxy.pass_on()
+        at.proxy.pass_on()
         ended = time.monotonic()
-        until(lambda: stage.status("/readyz") == 200, seconds=60)
+        until(lambda: at.stage.status("/readyz") == 200, seconds=60)
         time.sleep(trial.long(10, 4))
     away_marks(trial, began, ended)
 
@@ -59,11 +37,11 @@ def black_hole(trial: Trial) -> None:
 
 @experiment("E-D5-delay", "500 ms of delay in each direction to the database")
 def delay(trial: Trial) -> None:
-    with behind_proxy(trial) as (stage, proxy), trial.played(stage, LOAD, leases_lost_max=lambda: 8):
+    with trial.elsewhere() as at, trial.played(at.stage, LOAD, leases_lost_max=lambda: 8):
         began = time.monotonic()
-        proxy.delay(0.5)
+        at.proxy.delay(0.5)
         faults.wait(trial.long(30, 8))
-        proxy.pass_on()
+        at.proxy.pass_on()
         ended = time.monotonic()
         time.sleep(trial.long(5, 2))
     during = trial.between(began + 2, ended - 2, "probe", "read", "write", "spend", "edit", "page")
@@ -77,12 +55,12 @@ def delay(trial: Trial) -> None:
 @experiment("E-D5-half-open", "the database sees connections end, the application does not")
 def half_open(trial: Trial) -> None:
     rounds = trial.times(5, 2)
-    with behind_proxy(trial) as (stage, proxy):
+    with trial.elsewhere() as at:
         moments = []
-        with trial.played(stage, LOAD, leases_lost_max=lambda: 4 * rounds):
+        with trial.played(at.stage, LOAD, leases_lost_max=lambda: 4 * rounds):
             for _ in range(rounds):
                 moments.append(time.monotonic())
-                proxy.half_open()
+                at.proxy.half_open()
                 faults.wait(trial.long(12, 8))
     for moment in moments:
         trial.outcome.recovered(trial.first_ok("probe", moment))
@@ -96,10 +74,10 @@ def half_open(trial: Trial) -> None:
 @experiment("E-D5-reset", "all connections to the database are reset at once, again and again")
 def reset(trial: Trial) -> None:
     rounds = trial.times(20, 3)
-    with behind_proxy(trial) as (stage, proxy), trial.played(stage, LOAD, leases_lost_max=lambda: 4 * rounds):
+    with trial.elsewhere() as at, trial.played(at.stage, LOAD, leases_lost_max=lambda: 4 * rounds):
         for _ in range(rounds):
             time.sleep(trial.random.uniform(0.3, 2))
-            proxy.reset()
+            at.proxy.reset()
     failed = [one for one in trial.requests if one.act in ("probe", "read", "page") and one.end != "ok"]
     trial.outcome.recovered(0.0)
     trial.mark("reads and pages that failed", "0", statuses(failed) or 0, not failed)
@@ -109,20 +87,17 @@ def reset(trial: Trial) -> None:
     "E-D5-commit", "connections are reset in the middle of a COMMIT, before or after the database has it"
 )
 def commit(trial: Trial) -> None:
-    with (
-        behind_proxy(trial) as (stage, proxy),
-        trial.played(stage, LOAD, leases_lost_max=lambda: proxy.resets),
-    ):
-        proxy.reset_in_commit(0.1)
+    with trial.elsewhere() as at, trial.played(at.stage, LOAD, leases_lost_max=lambda: at.proxy.resets):
+        at.proxy.reset_in_commit(0.1)
         faults.wait(trial.long(60, 8))
-        proxy.pass_on()
+        at.proxy.pass_on()
         ended = time.monotonic()
     trial.outcome.recovered(trial.first_ok("probe", ended))
     trial.outcome.figures |= {
-        "connections reset in a COMMIT": proxy.resets,
-        "of those before the database had it": proxy.resets_before,
+        "connections reset in a COMMIT": at.proxy.resets,
+        "of those before the database had it": at.proxy.resets_before,
     }
-    trial.mark("commits that were hit", ">= 5", proxy.resets, proxy.resets >= 5)
+    trial.mark("commits that were hit", ">= 5", at.proxy.resets, at.proxy.resets >= 5)
     writes = [one for one in trial.requests if one.act in ("write", "edit", "switch")]
     trial.outcome.figures["answers to writes"] = statuses(writes)
     wrong = [one for one in writes if one.told.get("status") in {400, 500}]
