@@ -53,7 +53,7 @@ class Shared:
         self.stack = contextlib.ExitStack()
 
     def give(self, trial: Trial) -> None:
-        if self.embedded is not None and self.embedded.process and self.embedded.status("/readyz") != 200:
+        if self.embedded is not None and self.embedded.process and not self.embedded.is_well():
             self.embedded.end()
             self.embedded = None
         if self.embedded is None:
@@ -61,7 +61,7 @@ class Shared:
         trial.shared, trial.shared_elsewhere = self.embedded, self.elsewhere
 
     def elsewhere(self) -> Elsewhere:
-        if self.place is not None and self.place.stage.status("/readyz") != 200:
+        if self.place is not None and not self.place.stage.is_well():
             self.stack.close()
             self.place = None
         if self.place is None:

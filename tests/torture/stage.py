@@ -4,8 +4,10 @@
 priced dataset in CORE, and tokens: `cast` has their values by name, `limits` what the limited ones may spend.
 """
 
+import http.client
 import json
 import os
+import secrets
 import subprocess
 import time
 from pathlib import Path
@@ -127,15 +129,23 @@ class Stage(Demo):
         for dataset, token in ((PRICED, "core_writer"), (CLOSED, "writer")):
             self.write(dataset, [{"name": f"name {number}"} for number in range(20)], token)
 
-    def write(self, dataset: str, records: list[dict[str, Any]], token: str) -> None:
-        import http.client
+    def is_well(self) -> bool:
+        """Whether it is ready, and stores a record."""
+        try:
+            self.write(CLOSED, [{"name": secrets.token_hex(8)}], "writer")
+        except (AssertionError, OSError, http.client.HTTPException):
+            return False
+        return self.status("/readyz") == 200
 
+    def write(self, dataset: str, records: list[dict[str, Any]], token: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         target = f"/v1/record/{dataset}?token={self.cast[token]}"
-        connection.request("POST", target, json.dumps(records))
-        reply = connection.getresponse()
-        assert reply.status == 200, reply.read()
-        connection.close()
+        try:
+            connection.request("POST", target, json.dumps(records))
+            reply = connection.getresponse()
+            assert reply.status == 200, reply.read()
+        finally:
+            connection.close()
 
     def add_limited(self, name: str, limit: int) -> str:
         """One more limited token; its value."""

@@ -131,7 +131,11 @@ class Trial:
         stage.settle()
         self.requests = players.history()
         tables = stage.tables().since(before)
-        self.outcome.add(judge(self.requests, tables, leases_lost_max=leases_lost_max()))
+        verdict = judge(self.requests, tables, leases_lost_max=leases_lost_max())
+        self.outcome.add(verdict)
+        if load.writers:  # Where nothing is stored, nothing is lost either.
+            count = verdict.acknowledged
+            self.mark("batches that were acknowledged", ">= 1", count, count >= 1)
 
     def mark(self, name: str, wanted: str, measured: object, holds: bool) -> None:
         shown = f"{measured:.2f}" if isinstance(measured, float) else str(measured)

@@ -65,23 +65,10 @@ def while_full(trial: Trial, stage: Stage, folder: Path, *, refuses: Callable[[]
     trial.mark("`up` ran on", "yes", "yes" if alive else "no", alive)
 
 
-def wrote_nothing(stage: Stage) -> Callable[[], bool]:
-    """Whether a small write is refused."""
-
-    def refuses() -> bool:
-        try:
-            stage.write("TORTURE/CLOSED", [{"name": "one"}], "writer")
-        except (AssertionError, OSError):
-            return True
-        return False
-
-    return refuses
-
-
 @experiment("E-F1-database", "the disk of the whole data directory is full")
 def database(trial: Trial) -> None:
     with disk(700) as folder, trial.stage(Stage(folder / "data")) as stage:
-        while_full(trial, stage, folder, refuses=wrote_nothing(stage))
+        while_full(trial, stage, folder, refuses=lambda: not stage.is_well())
 
 
 @experiment("E-F1-log", "the disk of the write-ahead log is full")
@@ -95,7 +82,7 @@ def log(trial: Trial) -> None:
             shutil.rmtree(place)
             place.symlink_to(folder / "pg_wal")
             stage.start()
-            while_full(trial, stage, folder, refuses=wrote_nothing(stage))
+            while_full(trial, stage, folder, refuses=lambda: not stage.is_well())
 
 
 @experiment("E-F1-uploads", "the disk of uploaded files is full")

@@ -65,6 +65,9 @@ def half_open(trial: Trial) -> None:
     for moment in moments:
         trial.outcome.recovered(trial.first_ok("probe", moment))
     trial.outcome.figures["answers"] = statuses(trial.between(0, float("inf"), "probe", "page"))
+    for moment in moments:
+        seconds = trial.first_ok("write", moment)
+        trial.mark("first write after the connections went", "<= 10 s", seconds, seconds <= 10)
     wrong = [one for one in trial.requests if one.told.get("status") == 500]
     trial.mark("500", "0", statuses(wrong) or 0, not wrong)
     recovery = trial.outcome.recovery_seconds or 0.0
