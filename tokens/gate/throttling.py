@@ -19,6 +19,7 @@ from math import ceil, floor
 from django.conf import settings
 
 from apperate.database import pool
+from apperate.database.outage import UNAVAILABLE, outage
 from apperate.kernel.refusals import Refusal
 from tokens.rules.permissions import Settings
 
@@ -190,7 +191,10 @@ class Buckets:
         try:
             async with bucket.turn:
                 await self._draw(token_id, bucket, now)
-        except Exception:  # What was passed ahead stays owed; once that is used up, requests wait for a draw.
+        # What was passed ahead stays owed; once that is used up, requests wait for a draw.
+        except UNAVAILABLE as error:
+            outage.note(error)
+        except Exception:
             logger.exception("drawing a slice of a token's rate failed")
         finally:
             bucket.draw = None

@@ -1,13 +1,16 @@
 """S30: in any t seconds at most 1.05 × (burst + rate × t) requests pass, over all workers."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings
+from psycopg_pool import PoolTimeout
 
+from apperate.database.outage import Outage
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import DatasetFactory, TokenFactory
-from tokens.gate.throttling import Buckets, Rate, rate_of
+from tokens.gate.throttling import Bucket, Buckets, Rate, rate_of
 from tokens.models import Token
 from tokens.rules.permissions import Settings
 
@@ -138,3 +141,24 @@ def test_a_request_without_permission_takes_nothing(api: DataPlaneClient, slow: 
     path = f"/v1/data/{slow.workspace.name}/NONE?token={slow.test_value}"
 
     assert {api.get(path).code for _ in range(5)} == {"dataset-not-granted"}
+
+
+def test_slices_that_an_outage_costs_are_no_traceback_each(
+    api: DataPlaneClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line that says the database is away is that of all of them."""
+
+    async def away(*_: object, **__: object) -> None:
+        raise PoolTimeout("couldn't get a connection after 1.00 sec")
+
+    monkeypatch.setattr("apperate.database.pool.fetch_all", away)
+    monkeypatch.setattr("tokens.gate.throttling.outage", Outage())
+    bucket = Bucket(RATES[0], level=1.0)
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            api.run(Buckets()._draw_beside(1, bucket, START))
+
+    (line,) = [record for record in caplog.records if record.name.startswith(("apperate.", "tokens."))]
+    assert line.getMessage().startswith("the database does not answer error=PoolTimeout")
+    assert line.exc_info is None
