@@ -22,6 +22,7 @@ from tests.torture.checker import Account, StoredBatch, Tables
 WORKSPACE = "TORTURE"
 BATCHES, CLOSED, PRICED = "TORTURE/BATCHES", "TORTURE/CLOSED", "CORE/TORTURED"
 SETTLE_SECONDS_MAX = 120
+WELL_SECONDS_MAX = 90  # a fault that lasts longer is a finding
 LEASE_SECONDS = 2  # after which a live worker has returned what it did not spend
 # Run by `manage.py shell`; the last line it prints is JSON.
 MAKE = """

@@ -11,7 +11,7 @@ from tests.support.load import credit_race
 from tests.torture import faults
 from tests.torture.clients import Load
 from tests.torture.faults import raise_descriptors
-from tests.torture.stage import PRICED, Stage
+from tests.torture.stage import PRICED, WELL_SECONDS_MAX, Stage
 from tests.torture.trial import Trial, experiment, p99, statuses
 from tests.torture.wire import LOST, Wire
 
@@ -54,7 +54,7 @@ def exact_while_the_database_is_killed(trial: Trial) -> None:
             if number % 2:
                 faults.kill_postmaster(stage)
                 leases += 2 * stage.workers
-                until(lambda: stage.status("/readyz") == 200, seconds=60)
+                until(stage.is_well, seconds=WELL_SECONDS_MAX)
             else:
                 leases += faults.kill(trial.random.choice(stage.servers()[1]))
     spends = [one for one in trial.requests if one.act == "spend"]

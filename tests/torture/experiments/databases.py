@@ -7,7 +7,7 @@ from tests.support.installation import until
 from tests.support.load import hostile
 from tests.torture import faults
 from tests.torture.clients import Load
-from tests.torture.stage import Stage
+from tests.torture.stage import WELL_SECONDS_MAX, Stage
 from tests.torture.trial import Trial, experiment, p99, slowest, statuses
 
 LOAD = Load(spenders=1, pages=1)
@@ -18,7 +18,7 @@ ANSWERS = ("probe", "page", "read", "spend", "edit", "switch", "trespass", "writ
 def until_back(stage: Stage, which: Callable[[], int], before: int) -> None:
     """Wait until another process is there in the place of that one, and the installation is ready."""
     until(lambda: which() not in (0, before), seconds=90)
-    until(lambda: stage.status("/readyz") == 200, seconds=90)
+    until(stage.is_well, seconds=WELL_SECONDS_MAX)
 
 
 @experiment("E-D1", "kill -9 of the postmaster and all its processes under load; the watcher starts it again")
@@ -56,7 +56,7 @@ def watcher(trial: Trial) -> None:
                 faults.kill_postmaster(stage)
             moments.append(time.monotonic())
             until(lambda: stage.watcher() not in (0, before), seconds=60)  # noqa: B023
-            until(lambda: stage.status("/readyz") == 200, seconds=60)
+            until(stage.is_well, seconds=WELL_SECONDS_MAX)
             time.sleep(trial.long(4, 1))
     for moment in moments:
         trial.outcome.recovered(trial.first_ok("probe", moment + 0.05))
@@ -116,7 +116,7 @@ def away(trial: Trial) -> None:
             faults.wait(trial.long(60, 5))
             cluster.start()
             ended = time.monotonic()
-            until(lambda: stage.status("/readyz") == 200, seconds=60)
+            until(stage.is_well, seconds=WELL_SECONDS_MAX)
             time.sleep(trial.long(10, 4))
         unchanged = (stage.servers(), stage.job_workers()) == processes
         lines = stage.said().splitlines()
@@ -134,7 +134,7 @@ def hangs(trial: Trial) -> None:
             began = time.monotonic()
             faults.wait(trial.long(30, 8))
         ended = time.monotonic()
-        until(lambda: stage.status("/readyz") == 200, seconds=60)
+        until(stage.is_well, seconds=WELL_SECONDS_MAX)
         time.sleep(trial.long(10, 4))
         with cluster.connect() as connection:
             row = connection.execute(

@@ -14,7 +14,7 @@ from tests.support.installation import until
 from tests.support.small_disk import may_mount, small_disk
 from tests.torture import faults
 from tests.torture.clients import Load
-from tests.torture.stage import Stage
+from tests.torture.stage import WELL_SECONDS_MAX, Stage
 from tests.torture.trial import NotThere, Trial, experiment, slowest, statuses
 
 LOAD = Load(spenders=1, file_share=0.5, lines=(500, 3_000))
@@ -42,7 +42,7 @@ def while_full(trial: Trial, stage: Stage, folder: Path, *, refuses: Callable[[]
             faults.wait(trial.long(20, 4))
             full_until = time.monotonic()
         freed = time.monotonic()
-        until(lambda: stage.status("/readyz") == 200, seconds=90)
+        until(stage.is_well, seconds=WELL_SECONDS_MAX)
         time.sleep(trial.long(15, 6))
     during = trial.between(began, full_until, "write")
     reads = [one for one in trial.between(began, full_until, "probe", "read") if one.end != "ok"]

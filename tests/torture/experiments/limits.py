@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.support.installation import until
 from tests.torture import faults
 from tests.torture.clients import Load
+from tests.torture.stage import WELL_SECONDS_MAX
 from tests.torture.trial import Trial, experiment, slowest, statuses
 
 DESCRIPTORS = 64
@@ -46,7 +47,7 @@ def descriptors(trial: Trial) -> None:
                 for wire in held:
                     wire.close()
             freed = time.monotonic()
-            until(lambda: stage.status("/readyz") == 200, seconds=60)
+            until(stage.is_well, seconds=WELL_SECONDS_MAX)
             time.sleep(trial.long(5, 2))
     after(trial, began, ended, freed)
 
@@ -84,7 +85,7 @@ def memory(trial: Trial) -> None:
                 faults.wait(trial.long(30, 6))
                 ended = time.monotonic()
             freed = time.monotonic()
-            until(lambda: stage.status("/readyz") == 200, seconds=60)
+            until(stage.is_well, seconds=WELL_SECONDS_MAX)
             time.sleep(trial.long(10, 7))
         trial.outcome.figures["workers replaced"] = len(set(workers) - set(stage.servers()[1]))
     after(trial, began, ended, freed)

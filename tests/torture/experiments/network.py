@@ -8,6 +8,7 @@ from tests.torture import faults
 from tests.torture.clients import Load
 from tests.torture.experiments.databases import away_marks
 from tests.torture.external.proxy import Proxy
+from tests.torture.stage import WELL_SECONDS_MAX
 from tests.torture.trial import Trial, experiment, slowest, statuses
 
 LOAD = Load(spenders=1, pages=1, file_share=0.1)
@@ -20,7 +21,7 @@ def for_a_while(trial: Trial, fault: Callable[[Proxy], None], seconds: float) ->
         faults.wait(seconds)
         at.proxy.pass_on()
         ended = time.monotonic()
-        until(lambda: at.stage.status("/readyz") == 200, seconds=60)
+        until(at.stage.is_well, seconds=WELL_SECONDS_MAX)
         time.sleep(trial.long(10, 4))
     away_marks(trial, began, ended)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tests.support.installation import ROOT, until
 from tests.torture.clients import Load
 from tests.torture.faults import kill
-from tests.torture.stage import Stage
+from tests.torture.stage import WELL_SECONDS_MAX, Stage
 from tests.torture.trial import NotThere, Trial, experiment, statuses
 
 FILES = Load(file_share=0.5, lines=(10_000, 10_000), writers=2, spenders=1)
@@ -72,7 +72,7 @@ def all_workers(trial: Trial) -> None:
                 for pid in [main] if number % 2 else workers:
                     kill(pid)
                 until(lambda: not set(stage.servers()[1]) & set(workers), seconds=BACK_SECONDS_MAX)  # noqa: B023
-                until(lambda: stage.status("/readyz") == 200, seconds=BACK_SECONDS_MAX)
+                until(stage.is_well, seconds=WELL_SECONDS_MAX)
                 refused.append(killed_at)
                 time.sleep(trial.long(8, 1))
         for killed_at in refused:
@@ -96,7 +96,7 @@ def up(trial: Trial) -> None:
             gone.append(time.monotonic() - began)
             again = time.monotonic()
             stage.start()
-            until(lambda: stage.status("/readyz") == 200, seconds=60)
+            until(stage.is_well, seconds=WELL_SECONDS_MAX)
             trial.outcome.recovered(time.monotonic() - again)
     trial.mark("the last process below a killed `up` is gone", "<= 5 s", max(gone), max(gone) <= 5)
 
@@ -146,7 +146,7 @@ def stop_and_start(trial: Trial) -> None:
                 assert stage.process.wait(60) == 0
                 stops.append((began, time.monotonic()))
                 stage.start()
-                until(lambda: stage.status("/readyz") == 200, seconds=60)
+                until(stage.is_well, seconds=WELL_SECONDS_MAX)
                 trial.outcome.recovered(time.monotonic() - stops[-1][1])
                 time.sleep(1)
     cut = [

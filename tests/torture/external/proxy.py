@@ -151,6 +151,8 @@ class Proxy:
         back = asyncio.create_task(self._answers(upstream[0], pair))
         try:
             await self._requests(reader, pair)
+        except asyncio.CancelledError:
+            pass  # At the end; asyncio would print it.
         finally:
             if pair in self.pairs:
                 self.pairs.discard(pair)
