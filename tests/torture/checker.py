@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from tests.torture.history import Request
 
-# Answers that say "later" or "no room", which a valid request may get; any other 4xx is our mistake.
+# Answers that say "later" or "no room", as a valid request may get them. Other 4xx, and 500, are our mistake.
 LATER = {402, 409, 429, 503, 507}
 CLOCKS_APART_SECONDS = 0.005
 EXAMPLES_MAX = 20
@@ -83,7 +83,7 @@ class Verdict:
     passed: int = 0
     audit_missing: int = 0
     violations: list[str] = field(default_factory=list)
-    misrefused: Counter[str] = field(default_factory=Counter)  # valid requests that got another 4xx
+    misrefused: Counter[str] = field(default_factory=Counter)  # valid requests that got another 4xx, or 500
 
     def note(self, invariant: str, count: str, sentence: str) -> None:
         setattr(self, count, getattr(self, count) + 1)
@@ -102,7 +102,8 @@ def judge(requests: Sequence[Request], tables: Tables, *, leases_lost_max: int =
     for request in requests:
         verdict.refused += request.end == "fail"
         status = request.told.get("status", 0)
-        if request.act != "trespass" and 400 <= status < 500 and status not in LATER:
+        is_ours = request.act != "trespass" and 400 <= status < 500 and status not in LATER
+        if is_ours or status == 500:
             code = request.told.get("code", "")
             verdict.misrefused[f"{request.act}: {status} {code}"] += 1
     batches = by(requests, "write", "batch")

@@ -29,7 +29,9 @@ from tests.torture.wire import LOST, Answer, Wire
 
 PATIENCE_SECONDS = 40  # for how long a retry goes on after the input has ended
 RETRY_SECONDS_MAX = 1.0
-REVOKED_SECONDS = 1.0  # after which nobody may pass with a disabled token
+# Says with a change of a token that a worker does not follow it yet; it does so within these seconds.
+UNCONFIRMED, UNCONFIRMED_SECONDS = "apperate-unconfirmed-workers", 5.0
+SWITCH_WIRES = 6
 
 
 @dataclass(frozen=True)
@@ -214,20 +216,28 @@ class Player:
         """Disable a token; once that was answered, nobody passes with it any more."""
         if not self.plan.has_switch:
             return await self.troupe.rest(60)
-        public = self.plan.ids["switched"][0]
-        how, _ = await self.ask("switch", "POST", f"/v1/tokens/{public}/disable", token="secret", to="off")
-        if how == "ok":
-            await asyncio.sleep(REVOKED_SECONDS)
-            for _ in range(6):
-                fresh = Wire(self.plan.port)  # so that each worker is asked
-                self.wire, kept = fresh, self.wire
-                await self.ask(
-                    "trespass", "GET", f"/v1/data/{BATCHES}/none", token="switched", why="a disabled token"
-                )
-                fresh.close()
-                self.wire = kept
-        await self.ask("switch", "POST", f"/v1/tokens/{public}/enable", token="secret", to="on")
+        place = f"/v1/tokens/{self.plan.ids['switched'][0]}"
+        own, others = (
+            self.wire,
+            [Wire(self.plan.port) for _ in range(SWITCH_WIRES)],
+        )  # so that each worker is asked
+        await self.through(others, "warm")
+        self.wire = own
+        how, answer = await self.ask("switch", "POST", f"{place}/disable", token="secret", to="off")
+        if how == "ok" and answer is not None:
+            # A worker that has not confirmed follows within this time, or refuses everything.
+            await asyncio.sleep(UNCONFIRMED_SECONDS if UNCONFIRMED in answer.headers else 0)
+            await self.through(others, "trespass")
+        self.wire = own
+        for wire in others:
+            wire.close()
+        await self.ask("switch", "POST", f"{place}/enable", token="secret", to="on")
         await self.pause(1)
+
+    async def through(self, wires: list[Wire], act: str) -> None:
+        """Read with the switched token over each of these connections."""
+        for self.wire in wires:
+            await self.ask(act, "GET", f"/v1/data/{BATCHES}/none", token="switched", why="a disabled token")
 
     async def probe(self) -> None:
         """An ordinary read on a new connection, at an even pace: how long is one without an answer?"""

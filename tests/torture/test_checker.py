@@ -166,11 +166,16 @@ def test_without_a_key_each_try_is_a_job_of_its_own() -> None:
     assert judge([*HISTORY, *tries], left).doubled == 1
 
 
-def test_a_valid_request_that_got_a_400_is_counted() -> None:
-    told = {"status": 400, "code": "invalid-values"}
-    refused = request("write", 30, "fail", told, batch="fine", size=1, key=True)
+@pytest.mark.parametrize(
+    ("status", "code", "counts"), [(400, "invalid-values", 1), (500, "internal-error", 1), (503, "away", 0)]
+)
+def test_a_valid_request_that_got_a_400_or_500_is_counted(status: int, code: str, counts: int) -> None:
+    told = {"status": status, "code": code}
+    refused = request("write", 30, "unknown", told, batch="fine", size=1, key=True)
 
-    assert judge([*HISTORY, refused], tables()).misrefused == {"write: 400 invalid-values": 1}
+    found = judge([*HISTORY, refused], tables()).misrefused
+
+    assert found == ({f"write: {status} {code}": 1} if counts else {})
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
