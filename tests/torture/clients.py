@@ -51,6 +51,7 @@ class Load:
     lines: tuple[int, int] = (200, 2_000)
     file_share: float = 0.2
     keyless_share: float = 0.15
+    replay_share: float = 0.2  # of what was acknowledged, sent again with its key
     pause_seconds: float = 0.02
     probe_seconds: float = 0.05
 
@@ -143,7 +144,7 @@ class Player:
             if self.troupe.ends_at and time.monotonic() > self.troupe.ends_at + PATIENCE_SECONDS:
                 break
             await asyncio.sleep(retry_seconds(answer))
-        if how == "ok" and has_key and self.random.random() < 0.2:
+        if how == "ok" and has_key and self.random.random() < self.load.replay_share:
             await asyncio.sleep(0.05)
             await self.ask(
                 "replay", "POST", target, token="writer", headers=headers, body=body, batch=batch,

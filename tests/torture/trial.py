@@ -101,7 +101,7 @@ class Trial:
     def embedded(self) -> Iterator[Stage]:
         """An installation on the embedded server: that in `shared`, else one of the experiment's own."""
         if self.shared is not None:
-            if self.shared.process is None:
+            if self.shared.process is None or self.shared.process.poll() is not None:
                 self.shared.start()
             yield self.shared
             return
