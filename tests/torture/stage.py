@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from apperate.database.embedded import launcher
-from tests.support.installation import Demo, until
+from tests.support.installation import Demo, Installation, until
 from tests.torture.checker import Account, StoredBatch, Tables
 
 WORKSPACE = "TORTURE"
@@ -104,6 +104,7 @@ class Stage(Demo):
 
     def environment(self, **changes: str) -> dict[str, str]:
         given = {
+            "APPERATE_DEMO": "0",
             "APPERATE_WORKERS": str(self.workers),
             # Where the tests run is not what is looked at, unless an experiment says so.
             "APPERATE_DISK_RESERVE_MB": "0",
@@ -119,7 +120,7 @@ class Stage(Demo):
         """Its database is chosen by the experiment."""
 
     def start(self) -> None:
-        super().start()
+        Installation.start(self)  # Without the demo, which takes long to make.
         if self.cast:
             return
         names = f"LIMIT, LIMITED = {self.limit}, {self.limited}\n"
