@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 
 from apperate.database.embedded import launcher
+from apperate.kernel import keyring
 from tests.support.installation import Demo, Installation, until
 from tests.torture.checker import Account, StoredBatch, Tables
 
@@ -98,6 +99,7 @@ class Stage(Demo):
     def __init__(self, home: Path, database_url: str = "", **changes: str) -> None:
         super().__init__(home)
         self.database_url, self.changes = database_url, changes
+        self.secret_keys = keyring.new_key()  # Secret tokens of the cast need one to be there.
         self.cast: dict[str, str] = {}
         self.ids: dict[str, tuple[str, int]] = {}
         self.limits: dict[str, int] = {}
@@ -105,6 +107,7 @@ class Stage(Demo):
     def environment(self, **changes: str) -> dict[str, str]:
         given = {
             "APPERATE_DEMO": "0",
+            keyring.KEYS_VARIABLE: self.secret_keys,
             "APPERATE_WORKERS": str(self.workers),
             # Where the tests run is not what is looked at, unless an experiment says so.
             "APPERATE_DISK_RESERVE_MB": "0",

@@ -9,6 +9,7 @@ An experiment puts a `Stage` up, lets clients play while it breaks something, an
 import contextlib
 import random
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +77,7 @@ class Trial:
         except Exception as error:
             self.outcome.state = FAILED
             self.outcome.reason = f"{type(error).__name__}: {str(error)[-1_500:]}"
-            traceback.print_exc()
+            sys.stderr.write(traceback.format_exc()[-4_000:])
         self.outcome.seconds = round(time.monotonic() - began, 1)
         self.outcome.close()
         return self.outcome

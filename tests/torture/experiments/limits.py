@@ -70,7 +70,10 @@ def after(trial: Trial, began: float, ended: float, freed: float) -> None:
     trial.outcome.recovered(trial.first_ok("probe", freed))
     recovery = trial.outcome.recovery_seconds or 0.0
     trial.mark("first 200 afterwards", "<= 5 s", recovery, recovery <= 5)
-    late = [one for one in trial.between(freed + 5, float("inf"), "probe", "page") if one.end != "ok"]
+    late = [
+        one for one in trial.between(freed + 5, float("inf"), "probe", "page")
+        if one.end != "ok" and one.told.get("status") != 429
+    ]  # fmt: skip
     trial.mark("failures 5 s afterwards", "0", statuses(late) or 0, not late)
 
 
