@@ -144,10 +144,15 @@ def edges(trial: Trial) -> None:
 async def ask(
     stage: Stage, method: str, path: str, token: str, document: Any = None
 ) -> tuple[int, dict[str, Any]]:
+    """The status and the document of one request; status 0 when there was no answer."""
     wire = Wire(stage.port)
     body = None if document is None else json.dumps(document).encode()
-    answer = await wire.ask(method, f"/v1/{path}", token=stage.cast[token], body=body)
-    wire.close()
+    try:
+        answer = await wire.ask(method, f"/v1/{path}", token=stage.cast[token], body=body)
+    except LOST:
+        return 0, {}
+    finally:
+        wire.close()
     return answer.status, answer.document
 
 
