@@ -21,6 +21,8 @@ from tests.torture.history import Request
 
 # Answers that say "later" or "no room", as a valid request may get them. Other 4xx, and 500, are our mistake.
 LATER = {402, 409, 429, 503, 507}
+# What is tried without a right, and with a token that may still be disabled.
+MAY_BE_REFUSED = {"trespass", "warm"}
 CLOCKS_APART_SECONDS = 0.005
 EXAMPLES_MAX = 20
 
@@ -102,7 +104,7 @@ def judge(requests: Sequence[Request], tables: Tables, *, leases_lost_max: int =
     for request in requests:
         verdict.refused += request.end == "fail"
         status = request.told.get("status", 0)
-        is_ours = request.act != "trespass" and 400 <= status < 500 and status not in LATER
+        is_ours = request.act not in MAY_BE_REFUSED and 400 <= status < 500 and status not in LATER
         if is_ours or status == 500:
             code = request.told.get("code", "")
             verdict.misrefused[f"{request.act}: {status} {code}"] += 1
