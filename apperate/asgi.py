@@ -27,7 +27,7 @@ from django.template.loader import render_to_string  # noqa: E402
 from apperate.database import shares  # noqa: E402
 from apperate.database.changes import changes  # noqa: E402
 from apperate.database.pool import pools  # noqa: E402
-from apperate.http import exhaustion, health  # noqa: E402
+from apperate.http import exhaustion, health, leaving  # noqa: E402
 from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.http.noting import note  # noqa: E402
 from apperate.http.page_bodies import PageBody, send_refusal, with_headers  # noqa: E402
@@ -107,6 +107,8 @@ dashboard = Dashboard()
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """One entry point for every kind of connection the server hands over."""
+    if leaving.is_leaving():
+        send = leaving.closing(send)
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http" and is_api_path(raw_path_of(scope)):
@@ -120,26 +122,23 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def lifespan(receive: Any, send: Any) -> None:
-    """Start background work with the worker; at its end return credits, write counts, close the pools."""
+    """The start and the end of a worker, for a server that knows this protocol; ours calls both itself."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await startup()
-            # What the start has made stays alive. Scanning it for garbage, as long bodies trigger, would stop
-            # the worker for 50 ms each time.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(GARBAGE_THRESHOLD)
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await shutdown()
-            gc.unfreeze()
             await send({"type": "lifespan.shutdown.complete"})
             return
 
 
 async def startup() -> None:
-    """An unreachable database does not stop the worker: requests get 503 until it answers."""
+    """Start background work with the worker.
+
+    An unreachable database does not stop the worker: requests get 503 until it answers.
+    """
     # Compute threads yield to the event loop sooner than after Python's default of 5 ms.
     sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
@@ -154,9 +153,15 @@ async def startup() -> None:
     await meter.ensure_started()
     await refusals.ensure_started()
     await sampling.ensure_started()
+    # What the start has made stays alive. Scanning it for garbage, as long bodies trigger, would stop the
+    # worker for 50 ms each time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 async def shutdown() -> None:
+    """Return credits, write counts, close the pools."""
     await sampling.stop()
     await leases.stop()
     await meter.stop()
@@ -165,3 +170,4 @@ async def shutdown() -> None:
     await changes.stop()
     await pools.close()
     await asyncio.gather(asyncio.to_thread(tracing.end), asyncio.to_thread(faults.end))
+    gc.unfreeze()

@@ -1,98 +1,143 @@
-"""Runs granian with the limits of this project: `python -m apperate.running.server ADDRESS PORT WORKERS`.
+"""The server: `python -m apperate.running.server DESCRIPTORS`, a listening socket for each worker.
 
-The workers serve `apperate.asgi:application`. There is no access log: a URL may hold a token.
+The application is loaded once; the workers are copies of this process, so that one that was killed is back in
+a moment. The sockets outlive them in `manage.py up`: connections wait there while no worker takes them.
 """
 
+import contextlib
+import gc
+import os
 import signal
+import socket
 import sys
-from collections import defaultdict, deque
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 
-from granian._internal import load_target
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server import MPServer
+from apperate.running import supervisor, worker
+from apperate.running.supervisor import Copy, Pause
 
-from apperate.running.supervisor import die_with_parent
-
-APPLICATION = "apperate.asgi:application"
-# Enough for the longest target and headers that the data plane answers itself; granian refuses longer ones.
-HEAD_BYTES_MAX = 131_072
-HEAD_MILLISECONDS_MAX = 10_000
-BACKLOG = 2048
-STOP_SECONDS_MAX = 15
-RESPAWN_SECONDS = 0.5
-# This many deaths of one worker within 5.5 s are a fault that a restart does not cure.
-DEATHS_MAX = 4
-_main_server: MPServer | None = None
+START_SECONDS_MAX = 60
+# What the server waits for its workers to end, after a signal: what they take themselves, and a little.
+MARGIN_SECONDS = 1.0
+# Connections wait for the very worker that was given them, so it is started again soon.
+RESTART_SECONDS, RESTART_SECONDS_MAX = 0.1, 2.0
 
 
-class RespawnTimes(dict[int, float]):
-    """When each worker was last started, as reported to granian.
-
-    granian exits when a worker dies within 5.5 s of its last start. A worker that is killed twice must not
-    take the others with it, so granian gets the time of the start DEATHS_MAX starts ago.
-    """
+class Asked:
+    """The most urgent signal so far; see worker.py."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._starts: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=DEATHS_MAX))
+        self.number = 0
+        for number in supervisor.SIGNALS:
+            signal.signal(number, self.note)
 
-    def __setitem__(self, worker: int, started_at: float) -> None:
-        self._starts[worker].append(started_at)
-
-    def get(self, worker: int, default: Any = 0) -> Any:
-        starts = self._starts[worker]
-        return starts[0] if len(starts) == DEATHS_MAX else default
-
-    def clear(self) -> None:
-        """Keep the times: granian clears them at every respawn."""
+    def note(self, number: int, _frame: object) -> None:
+        asked = signal.SIGTERM if number == signal.SIGINT else signal.Signals(number)
+        if not self.number or worker.URGENCY.index(asked) > worker.URGENCY.index(signal.Signals(self.number)):
+            self.number = asked
 
 
-def load_application(target: str) -> Callable[..., Any]:
-    """Load the application in a worker, which from then on ends with granian's main process.
+def load() -> None:
+    """Load what a worker needs before it answers its first request, without a thread or a connection."""
+    import_module("apperate.asgi")
+    from django.conf import settings
 
-    A worker is a fork, and until it serves it handles signals like the main process, by only recording them:
-    a stop signal during loading would be lost.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    if _main_server is not None and _main_server.interrupt_signal:
-        sys.exit(0)
-    die_with_parent()
-    return load_target(target)
+    for name in (settings.ROOT_URLCONF, settings.DATA_PLANE_URLCONF):
+        import_module(name)
+    # Copies share the memory of what none of them changes, and a collection would touch all of it.
+    gc.collect()
+    gc.freeze()
 
 
-def serve(address: str, port: int, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT; requests in progress are finished."""
-    server = MPServer(
-        APPLICATION,
-        address=address,
-        port=port,
-        workers=workers,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=HEAD_MILLISECONDS_MAX, max_buffer_size=HEAD_BYTES_MAX
-        ),
-        websockets=False,
-        backlog=BACKLOG,
-        log_level=LogLevels.warning,
-        log_access=False,
-        respawn_failed_workers=True,
-        respawn_interval=RESPAWN_SECONDS,
-        workers_kill_timeout=STOP_SECONDS_MAX,
-    )
-    global _main_server
-    _main_server = server
-    server.respawned_wrks = RespawnTimes()
-    server.serve(target_loader=load_application)
+def serve(listeners: Sequence[socket.socket], *, report: int | None = None) -> int:
+    """Keep a worker on each socket until a signal; the exit code. Reports once that all of them serve."""
+    load()
+    asked = Asked()
+    heard, told = os.pipe()
+    for descriptor in (heard, told):
+        os.set_blocking(descriptor, False)
+
+    def work(listener: socket.socket) -> None:
+        for other in listeners:
+            if other is not listener:
+                other.close()
+        worker.serve(listener, partial(_tell, told))
+
+    children = [
+        Copy(
+            name=f"Worker {number}", work=partial(work, listener), orphan_signal=signal.SIGQUIT,
+            pause=Pause(RESTART_SECONDS, RESTART_SECONDS_MAX),
+        )
+        for number, listener in enumerate(listeners, 1)
+    ]  # fmt: skip
+    for child in children:
+        child.start()
+    ready = 0
+
+    def are_ready() -> bool:
+        nonlocal ready
+        ready += _heard(heard)
+        return ready >= len(children) or bool(asked.number)
+
+    try:
+        supervisor.wait_until_ready(children, are_ready, seconds_max=START_SECONDS_MAX)
+        if report is not None:
+            _tell(report)
+            os.close(report)
+        while not asked.number:
+            supervisor.mend(children, say=_say)
+            time.sleep(supervisor.TICK_SECONDS)
+    except supervisor.ChildFailed as failed:
+        _say(str(failed))
+        asked.number = asked.number or signal.SIGQUIT
+        return 1
+    finally:
+        for listener in listeners:
+            listener.close()
+        _end(children, asked)
+    return 0
+
+
+def _end(children: list[Copy], asked: Asked) -> None:
+    """Pass each signal on, and kill who does not end in its time."""
+    passed_on, deadline = 0, float("inf")
+    while any(child.is_running() for child in children):
+        if asked.number != passed_on:
+            passed_on = asked.number
+            end = worker.ENDS[signal.Signals(passed_on)]
+            limit = end.idle_seconds + end.request_seconds + end.closing_seconds + MARGIN_SECONDS
+            deadline = time.monotonic() + limit
+            for child in children:
+                child.send(passed_on)
+        if time.monotonic() > deadline:
+            for child in children:
+                child.kill()
+        time.sleep(supervisor.TICK_SECONDS / 5)
+
+
+def _tell(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # Nobody listens any more.
+        os.write(descriptor, b"\n")
+
+
+def _heard(descriptor: int) -> int:
+    try:
+        return len(os.read(descriptor, 4096))
+    except BlockingIOError:
+        return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":
-    # Workers import the loader by name, so it must not belong to __main__.
-    from apperate.running import server as importable
-
-    importable.serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    given = os.environ.pop("APPERATE_READY_FD", "")
+    numbers = list(map(int, sys.argv[1].split(",")))
+    opened = {number: socket.socket(fileno=number) for number in numbers}
+    code = serve([opened[number] for number in numbers], report=int(given) if given else None)
+    # Nothing is left to do, and some libraries complain about an interpreter that ends orderly.
+    os._exit(code)

@@ -46,8 +46,8 @@ class Installation:
     # Most of a first start is a new database. So it begins with a copy of one that was started before, where
     # it is not the first start that is looked at.
     begins_new = False
-    root = ROOT  # the checkout that it runs
     copies: Path | None = None  # where they are kept while the tests run
+    root = ROOT  # the checkout that runs
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -126,6 +126,14 @@ class Installation:
     def pids(self, words: str) -> list[int]:
         return sorted(pid for pid, command in self.left().items() if words in command)
 
+    def manage(self, *arguments: str) -> str:
+        """What a management command prints, run beside the server."""
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
     def stop(self) -> None:
         """End it as Ctrl-C does, with a database that needs no recovery."""
         assert self.process is not None
@@ -191,14 +199,6 @@ class Demo(Installation):
         if url := os.environ.get("DATABASE_URL"):
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute(statement)
-
-    def manage(self, *arguments: str) -> str:
-        """What a management command prints, run beside the server."""
-        command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, check=True
-        )
-        return done.stdout
 
 
 Kind = TypeVar("Kind", bound=Installation)

@@ -1,13 +1,13 @@
 """Start everything: the database, the server and the background work, until Ctrl-C."""
 
 import hashlib
-import http.client
 import ipaddress
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command, get_commands
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
 from apperate.backup import restoring, status
@@ -26,9 +26,9 @@ from apperate.database import disk
 from apperate.database.embedded import launcher
 from apperate.kernel import keyring
 from apperate.management.commands.backup import passphrase_of
-from apperate.running import listening, supervisor
+from apperate.running import listening, renewal, supervisor
 from apperate.running.configuration import URL_FILE, flag, integer
-from apperate.running.supervisor import Child, ChildFailed
+from apperate.running.supervisor import Child, ChildFailed, Pause, Program
 from apperate.watching.places import FOLDER_VARIABLE
 
 READY_SECONDS_MAX = 60
@@ -43,58 +43,153 @@ class Command(BaseCommand):
     help = "Start the database, the server and the background work, and stop them with Ctrl-C."
     requires_migrations_checks = False
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--prepare", action="store_true",
+            help="only check the settings, migrate and collect static files, beside what may be running",
+        )  # fmt: skip
+
     def handle(self, *args: Any, **options: Any) -> None:
-        children: list[Child] = []
+        if options["prepare"]:
+            self.values()
+            self.prepared()
+            return
+        self.children: list[Child] = []
+        self.leaving: list[Child] = []
+        self.beside: list[Child] = []  # what no reload replaces, because two of it cannot run
+        self.is_reload_asked = False
+        self.renewal: Generator[None] | None = None
         try:
-            with supervisor.stop_signals():
+            with ExitStack() as stack, supervisor.stop_signals(self.ask_for_reload):
                 try:
-                    self.run(children)
+                    self.run(stack)
                 except supervisor.StopAsked:
                     self.stdout.write("Stopping …")
                 finally:
-                    supervisor.stop(children)
-                    if children:
-                        note().unlink(missing_ok=True)
-                    connections.close_all()
-                    launcher.release(settings.DATA_DIR / "db")
+                    self.stop()
         except supervisor.StopAsked:
             # A second signal while stopping: the children are killed without waiting for the database.
             sys.exit(1)
 
-    def run(self, children: list[Child]) -> None:
+    def run(self, stack: ExitStack) -> None:
         """Check the values, prepare, start, and watch until a signal or a failure."""
+        host, port = self.values()
+        try:
+            self.held = listening.hold(host, port, settings.WORKERS)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error), returncode=2) from None
+        stack.callback(self.held.close)
+        try:
+            self.note = stack.enter_context(listening.the_only_one(settings.DATA_DIR, settings.PUBLIC_URL))
+        except ImproperlyConfigured as error:
+            raise CommandError(" ".join(str(error).split()), returncode=1) from None
+        self.prepared()
+        clear_figures()
+        self.serve()
+
+    def values(self) -> tuple[str, int]:
+        """Host and port; wrong values are one line."""
         try:
             host, port = listening_values()
             refuse_open_http(host)
             refuse_unseen_https()
             refuse_unclear_backups()
-            held = listening.hold(host, port)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=2) from None
-        with held.socket, ExitStack() as stack:
-            try:
-                stack.enter_context(listening.the_only_one(settings.DATA_DIR, settings.PUBLIC_URL))
-                self.prepare()
-            except (ImproperlyConfigured, OperationalError) as error:
-                raise CommandError(" ".join(str(error).split()), returncode=1) from None
-            connections.close_all()
-            self.serve(children, held.address, port)
+        return host, port
 
-    def serve(self, children: list[Child], address: str, port: int) -> None:
+    def prepared(self) -> None:
         try:
-            for child in programs(address, port, settings.WORKERS):
-                children.append(child)
-                child.start()
+            self.prepare()
+        except (ImproperlyConfigured, OperationalError) as error:
+            raise CommandError(" ".join(str(error).split()), returncode=1) from None
+        finally:
+            connections.close_all()
+
+    def serve(self) -> None:
+        self.held.listen()
+        keeper = DatabaseKeeper(self.stderr.write)
+        try:
+            for children, started in ((self.children, self.programs()), (self.beside, publishers())):
+                for child in started:
+                    children.append(child)
+                    child.start()
             supervisor.wait_until_ready(
-                children, lambda: answers(address, port), seconds_max=READY_SECONDS_MAX
+                [*self.children, *self.beside], self.children[0].has_reported, seconds_max=READY_SECONDS_MAX
             )
             self.greet()
             for child in archivists():  # Once it answers, so that they do not make that later.
-                children.append(child)
+                self.beside.append(child)
                 child.start()
-            supervisor.watch(children, say=self.stderr.write, each_second=DatabaseKeeper(self.stderr.write))
+            supervisor.watch(self.children, say=self.stderr.write, each_second=keeper, each_tick=self.tick)
         except ChildFailed as failed:
             raise CommandError(f"{failed}; everything else was stopped.") from None
+
+    def programs(self) -> list[Program]:
+        """The server and the background worker."""
+        counting = {FOLDER_VARIABLE: str(settings.METRICS_DIR)} if settings.METRICS.is_on else {}
+        descriptors = [one.fileno() for one in self.held.sockets]
+        server = [sys.executable, "-m", "apperate.running.server", ",".join(map(str, descriptors))]
+        jobs = manage(
+            "procrastinate", "worker",
+            "--concurrency", str(JOBS_AT_ONCE),
+            "--no-listen-notify",  # correctness and speed must not depend on LISTEN, which poolers drop
+            "--fetch-job-polling-interval", str(POLL_SECONDS),
+            "--abort-job-polling-interval", str(POLL_SECONDS),
+            "--shutdown-graceful-timeout", str(JOB_STOP_SECONDS),
+        )  # fmt: skip
+        return [
+            program(
+                "The server", server, more={**counting, "APPERATE_POOLED": "1"}, descriptors=descriptors,
+                reports=True, orphan_signal=signal.SIGQUIT, leave_signal=signal.SIGHUP,
+            ),
+            program("The background work", jobs, more=counting),
+        ]  # fmt: skip
+
+    def stop(self) -> None:
+        """End what runs. Connections are refused from here on; the data directory is held until the end."""
+        if hasattr(self, "held"):
+            self.held.close()
+        if self.renewal is not None:
+            self.renewal.close()
+        supervisor.stop([*self.children, *self.leaving, *self.beside])
+        if self.children:
+            note().unlink(missing_ok=True)
+        connections.close_all()
+        launcher.release(settings.DATA_DIR / "db")
+
+    def ask_for_reload(self) -> None:
+        self.is_reload_asked = True
+
+    def tick(self) -> None:
+        supervisor.mend(self.beside, say=self.stderr.write)
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the next step of a rolling restart, if one is asked for or under way."""
+        supervisor.collect(self.leaving)
+        if self.renewal is None:
+            if not self.is_reload_asked:
+                return
+            self.is_reload_asked = False
+            self.stdout.write("Reloading …")
+            self.renewal = renewal.renewed(
+                self.children, self.leaving, successors=self.programs,
+                preparation=renewal.prepared(manage("up", "--prepare"), os.environ, settings.BASE_DIR),
+            )  # fmt: skip
+        try:
+            next(self.renewal)
+            return
+        except StopIteration:
+            problem = ""
+            for child in self.beside:  # They are started again from the new checkout.
+                child.send(signal.SIGTERM)
+            self.stdout.write("Reloaded.")
+        except ChildFailed as failed:
+            problem = str(failed)
+            self.stderr.write(f"Not reloaded: {problem}. What ran goes on.")
+        self.renewal = None
+        self.note.reloaded(problem)
 
     def prepare(self) -> None:
         """Bring tables, static files and the demo up to this version; quick when they already are."""
@@ -107,7 +202,6 @@ class Command(BaseCommand):
         refuse_lost_keys()
         collect_static()
         close_folders()
-        clear_figures()
         if wants_demo():
             if "demo" in get_commands():
                 self.stdout.write("Making the demo …")
@@ -255,60 +349,38 @@ def wants_demo() -> bool:
     return not Workspace.objects.exists()
 
 
-def programs(address: str, port: int, workers: int) -> list[Child]:
-    """The server and the background worker, both with the role that may not change tables."""
-    environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
-    counting = {FOLDER_VARIABLE: str(settings.METRICS_DIR)} if settings.METRICS.is_on else {}
-    server = [sys.executable, "-m", "apperate.running.server", address, str(port), str(workers)]
-    jobs = [
-        sys.executable, str(settings.BASE_DIR / "manage.py"), "procrastinate", "worker",
-        "--concurrency", str(JOBS_AT_ONCE),
-        "--no-listen-notify",  # correctness and speed must not depend on LISTEN, which poolers drop
-        "--fetch-job-polling-interval", str(POLL_SECONDS),
-        "--abort-job-polling-interval", str(POLL_SECONDS),
-        "--shutdown-graceful-timeout", str(JOB_STOP_SECONDS),
+def publishers() -> list[Child]:
+    """What has the port of the figures; none by default."""
+    if not settings.METRICS.port:
+        return []
+    command = [
+        sys.executable, "-m", "apperate.running.figures", settings.METRICS.host, str(settings.METRICS.port),
     ]  # fmt: skip
-    children = [
-        Child("The server", server, {**environment, **counting, "APPERATE_POOLED": "1"}, settings.BASE_DIR),
-        Child("The background work", jobs, {**environment, **counting}, settings.BASE_DIR),
-    ]
-    if settings.METRICS.port:
-        figures = [
-            sys.executable, "-m", "apperate.running.figures",
-            settings.METRICS.host, str(settings.METRICS.port),
-        ]  # fmt: skip
-        children.append(Child("The port of the figures", figures, environment, settings.BASE_DIR))
-    return children
+    return [program("The port of the figures", command)]
 
 
 def archivists() -> list[Child]:
     """What makes backups regularly; none by default. Their faults are theirs, and end nothing else."""
-    environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
     wanted = {
         "The backups": ["backup", "--every"] if settings.BACKUP_TO else [],
         "The archive of the log": ["archivelog", "receive"] if settings.WAL_ARCHIVE else [],
         "The base backups": ["archivelog", "bases"] if settings.WAL_ARCHIVE else [],
     }
-    manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
     return [
-        Child(name, [*manage, *arguments], environment, settings.BASE_DIR, is_ready=True)
-        for name, arguments in wanted.items()
-        if arguments
+        program(name, manage(*arguments), is_ready=True) for name, arguments in wanted.items() if arguments
     ]
 
 
-def answers(address: str, port: int) -> bool:
-    """Whether the server answers; any answer counts."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104, the address to ask
-    connection = http.client.HTTPConnection(local, port, timeout=2)
-    try:
-        connection.request("GET", "/livez")
-        connection.getresponse()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-    return True
+def program(name: str, command: list[str], *, more: dict[str, str] | None = None, **facts: Any) -> Program:
+    """A child with the role that may not change tables."""
+    environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
+    return Program(
+        name=name, command=command, environment=environment | (more or {}), directory=settings.BASE_DIR, **facts
+    )
+
+
+def manage(*arguments: str) -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
 
 
 class DatabaseKeeper:
@@ -319,7 +391,7 @@ class DatabaseKeeper:
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self.say = say
-        self.pause_seconds = KEEP_SECONDS
+        self.pause = Pause(KEEP_SECONDS, KEEP_SECONDS_MAX)
         self.next_at = 0.0
 
     def __call__(self) -> None:
@@ -330,8 +402,8 @@ class DatabaseKeeper:
             return
         try:
             launcher.keep(settings.DATA_DIR / "db")
-            self.pause_seconds = KEEP_SECONDS
+            self.pause.reset()
         except (ImproperlyConfigured, OperationalError, OSError) as error:
-            self.say(f"{' '.join(str(error).split())} It is tried again in {self.pause_seconds:g} s.")
-            self.next_at = time.monotonic() + self.pause_seconds
-            self.pause_seconds = min(2 * self.pause_seconds, KEEP_SECONDS_MAX)
+            seconds = self.pause.take()
+            self.say(f"{' '.join(str(error).split())} It is tried again in {seconds:g} s.")
+            self.next_at = time.monotonic() + seconds

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,7 @@ from apperate.accounts.models import Workspace
 from apperate.kernel import keyring
 from apperate.management.commands import up
 from apperate.running import listening, supervisor
-from apperate.running.server import DEATHS_MAX, RespawnTimes
-from apperate.running.supervisor import Child, ChildFailed
+from apperate.running.supervisor import ChildFailed, Pause, Program
 from tests.support.factories import TokenFactory
 from tests.support.installation import ROOT, Demo, Installation, free_port, started, until
 from tokens.models import Secret
@@ -145,14 +145,12 @@ def test_of_many_who_start_at_the_same_moment_one_has_the_port() -> None:
     held = []
     for _ in range(5):
         try:
-            held.append(listening.hold("127.0.0.1", port))
+            held.append(listening.hold("127.0.0.1", port, 2))
         except ImproperlyConfigured as error:
             assert f"PORT={port} is in use on 127.0.0.1" in str(error)
-    with held[0].socket, socket.socket() as server:
-        assert len(held) == 1
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        server.bind(("127.0.0.1", port))  # As the server's workers do.
-        server.listen()
+    assert len(held) == 1
+    with closing(held[0]):
+        held[0].listen()
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             pass
 
@@ -281,14 +279,15 @@ def test_open_http_is_allowed_when_the_operator_says_so(monkeypatch: pytest.Monk
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="cannot be listened on"):
-        listening.hold("192.0.2.1", 8000)
+        listening.hold("192.0.2.1", 8000, 2)
 
 
 # --- the parts ----------------------------------------------------------------------------------
 
 
-def child(program: str) -> Child:
-    return Child("The child", [sys.executable, "-c", program], dict(os.environ), ROOT)
+def child(program: str) -> Program:
+    command = [sys.executable, "-c", program]
+    return Program(name="The child", command=command, environment=dict(os.environ), directory=ROOT)
 
 
 def test_a_child_that_ends_before_it_is_ready_is_a_failure() -> None:
@@ -310,12 +309,9 @@ def test_a_server_that_never_answers_is_a_failure() -> None:
     assert not silent.is_running()
 
 
-def test_a_child_that_keeps_ending_is_started_again_after_growing_pauses(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(supervisor, "RESTART_SECONDS_MAX", 0.04)
+def test_a_child_that_keeps_ending_is_started_again_after_growing_pauses() -> None:
     failing = child("raise SystemExit(3)")
-    failing.pause_seconds = 0.01
+    failing.pause = Pause(0.01, 0.04)
     failing.start()
     failing.is_ready = True
     said: list[str] = []
@@ -337,7 +333,8 @@ def test_a_child_that_keeps_ending_is_started_again_after_growing_pauses(
 def test_a_child_that_ran_for_a_minute_is_started_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "STABLE_SECONDS", 0.0)
     ended = child("raise SystemExit(3)")
-    ended.pause_seconds = 30.0
+    while ended.pause.take() < ended.pause.seconds_max:
+        pass
     ended.start()
     ended.is_ready = True
 
@@ -359,19 +356,6 @@ def test_stop_ends_what_the_child_started_too() -> None:
 
     with pytest.raises(ProcessLookupError):
         os.killpg(parent.process.pid, 0)
-
-
-def test_a_worker_may_die_a_few_times_before_it_counts_as_a_crash_loop() -> None:
-    times = RespawnTimes()
-    for started_at in range(1, DEATHS_MAX):
-        times[0] = float(started_at)
-        times.clear()
-        assert times.get(0, 0) == 0
-
-    times[0] = float(DEATHS_MAX)
-
-    assert times.get(0, 0) == 1.0
-    assert times.get(1, 0) == 0
 
 
 def test_one_wish_to_stop_may_arrive_as_two_signals() -> None:
