@@ -26,7 +26,8 @@ from django.template.loader import render_to_string  # noqa: E402
 
 from apperate.database import shares  # noqa: E402
 from apperate.database.changes import changes  # noqa: E402
-from apperate.database.pool import pools  # noqa: E402
+from apperate.database.pool import connection_arguments, pools  # noqa: E402
+from apperate.database.pulse import pulse  # noqa: E402
 from apperate.http import exhaustion, health, leaving  # noqa: E402
 from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_of  # noqa: E402
 from apperate.http.noting import note  # noqa: E402
@@ -77,6 +78,7 @@ class Dashboard(ASGIHandler):
     async def get_response_async(self, request: Any) -> HttpResponseBase:
         begun = time.monotonic()
         response = await self._answered(request)
+        leaving.mark(response)
         path = request.path_info
         plane = "health" if path in health.ANSWERS else "static" if path.startswith(STATIC) else "pages"
         seconds = time.monotonic() - begun
@@ -107,8 +109,6 @@ dashboard = Dashboard()
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """One entry point for every kind of connection the server hands over."""
-    if leaving.is_leaving():
-        send = leaving.closing(send)
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http" and is_api_path(raw_path_of(scope)):
@@ -144,6 +144,7 @@ async def startup() -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
     tracing.begin(mask_in_text)
     shares.clear()
+    pulse.start(connection_arguments)
     await pools.open()
     await changes.ensure_started()
     buckets.clear()
@@ -169,5 +170,6 @@ async def shutdown() -> None:
     await recovery.stop()
     await changes.stop()
     await pools.close()
+    await pulse.stop()
     await asyncio.gather(asyncio.to_thread(tracing.end), asyncio.to_thread(faults.end))
     gc.unfreeze()

@@ -17,6 +17,7 @@ from psycopg_pool import PoolTimeout
 
 from apperate.database.live import LiveAsyncPool
 from apperate.database.outage import UNAVAILABLE
+from apperate.database.pulse import WORDS, Away, pulse
 
 WAIT_SECONDS_MAX = 1.0
 ROWS_AT_ONCE = 500
@@ -115,19 +116,25 @@ async def fetch_all(
 ) -> list[tuple[Any, ...]]:
     """All rows of one statement in one round trip. repeat=False for statements that change something.
 
-    Raises PoolTimeout when the database stays silent beyond the statement timeout: the request is then
-    answered, while the connection is given up in the background.
+    Raises PoolTimeout at once while the database hangs, and Away when it stays silent beyond the statement
+    timeout or hangs meanwhile: the request is then answered, and the connection given up in the background.
     """
+    if pulse.is_away:
+        raise PoolTimeout(WORDS)
     task = asyncio.create_task(_fetch_all(sql, parameters, repeat=repeat, of=of))
+    # Whatever ends the wait: the answer, the time, or the silence of the database.
+    awaited: set[asyncio.Future[Any]] = {task}
+    if pulse.cut is not None:
+        awaited.add(pulse.cut)
     try:
-        done, _ = await asyncio.wait({task}, timeout=of.answer_seconds_max)
+        await asyncio.wait(awaited, timeout=of.answer_seconds_max, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         _abandon(task)
         raise
-    if done:
+    if task.done():
         return task.result()
     _abandon(task)
-    raise PoolTimeout(f"no answer within {of.answer_seconds_max} s")
+    raise Away(WORDS if pulse.is_away else f"no answer within {of.answer_seconds_max} s")
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:
@@ -153,6 +160,7 @@ async def _fetch_all(
         try:
             async with pool.connection() as connection:
                 cursor = await connection.execute(sql, parameters)
+                pulse.heard()
                 return await _all_rows(cursor) if cursor.description else []
         except psycopg.errors.QueryCanceled:
             raise  # The statement timeout: repeating it would take as long again.

@@ -22,6 +22,7 @@ from django.http import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from apperate.database import disk
+from apperate.http import leaving
 from apperate.http.middleware import failure_response, request_id_of
 from apperate.http.noting import note
 from apperate.http.problems import API_PREFIXES, problem_response
@@ -269,6 +270,7 @@ async def respond(request: DataRequest, response: HttpResponseBase, send: Any) -
     """Send an answer: whole with its length, or in parts when it streams."""
     if request.headers.get("Connection", "").lower() == "close":
         response.headers["Connection"] = "close"
+    leaving.mark(response)
     is_head = request.method == "HEAD"
     if not response.streaming:
         content = response.content  # type: ignore[attr-defined]

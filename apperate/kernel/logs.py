@@ -81,7 +81,7 @@ def logging_configuration(mask: Callable[[str], str]) -> dict[str, Any]:
         "loggers": {
             "apperate": {"level": "INFO"},
             "django.request": {"level": "ERROR"},
-            # Each try to connect is a line of it; database/outage.py says the same once a minute.
-            "psycopg.pool": {"level": "ERROR"},
+            # Each try to connect or cancel is a line of it; database/outage.py says the same once a minute.
+            "psycopg": {"level": "ERROR"},
         },
     }

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from apperate.kernel.hosts import is_loopback
 
 Network = IPv4Network | IPv6Network
+UNIX = "unix:"  # what HOST begins with when a path follows
 URL_FILE = "url"  # in the data directory, written by `manage.py up` while it runs
 METRICS_HOST, METRICS_TOKEN_MIN = "127.0.0.1", 16
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
@@ -115,7 +116,8 @@ def public_url(environ: Mapping[str, str], data_dir: Path) -> str:
             text = (data_dir / URL_FILE).read_text().strip()
     if not text:
         host = environ.get("HOST", "") or "127.0.0.1"
-        host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  Compared, not bound.
+        # Compared, not bound.
+        host = "127.0.0.1" if host in {"0.0.0.0", "::"} or host.startswith(UNIX) else host  # noqa: S104
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{environ.get('PORT', '') or '8000'}"
     parts = urlsplit(text)

@@ -19,8 +19,9 @@ from typing import IO
 
 from django.core.exceptions import ImproperlyConfigured
 
+from apperate.running.configuration import UNIX
+
 RUNNING_FILE = ".running"
-UNIX = "unix:"
 # As many connections wait, while all workers are starting, as a storm of a second brings.
 BACKLOG = 2048
 LOCK_TRIES, LOCK_PAUSE_SECONDS = 10, 0.05

@@ -137,7 +137,7 @@ def _say(line: str) -> None:
 if __name__ == "__main__":
     given = os.environ.pop("APPERATE_READY_FD", "")
     numbers = list(map(int, sys.argv[1].split(",")))
-    opened = {number: socket.socket(fileno=number) for number in numbers}
+    opened = {number: socket.socket(fileno=number) for number in set(numbers)}
     code = serve([opened[number] for number in numbers], report=int(given) if given else None)
     # Nothing is left to do, and some libraries complain about an interpreter that ends orderly.
     os._exit(code)

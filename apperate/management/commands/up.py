@@ -27,7 +27,7 @@ from apperate.database.embedded import launcher
 from apperate.kernel import keyring
 from apperate.management.commands.backup import passphrase_of
 from apperate.running import listening, renewal, supervisor
-from apperate.running.configuration import URL_FILE, flag, integer
+from apperate.running.configuration import UNIX, URL_FILE, flag, integer
 from apperate.running.supervisor import Child, ChildFailed, Pause, Program
 from apperate.watching.places import FOLDER_VARIABLE
 
@@ -297,6 +297,11 @@ def listening_values() -> tuple[str, int]:
         raise ImproperlyConfigured(
             "HOST is empty: use 127.0.0.1 for this machine alone, or 0.0.0.0 for all of its addresses."
         )
+    if host.startswith(UNIX) and not os.environ.get("APPERATE_PUBLIC_URL"):
+        raise ImproperlyConfigured(
+            f"HOST={host} has no URL of its own: set APPERATE_PUBLIC_URL to that of the proxy in front, and "
+            "APPERATE_TRUSTED_PROXIES to 1."
+        )
     port = integer(os.environ, "PORT", default=8000, low=1, high=65_535)
     return host, port
 
@@ -306,7 +311,7 @@ def refuse_open_http(host: str) -> None:
     try:
         is_local = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_local = host == "localhost"
+        is_local = host == "localhost" or host.startswith(UNIX)
     allowed = flag(os.environ, "APPERATE_ALLOW_HTTP", default=False)
     if not (is_local or settings.SERVES_HTTPS or allowed):
         raise ImproperlyConfigured(
