@@ -42,6 +42,9 @@ class Held:
         """Let connections wait here from now on, whether a worker takes them yet or not."""
         for one in self.sockets:
             one.listen(BACKLOG)
+            # Who listens is alone in any case; connections inherit it, and their remains would otherwise keep
+            # the address from the next start for a minute.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     def close(self) -> None:
         if self.path is not None and self.sockets[0].fileno() >= 0:

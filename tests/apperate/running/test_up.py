@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -155,6 +155,42 @@ def test_of_many_who_start_at_the_same_moment_one_has_the_port() -> None:
             pass
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "unix"])
+def test_an_address_can_be_held_again_at_once_though_connections_were_open(host: str, tmp_path: Path) -> None:
+    """What is left of connections that the server closed first is no obstacle to the next start."""
+    host = f"unix:{tmp_path}/a socket" if host == "unix" else host
+    port = free_port()
+    for _ in range(2):
+        with closing(listening.hold(host, port, 2)) as held:
+            held.listen()
+            with pytest.raises(ImproperlyConfigured, match="is in use|another program listens there"):
+                listening.hold(host, port, 2)
+            with socket.socket(held.sockets[0].family) as client:
+                client.connect(held.sockets[0].getsockname())
+                for one in set(held.sockets):
+                    one.settimeout(0.2)
+                    with suppress(TimeoutError):
+                        one.accept()[0].close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_path_of_a_socket_is_checked_and_what_a_killed_server_left_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with pytest.raises(ImproperlyConfigured, match="is no absolute path"):
+        listening.hold("unix:relative", 0, 1)
+    with pytest.raises(ImproperlyConfigured, match="No such file or directory"):
+        listening.hold(f"unix:{tmp_path}/none/socket", 0, 1)
+    path.touch()
+    with pytest.raises(ImproperlyConfigured, match="there is a file that is no socket"):
+        listening.hold(f"unix:{path}", 0, 1)
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    with closing(listening.hold(f"unix:{path}", 0, 1)):
+        assert path.stat().st_mode & 0o777 == 0o660
+
+
 # --- it ends ------------------------------------------------------------------------------------
 
 
@@ -228,6 +264,7 @@ def test_a_second_start_is_quick_and_collects_no_files_again(installation: Insta
         ("HOST", "", "HOST is empty: use 127.0.0.1"),
         ("HOST", EVERYWHERE, "APPERATE_ALLOW_HTTP=1"),
         ("HOST", "::", "APPERATE_ALLOW_HTTP=1"),
+        ("HOST", "unix:/run/a.sock", "set APPERATE_PUBLIC_URL to that of the proxy in front"),
         ("APPERATE_WORKERS", "0", "APPERATE_WORKERS=0 is out of range: use a whole number from 1 to 64"),
         ("APPERATE_WORKERS", "two", "APPERATE_WORKERS='two' is not a whole number"),
         ("APPERATE_ACTIVATION_SECONDS", "-1", "APPERATE_ACTIVATION_SECONDS=-1 is out of range"),
@@ -269,6 +306,7 @@ def test_open_http_is_allowed_when_the_operator_says_so(monkeypatch: pytest.Monk
     up.refuse_open_http("127.0.0.2")
     up.refuse_open_http("::1")
     up.refuse_open_http("localhost")
+    up.refuse_open_http("unix:/run/apperate.sock")
     with pytest.raises(ImproperlyConfigured, match="in clear"):
         up.refuse_open_http(EVERYWHERE)
 
