@@ -16,6 +16,7 @@ from functools import partial
 from importlib import import_module
 
 from apperate.running import supervisor, worker
+from apperate.running.door import Door
 from apperate.running.supervisor import Copy, Pause
 
 START_SECONDS_MAX = 60
@@ -75,6 +76,7 @@ def serve(listeners: Sequence[socket.socket], *, report: int | None = None) -> i
     for child in children:
         child.start()
     ready = 0
+    door = Door(listeners)
 
     def are_ready() -> bool:
         nonlocal ready
@@ -88,12 +90,14 @@ def serve(listeners: Sequence[socket.socket], *, report: int | None = None) -> i
             os.close(report)
         while not asked.number:
             supervisor.mend(children, say=_say)
+            door.look(workers_run=all(child.is_running() for child in children))
             time.sleep(supervisor.TICK_SECONDS)
     except supervisor.ChildFailed as failed:
         _say(str(failed))
         asked.number = asked.number or signal.SIGQUIT
         return 1
     finally:
+        door.close()
         for listener in listeners:
             listener.close()
         _end(children, asked)

@@ -30,13 +30,13 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 
 from apperate.http import leaving
+from apperate.running.door import connections_max
 from apperate.running.listening import BACKLOG
 from apperate.running.supervisor import SIGNALS
 
 # Enough for the longest target and headers that the data plane answers itself; granian refuses longer ones.
 HEAD_BYTES_MAX = 131_072
 HEAD_MILLISECONDS_MAX = 10_000
-CONNECTIONS_MAX = 1024
 LOOK_SECONDS = 0.05
 
 
@@ -71,7 +71,7 @@ class Granian(Server):
             ),
             websockets=False,
             backlog=BACKLOG,
-            backpressure=CONNECTIONS_MAX,
+            backpressure=connections_max(),
             log_level=LogLevels.error,
             log_access=False,  # A URL may hold a token.
         )
