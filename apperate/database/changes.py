@@ -137,8 +137,11 @@ class Changes:
             clear()
 
     async def _poll_in_time(self) -> None:
-        async with asyncio.timeout(STALE_SECONDS_MAX):
-            await self.poll()
+        try:
+            async with asyncio.timeout(STALE_SECONDS_MAX):
+                await self.poll()
+        except TimeoutError as error:
+            outage.note(error)
 
 
 changes = Changes()
