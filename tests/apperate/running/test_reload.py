@@ -155,7 +155,7 @@ def test_a_version_that_cannot_run_changes_nothing(
     until(lambda: problem in getattr(listening.who_runs(checkout.home), "problem", ""))
 
 
-def test_a_stop_lets_begun_requests_finish_and_tells_kept_connections(checkout: Checkout) -> None:
+def test_a_stop_lets_begun_requests_finish_and_waits_for_no_kept_connection(checkout: Checkout) -> None:
     """E-W2: SIGTERM cuts nothing; the whole is gone soon, although somebody keeps a connection open."""
     address = ("127.0.0.1", checkout.port)
     with (
@@ -173,7 +173,7 @@ def test_a_stop_lets_begun_requests_finish_and_tells_kept_connections(checkout: 
         begun.send(b" " * 4000)
         answer = begun.getresponse()
 
-        assert (answer.status, answer.headers["Connection"]) == (403, "close")
+        assert answer.status == 403
         began = time.monotonic()
         assert checkout.process.wait(60) == 0
         assert time.monotonic() - began < 40  # 2 s on a machine of its own
