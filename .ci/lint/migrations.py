@@ -36,7 +36,7 @@ def main() -> int:
     from django.db import connection
     from django.db.migrations.loader import MigrationLoader
 
-    from apperate.database.released import is_released
+    from apperate.database.schema.released import is_released
 
     loader = MigrationLoader(connection, replace_migrations=False)
     keys = [key for root in loader.graph.leaf_nodes() for key in loader.graph.forwards_plan(root)]

@@ -9,8 +9,8 @@ from django.db import DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import InterfaceError
 
-from apperate.database import grants
 from apperate.database.clock import database_now
+from apperate.database.schema import grants
 from apperate.doctor import structure
 from apperate.doctor.findings import FAIL, OK, WARN, Finding, first_line, some_of
 

@@ -15,7 +15,7 @@ from django.db import connection, migrations, models
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Q
 
-from apperate.database.released import LAST, is_released
+from apperate.database.schema.released import LAST, is_released
 from tests.support.installation import ROOT
 from tests.support.upgrade.version_before import COMMIT, need_history
 

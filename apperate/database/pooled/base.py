@@ -6,8 +6,8 @@ from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 
 from apperate.database.live import LivePool
-from apperate.database.patience import Patience
 from apperate.database.pooled.schema import DatabaseSchemaEditor
+from apperate.database.schema.patience import Patience
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 from psycopg.conninfo import conninfo_to_dict
 
-from apperate.database import grants
 from apperate.database.embedded import access
+from apperate.database.schema import grants
 
 
 class Command(BaseCommand):

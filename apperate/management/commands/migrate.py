@@ -13,8 +13,8 @@ from django.core.management.commands import migrate
 from django.db import OperationalError, connections
 from psycopg import errors
 
-from apperate.database.patience import Patience
-from apperate.database.released import is_released
+from apperate.database.schema.patience import Patience
+from apperate.database.schema.released import is_released
 
 # A statement within a transaction keeps what it has locked; one outside of it, such as the building of an
 # index, locks nobody out. What was released before there were limits may take long in one transaction.

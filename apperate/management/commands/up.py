@@ -26,15 +26,11 @@ from apperate.database import disk
 from apperate.database.embedded import launcher
 from apperate.kernel import keyring
 from apperate.management.commands.backup import passphrase_of
-from apperate.running import listening, renewal, supervisor
+from apperate.running import listening, programs, renewal, supervisor
 from apperate.running.configuration import UNIX, URL_FILE, flag, integer
-from apperate.running.supervisor import Child, ChildFailed, Pause, Program
-from apperate.watching.places import FOLDER_VARIABLE
+from apperate.running.supervisor import Child, ChildFailed, Pause
 
 READY_SECONDS_MAX = 60
-JOBS_AT_ONCE = 2
-POLL_SECONDS = 0.5
-JOB_STOP_SECONDS = 10
 TABLES_LOCK = 4_150_023
 KEEP_SECONDS, KEEP_SECONDS_MAX = 1.0, 30.0
 
@@ -110,7 +106,10 @@ class Command(BaseCommand):
         self.held.listen()
         keeper = DatabaseKeeper(self.stderr.write)
         try:
-            for children, started in ((self.children, self.programs()), (self.beside, publishers())):
+            for children, started in (
+                (self.children, programs.of_version(self.held.sockets)),
+                (self.beside, programs.publishers()),
+            ):
                 for child in started:
                     children.append(child)
                     child.start()
@@ -118,33 +117,12 @@ class Command(BaseCommand):
                 [*self.children, *self.beside], self.children[0].has_reported, seconds_max=READY_SECONDS_MAX
             )
             self.greet()
-            for child in archivists():  # Once it answers, so that they do not make that later.
+            for child in programs.archivists():  # Once it answers, so that they do not make that later.
                 self.beside.append(child)
                 child.start()
             supervisor.watch(self.children, say=self.stderr.write, each_second=keeper, each_tick=self.tick)
         except ChildFailed as failed:
             raise CommandError(f"{failed}; everything else was stopped.") from None
-
-    def programs(self) -> list[Program]:
-        """The server and the background worker."""
-        counting = {FOLDER_VARIABLE: str(settings.METRICS_DIR)} if settings.METRICS.is_on else {}
-        descriptors = [one.fileno() for one in self.held.sockets]
-        server = [sys.executable, "-m", "apperate.running.server", ",".join(map(str, descriptors))]
-        jobs = manage(
-            "procrastinate", "worker",
-            "--concurrency", str(JOBS_AT_ONCE),
-            "--no-listen-notify",  # correctness and speed must not depend on LISTEN, which poolers drop
-            "--fetch-job-polling-interval", str(POLL_SECONDS),
-            "--abort-job-polling-interval", str(POLL_SECONDS),
-            "--shutdown-graceful-timeout", str(JOB_STOP_SECONDS),
-        )  # fmt: skip
-        return [
-            program(
-                "The server", server, more={**counting, "APPERATE_POOLED": "1"}, descriptors=descriptors,
-                reports=True, orphan_signal=signal.SIGQUIT, leave_signal=signal.SIGHUP,
-            ),
-            program("The background work", jobs, more=counting),
-        ]  # fmt: skip
 
     def stop(self) -> None:
         """End what runs. Connections are refused from here on; the data directory is held until the end."""
@@ -173,9 +151,10 @@ class Command(BaseCommand):
                 return
             self.is_reload_asked = False
             self.stdout.write("Reloading …")
+            prepare = programs.manage("up", "--prepare")
             self.renewal = renewal.renewed(
-                self.children, self.leaving, successors=self.programs,
-                preparation=renewal.prepared(manage("up", "--prepare"), os.environ, settings.BASE_DIR),
+                self.children, self.leaving, successors=lambda: programs.of_version(self.held.sockets),
+                preparation=renewal.prepared(prepare, os.environ, settings.BASE_DIR),
             )  # fmt: skip
         try:
             next(self.renewal)
@@ -352,40 +331,6 @@ def wants_demo() -> bool:
     from apperate.accounts.models import Workspace
 
     return not Workspace.objects.exists()
-
-
-def publishers() -> list[Child]:
-    """What has the port of the figures; none by default."""
-    if not settings.METRICS.port:
-        return []
-    command = [
-        sys.executable, "-m", "apperate.running.figures", settings.METRICS.host, str(settings.METRICS.port),
-    ]  # fmt: skip
-    return [program("The port of the figures", command)]
-
-
-def archivists() -> list[Child]:
-    """What makes backups regularly; none by default. Their faults are theirs, and end nothing else."""
-    wanted = {
-        "The backups": ["backup", "--every"] if settings.BACKUP_TO else [],
-        "The archive of the log": ["archivelog", "receive"] if settings.WAL_ARCHIVE else [],
-        "The base backups": ["archivelog", "bases"] if settings.WAL_ARCHIVE else [],
-    }
-    return [
-        program(name, manage(*arguments), is_ready=True) for name, arguments in wanted.items() if arguments
-    ]
-
-
-def program(name: str, command: list[str], *, more: dict[str, str] | None = None, **facts: Any) -> Program:
-    """A child with the role that may not change tables."""
-    environment = {name: value for name, value in os.environ.items() if name != "APPERATE_DATABASE_ROLE"}
-    return Program(
-        name=name, command=command, environment=environment | (more or {}), directory=settings.BASE_DIR, **facts
-    )
-
-
-def manage(*arguments: str) -> list[str]:
-    return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
 
 
 class DatabaseKeeper:

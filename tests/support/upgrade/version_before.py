@@ -1,6 +1,6 @@
 """The last release, from the history of this checkout: its servers go on with the tables of this version.
 
-COMMIT              the release; moved, together with apperate/database/released.py, when there is a new one
+COMMIT              the release; a new one moves it together with apperate/database/schema/released.py
 need_history()      skips a test where the checkout holds no history, as a shallow clone does
 unpacked(folder)    the files of that commit, below the folder
 """

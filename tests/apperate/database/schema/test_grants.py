@@ -8,8 +8,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, transaction
 
-from apperate.database import grants
 from apperate.database.pool import connection_arguments
+from apperate.database.schema import grants
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROLE = "apperate_app"

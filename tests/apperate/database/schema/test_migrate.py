@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
 from django.test import override_settings
 
-from apperate.database import patience
+from apperate.database.schema import patience
 from apperate.management.commands import migrate
 from tests.support.installation import until
 from tests.support.upgrade.scratch_database import ALIAS, shape
