@@ -19,6 +19,7 @@ PERIODS: dict[str, Callable[[datetime], tuple[int, ...]]] = {
     "m": lambda at: (at.year, at.month),
     "y": lambda at: (at.year,),
 }
+PERIOD = re.compile(r"([1-9][0-9]{0,3})([hdwmy])")
 KEEP_FORM = re.compile(r"(?:[1-9]\d{0,3}[hdwmy])+")
 SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 TIME_FORM = re.compile(r"([1-9]\d{0,4})([mhd])")
@@ -37,7 +38,7 @@ class Keep:
                 f"{source} {text!r} does not say what to keep. Needed: numbers of hours, days, weeks, months "
                 "and years, like 7d4w6m: the newest of each of 7 days, 4 weeks and 6 months."
             )
-        return cls(tuple((unit, int(number)) for number, unit in re.findall(r"(\d+)([hdwmy])", text)))
+        return cls(tuple((unit, int(number)) for number, unit in PERIOD.findall(text)))
 
     def chosen(self, times: Iterable[datetime]) -> set[datetime]:
         newest_first = sorted(times, reverse=True)

@@ -139,7 +139,7 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    given = os.environ.pop("APPERATE_READY_FD", "")
+    given = os.environ.pop(supervisor.READY_VARIABLE, "")
     numbers = list(map(int, sys.argv[1].split(",")))
     opened = {number: socket.socket(fileno=number) for number in set(numbers)}
     code = serve([opened[number] for number in numbers], report=int(given) if given else None)

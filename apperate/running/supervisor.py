@@ -23,6 +23,7 @@ STOP_SECONDS_MAX = 20
 RESTART_SECONDS, RESTART_SECONDS_MAX = 0.5, 30.0
 STABLE_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
+READY_VARIABLE = "READY_FD"
 # Each with handlers of its own in a copy, which must not miss one before they are there.
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -111,7 +112,7 @@ class Child:
 class Program(Child):
     """A command, which leads a process group.
 
-    One that `reports` finds the number of a descriptor in APPERATE_READY_FD, and writes to it when it serves.
+    One that `reports` finds the number of a descriptor in READY_VARIABLE, and writes to it when it serves.
     """
 
     command: Sequence[str | os.PathLike[str]]
@@ -135,7 +136,7 @@ class Program(Child):
         if self.reports:
             self._report, written = os.pipe()
             os.set_blocking(self._report, False)
-            environment["APPERATE_READY_FD"] = str(written)
+            environment[READY_VARIABLE] = str(written)
             descriptors.append(written)
         try:
             return subprocess.Popen(  # noqa: S603, the command is made by the supervisor's caller
