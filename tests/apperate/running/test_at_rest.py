@@ -119,7 +119,7 @@ def test_no_secret_value_and_no_signing_secret_is_in_any_file(used: Used) -> Non
 def test_no_value_that_was_sent_is_in_a_log(used: Used) -> None:
     """A publishable value is stored, because its page shows it; lines and other files never have it."""
     said = used.said()
-    assert said.count("slow request") > 100 and "/v1/data/DEMO/STOCKS" in said
+    assert said.count("slow request") > 10 and "/v1/data/DEMO/STOCKS" in said
     cluster = used.home / "db" / "pg"
     others = [place for place in (*used.home.iterdir(), *cluster.glob("*log*")) if place != used.home / "db"]
 
