@@ -22,7 +22,7 @@ from datasets.storage.writes import lift_time_limits
 
 CHUNK_BYTES = 1 << 20
 _COPY_IN = "COPY datasets_filechunk (folder, name, number, data) FROM STDIN (FORMAT BINARY)"
-_COLUMNS = ("text", "text", "int4", "bytea")
+_COLUMNS = ("text", "text", "int8", "bytea")
 
 # The chunks of a file in order, each at most CHUNK_BYTES. Index: the primary key.
 _CHUNKS = "SELECT data FROM datasets_filechunk WHERE folder = %s AND name = %s ORDER BY number"
