@@ -114,7 +114,7 @@ def files_with(text: str, folder: Path) -> list[Path]:
     return [
         path
         for path in folder.rglob("*")
-        if text in path.name or (path.is_file() and text in path.read_text())
+        if text in path.name or (path.is_file() and text.encode() in path.read_bytes())
     ]
 
 
