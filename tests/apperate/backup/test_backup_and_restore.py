@@ -462,6 +462,8 @@ def test_the_regular_backup_was_made_by_itself(story: Story) -> None:
 
 def test_new_keys_and_a_workspace_by_the_documented_commands(story: Story, restored: Installation) -> None:
     environment = story.environment(restored)
+    if restored.left():
+        restored.stop()
 
     invited = documented(
         ".venv/bin/python manage.py createworkspace ACME --owner owner@example.com", environment
