@@ -43,7 +43,8 @@ def test_a_flush_whose_answer_was_lost_is_counted_once(api: DataPlaneClient) -> 
 
     async def flush_twice() -> None:
         meter.meter(token.pk, operation="read", outcome="ok", now=NOW, records=1, core_credits=5)
-        meter._unsent = (uuid.uuid4(), meter._take())
+        meter._unsent = (uuid.uuid4(), meter._totals)
+        meter._totals = {}
         batch = meter._unsent
         await meter.flush()
         meter._unsent = batch  # As if nothing had been heard of the first.
