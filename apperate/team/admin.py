@@ -103,16 +103,18 @@ class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if isinstance(made, Refusal):  # The form has checked already; only a race leads here.
             raise PermissionDenied(made.detail)
         obj.pk = made.workspace.pk
-        show_link(request, form.cleaned_data["owner_email"], made.url or "")
+        show_link(request, form.cleaned_data["owner_email"], made.url or "", fault=made.mail_fault)
 
     def has_delete_permission(self, request: HttpRequest, obj: Workspace | None = None) -> bool:
         """Its tokens and data depend on it."""
         return False
 
 
-def show_link(request: HttpRequest, email: str, url: str) -> None:
+def show_link(request: HttpRequest, email: str, url: str, *, fault: str = "") -> None:
     """Let operators pass the link on themselves: an installation may have no mail server yet."""
     state = "is sent" if mail.can_send() else "was not sent, because EMAIL_URL is not set"
+    if fault:
+        state = f"could not be sent ({fault})"
     messages.info(request, f"The invitation of {email} {state}. Its link, shown only now: {url}")
 
 

@@ -1,6 +1,6 @@
 """A complete workspace: the row, its secret token and its owner. Above the apps, because it needs both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -17,10 +17,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new workspace, and the owner's invitation link; no link when the owner got a password at once."""
+    """A new workspace, and the owner's invitation link; no link when the owner got a password at once.
+
+    `mail_fault` says why the link could not be sent: somebody has to pass it on.
+    """
 
     workspace: Workspace
     url: str | None
+    mail_fault: str = ""
 
 
 class Refused(Exception):
@@ -45,6 +49,7 @@ def create_workspace(
 
     With `password` the owner's account is made at once, without an e-mail; the caller has checked it.
     """
+    made: Created | None = None
     try:
         with transaction.atomic():
             workspace = kept(
@@ -66,9 +71,14 @@ def create_workspace(
                     address=address,
                 )
             )
-            return Created(workspace, invited.url)
+            made = Created(workspace, invited.url)
+        return made
     except Refused as refused:
         return refused.refusal
+    except OSError as error:
+        if made is None:
+            raise
+        return replace(made, mail_fault=str(error))  # It was saved; the message comes after that.
 
 
 def kept(outcome: T | Refusal) -> T:

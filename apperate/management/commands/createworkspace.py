@@ -40,21 +40,15 @@ class Command(BaseCommand):
             password = self.password_for(email) if options["password_stdin"] else None
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        try:
-            made = create_workspace(
-                name=options["name"],
-                title=options["title"],
-                plan=options["plan"],
-                owner_email=email,
-                by=None,
-                now=database_now(),
-                password=password,
-            )
-        except OSError as error:
-            raise CommandError(
-                f"The workspace is made, but the message to {email} could not be sent: {error}. "
-                "Send the invitation again from the admin, or set EMAIL_URL and do so."
-            ) from None
+        made = create_workspace(
+            name=options["name"],
+            title=options["title"],
+            plan=options["plan"],
+            owner_email=email,
+            by=None,
+            now=database_now(),
+            password=password,
+        )
         if isinstance(made, Refusal):
             raise CommandError(" ".join(filter(None, [made.detail, made.received and f"({made.received})"])))
         self.tell(made, email)
@@ -69,5 +63,9 @@ class Command(BaseCommand):
         self.stdout.write(f"Made the workspace {workspace.name} on the plan {workspace.plan}.")
         if made.url:
             self.stdout.write(f"Invitation of {email}, valid once:\n{made.url}")
+            if made.mail_fault:
+                self.stderr.write(
+                    f"It could not be sent: {made.mail_fault}. Pass it on yourself, and look at EMAIL_URL."
+                )
         else:
             self.stdout.write(f"{email} signs in with the password given.")

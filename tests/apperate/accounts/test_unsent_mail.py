@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.conf import settings as in_force
 from django.core.management import call_command
 from django.test import Client
@@ -16,6 +17,7 @@ from django.urls import reverse
 from apperate.accounts.models import Invitation, User
 from apperate.doctor import surroundings
 from tests.apperate.team.test_people import shows
+from tests.support.installation import free_port
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 UNSENT = "apperate.accounts.sign_in.unsent.EmailBackend"
@@ -145,6 +147,19 @@ def test_createworkspace_shows_its_link_to_who_asked(
 
     assert LINK.search(out.getvalue())
     assert not LINK.search(written(capfd, caplog))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_createworkspace_shows_its_link_though_the_mail_server_is_away(settings: LazySettings) -> None:
+    """The workspace is made by then, so without the link nobody would ever get in."""
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    out, err = io.StringIO(), io.StringIO()
+
+    call_command("createworkspace", "FIRST", owner="first@example.com", stdout=out, stderr=err)
+
+    assert LINK.search(out.getvalue())
+    assert "It could not be sent: [Errno 111] Connection refused" in err.getvalue()
 
 
 def test_doctor_says_that_nothing_is_sent(unsent: None) -> None:
