@@ -1,17 +1,91 @@
-"""The files of deploy/ name settings and paths that exist, and docs/deploy.md names all of them."""
+"""The files of deploy/: settings, paths and figures that they name are there, and docs tell of each."""
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from prometheus_client import Metric
 
+from apperate.running import exposition, sampling
+from apperate.watching import metrics
 from tests.support.installation import ROOT
 
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "apperate.json").read_text(encoding="utf-8"))
+ALERTS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
+RULES: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
+OPERATING = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 FILES = sorted(path for path in (ROOT / "deploy").rglob("*") if path.is_file())
-SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-HOW_TO = "".join((ROOT / "docs" / name).read_text() for name in ("deploy.md", "operating.md"))
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+HOW_TO = OPERATING + (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 # What the container's Dockerfile copies by name.
 COPIED = re.compile(r"^COPY ((?:[\w.-]+ )+)\./$", re.MULTILINE)
+# What Prometheus adds itself.
+ADDED = {"instance", "job"}
+
+
+def families() -> Iterator[Metric]:
+    assert sampling.WORKERS  # Its figures are in the registry too.
+    yield from metrics.REGISTRY.collect()
+    yield from exposition.Installation().collect()
+
+
+def labels() -> dict[str, set[str]]:
+    """The names as they are asked for, each with its labels."""
+    found: dict[str, set[str]] = {}
+    of_counters = {metric._name: set(metric._labelnames) for metric in metrics.REGISTRY._collector_to_names}
+    for family in families():
+        names = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
+        its = of_counters.get(family.name) or {name for one in family.samples for name in one.labels}
+        for suffix in names:
+            found[family.name + suffix] = its | ADDED | ({"le"} if suffix == "_bucket" else set())
+    return found
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("expression", [*QUERIES, *(rule["expr"] for rule in RULES)])
+def test_every_figure_that_is_asked_for_is_there(expression: str) -> None:
+    known = labels()
+    # `up` is Prometheus's own.
+    asked = set(re.findall(r"\bapperate_\w+", expression))
+
+    assert asked or expression.startswith("up{")
+    assert asked <= known.keys()
+    for name, matchers in re.findall(r"\b(apperate_\w+)\{([^}]*)\}", expression):
+        assert set(re.findall(r"(\w+)=", matchers)) <= known[name]
+
+
+@pytest.mark.django_db
+def test_every_figure_is_on_the_dashboard_or_in_an_alert_and_is_described() -> None:
+    everything = " ".join([*QUERIES, *(rule["expr"] for rule in RULES)])
+    for family in families():
+        assert re.search(rf"\b{family.name}(_total|_bucket)?\b", everything), family.name
+        assert family.documentation.endswith(".")
+        assert f"`{family.name}" in OPERATING, f"docs/operating.md does not name {family.name}"
+
+
+def test_every_alert_says_what_to_do() -> None:
+    assert len({rule["alert"] for rule in RULES}) == len(RULES) > 10
+    for rule in RULES:
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert rule["annotations"]["summary"].endswith(".") and rule["annotations"]["description"]
+
+
+def test_the_panels_of_the_dashboard_do_not_lie_on_each_other() -> None:
+    cells = [
+        (x, y)
+        for panel in DASHBOARD["panels"]
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+
+    assert len(cells) == len(set(cells))
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
