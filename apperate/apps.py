@@ -5,7 +5,7 @@ class ApperateConfig(AppConfig):
     name = "apperate"
 
     def ready(self) -> None:
-        from apperate.watching import faults
+        from apperate.observability import faults
         from tokens.rules.token_format import mask_in_text
 
         faults.begin(mask_in_text)

@@ -33,9 +33,9 @@ from apperate.http.data_plane import DataPlaneHandler, clean_headers, raw_path_o
 from apperate.http.noting import note  # noqa: E402
 from apperate.http.page_bodies import PageBody, send_refusal, with_headers  # noqa: E402
 from apperate.http.problems import is_api_path  # noqa: E402
+from apperate.observability import faults, tracing  # noqa: E402
 from apperate.running import figures  # noqa: E402
 from apperate.running.sampling import sampling  # noqa: E402
-from apperate.watching import faults, tracing  # noqa: E402
 from tokens.gate.calls import ApiRequest  # noqa: E402
 from tokens.gate.failed_values import failed_values  # noqa: E402
 from tokens.gate.leases import leases  # noqa: E402

@@ -9,8 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from apperate.backup.retention import Keep, seconds_of
 from apperate.database.settings import databases
 from apperate.kernel.logs import logging_configuration
+from apperate.observability.optional import refuse_missing
 from apperate.running.configuration import choice, flag, integer, metrics, networks, public_url, secret_key
-from apperate.watching.optional import refuse_missing
 from tokens.rules.token_format import mask_in_text
 
 BASE_DIR = Path(__file__).resolve().parent.parent

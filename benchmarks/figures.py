@@ -26,7 +26,7 @@ def microseconds(work: object, rounds: int = ROUNDS) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["APPERATE_METRICS_DIR"] = folder
-        from apperate.watching import metrics
+        from apperate.observability import metrics
 
         assert metrics.is_on
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponseBase
 
-from apperate.watching import metrics, tracing
+from apperate.observability import metrics, tracing
 
 
 def note(request: Any, response: HttpResponseBase, *, plane: str, seconds: float) -> None:

@@ -20,7 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from apperate.database import disk
 from apperate.database.outage import UNAVAILABLE
 from apperate.kernel.version import VERSION
-from apperate.watching import places
+from apperate.observability import places
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DATABASE_SECONDS = 5.0

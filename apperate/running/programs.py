@@ -14,8 +14,8 @@ from typing import Any
 
 from django.conf import settings
 
+from apperate.observability.places import FOLDER_VARIABLE
 from apperate.running.supervisor import Child, Program
-from apperate.watching.places import FOLDER_VARIABLE
 
 JOBS_AT_ONCE = 2
 POLL_SECONDS = 0.5

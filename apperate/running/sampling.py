@@ -14,7 +14,7 @@ from apperate.database.background import Background
 from apperate.database.changes import changes
 from apperate.database.outage import outage
 from apperate.database.pool import pools
-from apperate.watching import metrics
+from apperate.observability import metrics
 from tokens.gate import snapshots
 from tokens.gate.leases import leases
 

@@ -12,7 +12,7 @@ from apperate.database import shares
 from apperate.database.changes import changes
 from apperate.database.threads import in_thread
 from apperate.kernel.refusals import Refusal
-from apperate.watching import metrics
+from apperate.observability import metrics
 from datasets.api import job_documents
 from datasets.api.admission import Call, admit, data_endpoint
 from datasets.jobs import making

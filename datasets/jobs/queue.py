@@ -14,7 +14,7 @@ from apperate.accounts.sign_in import ended_sessions, leftovers
 from apperate.database.clock import database_now
 from apperate.database.outage import UNAVAILABLE
 from apperate.database.threads import in_thread
-from apperate.watching import metrics, tracing
+from apperate.observability import metrics, tracing
 from datasets.jobs import run
 from datasets.models import IngestJob
 from datasets.services import trash

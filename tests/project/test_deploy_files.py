@@ -10,8 +10,8 @@ import pytest
 import yaml
 from prometheus_client import Metric
 
+from apperate.observability import metrics
 from apperate.running import exposition, sampling
-from apperate.watching import metrics
 from tests.support.installation import ROOT
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "apperate.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from django.db import OperationalError
 from apperate.accounts.audit import trail
 from apperate.accounts.models import Workspace
 from apperate.database.clock import database_now
-from apperate.leaving import erasure, export
+from apperate.offboarding import erasure, export
 
 OPERATOR = "operator (shell)"
 REMAINS = """What remains, and why:

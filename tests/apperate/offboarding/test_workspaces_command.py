@@ -24,7 +24,7 @@ from apperate.database import sealing
 from apperate.database.clock import database_now
 from apperate.database.embedded import binaries
 from apperate.kernel import keyring
-from apperate.leaving import erasure
+from apperate.offboarding import erasure
 from datasets.models import Dataset, IngestJob, StagedFile
 from datasets.storage import job_files
 from tests.support.data_plane_client import DataPlaneClient
@@ -171,7 +171,7 @@ def test_an_export_overwrites_nothing_and_leaves_no_half(
     with pytest.raises(CommandError, match="cannot be written: No such file or directory"):
         run("export", PLANTED, "--to", str(tmp_path / "nowhere" / "a.zip"))
 
-    monkeypatch.setattr("apperate.leaving.export.usage", lambda workspace: 1 / 0)
+    monkeypatch.setattr("apperate.offboarding.export.usage", lambda workspace: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("export", PLANTED, "--to", str(tmp_path / "half.zip"))
 

@@ -3,8 +3,8 @@
 import pytest
 
 from apperate.accounts.models import Workspace
+from apperate.observability import metrics
 from apperate.running import sampling
-from apperate.watching import metrics
 from tests.support.data_plane_client import DataPlaneClient
 from tests.support.factories import TokenFactory
 from tokens.rules.token_format import TokenKind

@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from apperate.watching import places
+from apperate.observability import places
 from tests.support.installation import ROOT
 
 # Counts a request for each word, and says whether anything is counted at all.
 COUNTING = """
 import sys
-from apperate.watching import metrics
+from apperate.observability import metrics
 for method in sys.argv[1:]:
     metrics.request(plane="api", method=method, status=200, seconds=0.002)
 print(metrics.is_on, flush=True)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, values
 from prometheus_client.values import MultiProcessValue
 
 from apperate.kernel.refusals import REFUSALS
-from apperate.watching import places
+from apperate.observability import places
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

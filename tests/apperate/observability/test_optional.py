@@ -10,7 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from apperate.kernel.logs import Seldom
-from apperate.watching.optional import REQUIREMENTS, refuse_missing
+from apperate.observability.optional import REQUIREMENTS, refuse_missing
 from tests.support.installation import ROOT
 
 
