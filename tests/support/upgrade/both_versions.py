@@ -25,7 +25,7 @@ class Caller:
     """One connection, opened again when the server has closed it between two requests."""
 
     def __init__(self, port: int, value: str) -> None:
-        self.value = value
+        self.port, self.value = port, value
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
@@ -111,7 +111,7 @@ class Load:
             try:
                 name, status, answer = kinds[step % len(kinds)](caller, step)
                 if status >= 300:
-                    self.failed.append(f"{name}: {status} {answer[:300]!r}")
+                    self.failed.append(f"{name} at {caller.port}: {status} {answer[:300]!r}")
             except (OSError, http.client.HTTPException) as error:
                 name = "broken"
                 self.failed.append(f"after {self.asked}: {error!r}")
