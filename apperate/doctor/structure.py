@@ -76,8 +76,9 @@ def stamped_ahead() -> list[str]:
     with connection.cursor() as cursor:
         for table in STAMPED:
             cursor.execute(
-                f"""SELECT EXISTS (SELECT 1 FROM {table} WHERE changed_xid
-                                    > pg_snapshot_xmax(pg_current_snapshot())::text::bigint)"""  # noqa: S608
+                f"""SELECT EXISTS (SELECT 1 FROM {table} WHERE changed_xid > greatest(
+                        pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+                        pg_current_xact_id_if_assigned()::text::bigint))"""  # noqa: S608
             )
             if cursor.fetchone()[0]:
                 found.append(table)

@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 
 from apperate.backup import archive, loading, making, programs
 from apperate.backup.manifest import LEFT_OUT, Unusable
@@ -83,7 +84,8 @@ def test_a_server_newer_than_the_programs_is_said() -> None:
     with pytest.raises(Unusable, match=r"This needs pg_dump 99 or newer, and there is \d+"):
         programs.find("pg_dump", at_least=99)
     assert programs.find("pg_dump", at_least=15).major >= 15
-    assert not any("PASSWORD" in name and value for name, value in programs.environment().items())
+    given = {name for name, value in programs.environment().items() if "PASSWORD" in name and value}
+    assert given == ({"PGPASSWORD"} if connection.settings_dict["PASSWORD"] else set())
 
 
 # --- the way back into tables -------------------------------------------------------------------

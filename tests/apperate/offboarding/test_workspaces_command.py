@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -104,9 +105,11 @@ def dump() -> str:
     arguments = {**connection.get_connection_params()}
     words = ("dbname", "user", "host", "port", "passfile")
     conninfo = " ".join(f"{name}={arguments[name]}" for name in words if arguments.get(name))
+    password = {"PGPASSWORD": arguments["password"]} if arguments.get("password") else {}
     done = subprocess.run(
-        [program, "--data-only", "-d", conninfo], capture_output=True, text=True, check=True
-    )
+        [program, "--data-only", "-d", conninfo], capture_output=True, text=True, check=True,
+        env={**os.environ, **password},
+    )  # fmt: skip
     return done.stdout
 
 

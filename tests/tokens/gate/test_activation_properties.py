@@ -149,6 +149,10 @@ class Worker:
         world.workers.append(self)
         self.poll()
 
+    def close(self) -> None:
+        self.run(self.changes.stop())
+        self.world.workers.remove(self)
+
     def poll(self) -> None:
         self.run(self.changes.poll())
         self.heard_at, self.heard_of = self.world.elapsed, len(self.world.history)
@@ -191,8 +195,8 @@ def run(world: World) -> Iterator[Run]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     yield (run := lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(timeout=60))
-    for worker in world.workers:
-        run(worker.changes.stop())
+    for worker in list(world.workers):
+        worker.close()
     run(pool.pools.close())
     loop.call_soon_threadsafe(loop.stop)
     thread.join(timeout=5)
@@ -301,7 +305,8 @@ def walk(sequence: Sequence, workers: list[Worker], monkeypatch: pytest.MonkeyPa
             sequence.step()
         else:
             advance(chance, world, workers, [at for _, at in sequence.versions])
-        for worker in (*workers, Worker(workers[0].run, world)):  # The last one has just been started.
+        started = Worker(workers[0].run, world)
+        for worker in (*workers, started):
             if chance.random() < 0.2:
                 worker.cache.clear()
             facts = any_facts(chance, sequence.dataset_ids)
@@ -314,3 +319,4 @@ def walk(sequence: Sequence, workers: list[Worker], monkeypatch: pytest.MonkeyPa
             may_know = world.history[max(worker.heard_of, sequence.known_from) - 1 :]
             assert passes in {known.lets_pass(facts, now) for known in may_know}
             yield passes
+        started.close()
