@@ -18,8 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 from django.conf import LazySettings
-from django.db import connection, connections
-from procrastinate.contrib.django import app
+from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from apperate.accounts.models import AuditEvent, User, Workspace
@@ -31,6 +30,7 @@ from datasets.services import writing
 from datasets.services.writing import IngestOptions
 from datasets.storage import deletes, job_files, limits, recount, writes
 from tests.datasets.jobs.killed_workers import Holder, Nursery
+from tests.datasets.jobs.test_jobs import work
 from tests.support.factories import DatasetFactory
 from tests.support.installation import until
 
@@ -249,18 +249,7 @@ def go_on() -> None:
         cursor.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 seconds'")
     # A lock of its own: the periodic one may have been queued by a minute that has just begun.
     queue.retry_stalled.configure(queueing_lock="of this test").defer(timestamp=0)
-
-    def run() -> None:
-        try:
-            with app.replace_connector(app.connector.get_worker_connector()):
-                app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(timeout=60)
-    assert not thread.is_alive()
+    work()
 
 
 def is_done(job: IngestJob) -> bool:
